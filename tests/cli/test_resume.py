@@ -16,12 +16,15 @@ TEXTS, KILLS = (60, 5) if SANITIZED else (600, 20)
 class Resume(Case):
     def setUp(self):
         super().setUp()
-        self.input = self.write("in.jsonl", "".join(
-            json.dumps({"id": "n%d" % i, "text": "Text %d. %s" % (i, "and some more words " * (i % 7))}) + "\n"
-            for i in range(TEXTS)))
+        self.write_input(1)
         self.output = self.path("out.jsonl")
         self.partial = self.output + ".partial"
         self.words = ["embed", "--input", self.input, "--output", self.output, "--resume", "--threads", "1"]
+
+    def write_input(self, length):
+        self.input = self.write("in.jsonl", "".join(
+            json.dumps({"id": "n%d" % i, "text": "Text %d. %s" % (i, "and some more words " * (i % 7 * length))}) +
+            "\n" for i in range(TEXTS)))
 
     def want(self):
         if not hasattr(self, "complete"):
@@ -38,23 +41,29 @@ class Resume(Case):
         self.write("out.jsonl.partial", data)
 
     def test_killed_at_random(self):
-        start = time.monotonic()
-        self.want()
-        whole = time.monotonic() - start
+        """Killed a random time after it has written more than the run before, so that fast and slow machines
+        alike stop at many places; now and then before it writes at all."""
+        self.write_input(8)
+        want = self.want()
         rng = random.Random(1)
         stops, killed = set(), 0
-        for _ in range(KILLS):
+        for kill in range(KILLS):
             p = subprocess.Popen([PROGRAM, *self.words], stderr=subprocess.DEVNULL, env=environment(), cwd=ROOT)
-            time.sleep(rng.random() * whole * 0.7)
+            before = os.path.getsize(self.partial) if os.path.exists(self.partial) else 0
+            if kill % 4:
+                while p.poll() is None and (not os.path.exists(self.partial) or
+                                            os.path.getsize(self.partial) <= before):
+                    time.sleep(0.0002)
+            time.sleep(rng.random() * 0.03)
             p.send_signal(signal.SIGKILL)
             if p.wait() == -signal.SIGKILL:
                 killed += 1
             if os.path.exists(self.partial):
                 partial = self.read("out.jsonl.partial")
                 stops.add(len(partial))
-                self.assertEqual(self.want()[:len(partial)], partial)
+                self.assertEqual(want[:len(partial)], partial)
             if os.path.exists(self.output):
-                self.assertEqual(self.read("out.jsonl"), self.want())
+                self.assertEqual(self.read("out.jsonl"), want)
                 os.unlink(self.output)
         self.assertGreater(killed, KILLS // 3)
         self.assertGreater(len(stops), 0 if SANITIZED else 3)
