@@ -1,0 +1,46 @@
+/*
+ * route.h: a row of the route table. Internal to api/.
+ *
+ *     const emb_route emb_routes_openai[] = {
+ *         { EMB_HTTP_POST, "/v1/embeddings", EMB_FAMILY_OPENAI, EMB_AUTH_KEY, create_embeddings,
+ *           "Embed texts or token ids.", OPENAI_EMBEDDINGS_REQUEST, OPENAI_EMBEDDINGS_ANSWER },
+ *         { 0 }
+ *     };
+ *
+ * A path may hold parameters, "/v1/models/{id}"; "{id...}" as the last takes the rest with its slashes. Schemas are
+ * JSON Schema texts (OpenAPI 3.1) of the JSON request body and of the 200 answer; NULL: none. They are what
+ * /openapi.json shows, and tests/api checks real answers against them.
+ */
+#ifndef EMB_API_ROUTE_H
+#define EMB_API_ROUTE_H
+
+#include "api/api.h"
+
+typedef enum emb_family {
+    EMB_FAMILY_OPENAI,       /* {"error":{"message","type","param","code"}} */
+    EMB_FAMILY_EMBEDDER,     /* {"detail":"…"}, 422 {"detail":[{"loc","msg","type"}]} */
+    EMB_FAMILY_MODEL_SERVER, /* {"error":"…","error_type":"…"} */
+    EMB_FAMILY_OLLAMA,       /* {"error":"…"} */
+    EMB_FAMILY_COHERE,       /* {"message":"…"} */
+    EMB_FAMILY_HYBRID        /* {"detail":"…"} as [E], 422 alike */
+} emb_family;
+
+typedef enum emb_auth { EMB_AUTH_KEY, EMB_AUTH_HEALTH, EMB_AUTH_METRICS, EMB_AUTH_OPEN } emb_auth;
+
+struct emb_api_call;
+
+typedef struct emb_route {
+    unsigned methods; /* emb_http_method, or'ed; GET serves HEAD too */
+    const char *path;
+    emb_family family;
+    emb_auth auth;
+    void (*handle)(struct emb_api_call *call);
+    const char *summary, *request_schema, *answer_schema;
+    const char *answer_type; /* NULL: application/json */
+} emb_route;
+
+/* Each ends with a row whose path is NULL. */
+extern const emb_route emb_routes_openai[], emb_routes_cohere[], emb_routes_ollama[], emb_routes_embedder[],
+    emb_routes_model_server[], emb_routes_hybrid[], emb_routes_system[];
+
+#endif

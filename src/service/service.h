@@ -1,0 +1,99 @@
+/*
+ * service.h: the one embed() behind every route, command and job: plan, cache, compute, cache, account.
+ *
+ *     emb_service *service;
+ *     emb_service_open(config, metrics, &service, err);
+ *     emb_request r = EMB_REQUEST_INIT;
+ *     r.texts = texts; r.count = n; r.model = "all-MiniLM-L6-v2"; r.role = EMB_ROLE_QUERY;
+ *     emb_answer a;
+ *     if ((st = emb_service_embed(service, &r, arena, &a, err))) …;
+ *     // row i: a.vectors + i × a.dimension
+ *     emb_answer_done(&a);
+ *
+ * Straight-line blocking code: called on a worker thread, any number at once. emb_service_embed_cached is the same for
+ * a caller that must not block: it answers only what L1 holds for a model that is open.
+ * The answer's memory is the arena's, the caller's; it also holds the model until emb_answer_done.
+ */
+#ifndef EMB_SERVICE_SERVICE_H
+#define EMB_SERVICE_SERVICE_H
+
+#include "base/arena.h"
+#include "cache/cache.h"
+#include "config/config.h"
+#include "metrics/metrics.h"
+#include "service/models.h"
+
+typedef struct emb_service emb_service;
+
+/* Opens engine, cache and default model (its configuration; weights with the first text or emb_service_warm_up). */
+EMB_MUST_CHECK emb_status emb_service_open(emb_config *config, emb_metrics *metrics, emb_service **out, emb_error *err);
+/* No call may be running. Writes what the cache has queued. */
+void emb_service_close(emb_service *service);
+/* Loads the default and the preloaded models and runs a text through each, then the term lists of `warm`. From then on
+ * emb_service_ready. *stop is read between models and lists; may be NULL. */
+EMB_MUST_CHECK emb_status emb_service_warm_up(emb_service *service, const volatile int *stop, emb_error *err);
+bool emb_service_ready(const emb_service *service);
+/* Takes over the settings that can change while running. Running requests end with the configuration they began with. */
+void emb_service_reconfigure(emb_service *service, emb_config *config);
+/* The configuration in force, retained: release it with emb_config_release. */
+emb_config *emb_service_config(emb_service *service);
+emb_cache *emb_service_cache(emb_service *service);     /* NULL when caching is off */
+emb_metrics *emb_service_metrics(emb_service *service);
+emb_models *emb_service_models(emb_service *service);
+
+typedef struct emb_request {
+    const emb_text *texts;    /* `count` texts, valid UTF-8; or NULL, and sequence i is */
+    const int32_t *ids;       /* ids[offsets[i]] .. ids[offsets[i+1]-1], used as they are */
+    const size_t *offsets;
+    size_t count;
+    const char *model;        /* NULL or "": the default */
+    emb_role role;
+    const char *prompt_name;  /* NULL: by role. Unknown: EMB_E_INVALID naming the prompts there are */
+    size_t dimensions;        /* 0: the model's */
+    emb_switch normalize;
+    emb_truncation truncation;
+    size_t max_tokens;        /* 0: the model's */
+    emb_priority priority;    /* a request of hybrid.batch_size_threshold texts or more is bulk whatever this says */
+    bool cache_read, cache_write;
+    uint64_t cache_max_age_s; /* 0: any */
+    bool is_private;          /* context "sensitive": never in L2 */
+    const char *category;     /* for accounts, or NULL */
+    uint64_t deadline_ns;     /* on emb_now_ns's clock, 0: none */
+    const volatile int *cancel; /* becomes non-zero when the caller has left; or NULL */
+} emb_request;
+#define EMB_REQUEST_INIT { .role = EMB_ROLE_NONE, .cache_read = true, .cache_write = true }
+
+typedef struct emb_answer {
+    const float *vectors;     /* count × dimension */
+    size_t count, dimension;
+    const uint32_t *tokens;   /* by text, special tokens and prompt included */
+    const uint8_t *sources;   /* emb_cache_source by text */
+    size_t total_tokens, cached;
+    const char *model;        /* canonical name */
+    const char *provider;     /* "local" */
+    const char *space;        /* see models.h */
+    uint64_t cost_nusd;
+    uint64_t cache_ns, queue_ns, tokenize_ns, compute_ns, total_ns;
+    emb_served *served;       /* held until emb_answer_done */
+} emb_answer;
+
+/* EMB_E_NOT_FOUND: no such model (names near ones); EMB_E_LIMIT: too many texts, or one too long with TRUNCATE_NONE;
+ * EMB_E_INVALID; EMB_E_BUSY; EMB_E_DEADLINE; EMB_E_CANCELLED. err->where names the member concerned ("model",
+ * "dimensions", "input[3]"). */
+EMB_MUST_CHECK emb_status emb_service_embed(emb_service *service, const emb_request *request, emb_arena *arena,
+                                            emb_answer *answer, emb_error *err);
+/* Whether the request was answered in full from L1, without waiting. false: nothing was counted or kept; go on with
+ * emb_service_embed on a worker. */
+bool emb_service_embed_cached(emb_service *service, const emb_request *request, emb_arena *arena, emb_answer *answer);
+void emb_answer_done(emb_answer *answer);
+
+/* Totals since start or the last reset, for [E]'s metrics. */
+typedef struct emb_service_totals {
+    uint64_t requests, texts, cached_texts, l1_texts, l2_texts, computed_texts, shared_texts, tokens, errors, cost_nusd;
+    double p50_ms, p95_ms, p99_ms; /* of embed calls since start */
+    double since_seconds;
+} emb_service_totals;
+void emb_service_get_totals(emb_service *service, emb_service_totals *out);
+void emb_service_reset_totals(emb_service *service);
+
+#endif
