@@ -9,7 +9,7 @@ CONFIGURE = cmake -S . -G Ninja --log-level=WARNING
 CTEST = ctest --output-on-failure -j $(JOBS)
 
 .DEFAULT_GOAL := all
-.PHONY: all run test quick-test sanitize asan tsan fuzz install clean help deps test-deps lint
+.PHONY: all run test quick-test sanitize asan tsan fuzz deb install clean help deps test-deps lint
 
 all: deps
 	@$(CONFIGURE) -B $(BUILD) -DBUILD_TESTING=OFF $(CMAKE_FLAGS) >/dev/null
@@ -65,6 +65,14 @@ fuzz: test-deps
 	        $(BUILD)-fuzz/corpus/$$name tests/fuzz/corpus/$$name || exit 1; \
 	done
 
+# build-deb/embedd_VERSION_ARCH.deb
+deb:
+	@tools/install-deps deb
+	@$(CONFIGURE) -B $(BUILD)-deb -DBUILD_TESTING=OFF -DEMB_DEB=ON -DCMAKE_INSTALL_PREFIX=/usr \
+	    -DEMB_SYSTEMD_UNITS=/lib/systemd/system $(CMAKE_FLAGS) >/dev/null
+	@cmake --build $(BUILD)-deb -j $(JOBS)
+	@cd $(BUILD)-deb && cpack -G DEB >/dev/null && ls embedd_*.deb
+
 install: all
 	@cmake --install $(BUILD)
 
@@ -73,7 +81,7 @@ lint: test-deps
 	@git diff --check
 
 clean:
-	rm -rf $(BUILD) $(BUILD)-test $(BUILD)-asan $(BUILD)-tsan $(BUILD)-fuzz
+	rm -rf $(BUILD) $(BUILD)-test $(BUILD)-asan $(BUILD)-tsan $(BUILD)-fuzz $(BUILD)-deb
 
 help:
 	@echo "make             build $(BUILD)/embedd and the library"
@@ -83,6 +91,7 @@ help:
 	@echo "make sanitize    the tests under ASan+UBSan, then TSan"
 	@echo "make fuzz        libFuzzer on every parser (FUZZ_SECONDS=600 each)"
 	@echo "make bench       embedd and its peers side by side (see bench/README.md)"
+	@echo "make deb         a Debian package in $(BUILD)-deb"
 	@echo "make install     install program, library, header and model (CMAKE_FLAGS=-DCMAKE_INSTALL_PREFIX=...)"
 
 -include bench/bench.mk
