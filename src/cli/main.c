@@ -17,7 +17,7 @@ const emb_command *const emb_commands[] = {
     NULL,
 };
 
-enum { COMMANDS_MAX = 16 };
+enum { COMMANDS_MAX = 32 };
 
 const emb_command *emb_command_find(const char *name)
 {
