@@ -31,10 +31,23 @@ enum {
     EMB_TEXTS_MANY = 2,      /* an array of strings, at least one, at most server.max_inputs */
     EMB_TEXTS_IDS = 4,       /* an array of token ids, or an array of such arrays */
     EMB_TEXTS_NOT_EMPTY = 8, /* empty or white-space texts are refused, naming their indexes */
-    EMB_TEXTS_EMPTY_LIST = 16 /* an empty array is fine */
+    EMB_TEXTS_EMPTY_LIST = 16, /* an empty array is fine */
+    EMB_TEXTS_NOT_ZERO = 32 /* "" is refused, naming the indexes; white space is fine */
 };
 /* Needed. Fills request->texts or ids, offsets, and count. *single (may be NULL): it was one string or one id list. */
 EMB_MUST_CHECK bool emb_decode_texts(emb_api_call *call, emb_json_value object, const char *member, unsigned kinds,
                                      emb_request *request, bool *single);
+
+/* "model": NULL or "" stands for the default. */
+EMB_MUST_CHECK bool emb_decode_model(emb_api_call *call, emb_json_value object, emb_request *request);
+/* true or absent: the model's own side; false or "none": a text over the limit is an error; "start" or "left": cut
+ * there; "end" or "right". Letter case does not matter. */
+EMB_MUST_CHECK bool emb_decode_truncate(emb_api_call *call, emb_json_value object, const char *member,
+                                        emb_truncation *out);
+/* What all families take besides: model, dimensions, prompt_name, normalize, truncate, context, category and
+ * preferred_provider, each optional. After emb_call_headers, so that the body wins. */
+EMB_MUST_CHECK bool emb_decode_common(emb_api_call *call, emb_json_value object, emb_request *request);
+/* A context by name, "realtime", "analysis", "batch", "sensitive" or "default", into the request; false if unknown. */
+EMB_MUST_CHECK bool emb_request_set_context(emb_request *request, const char *name);
 
 #endif

@@ -16,4 +16,10 @@ EMB_MUST_CHECK emb_status emb_encode_base64(emb_buf *buf, const float *values, s
 /* [[…],[…]] */
 EMB_MUST_CHECK emb_status emb_encode_rows(emb_buf *buf, const float *values, size_t count, size_t dimension);
 
+/* Quantised as sentence-transformers does, with the fixed range -1..1 for each component: floor((x + 1) / (2 / 255)),
+ * held to 0..255; int8 is that less 128. ubinary: a bit for each x > 0, the first highest, eight to a byte, zeros behind
+ * the last; binary is that less 128. As arrays of integers, [1,-2,…]. */
+typedef enum emb_quantisation { EMB_QUANT_INT8, EMB_QUANT_UINT8, EMB_QUANT_BINARY, EMB_QUANT_UBINARY } emb_quantisation;
+EMB_MUST_CHECK emb_status emb_encode_quantised(emb_buf *buf, const float *values, size_t count, emb_quantisation kind);
+
 #endif
