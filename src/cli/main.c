@@ -10,10 +10,18 @@
 #include <string.h>
 #include <unistd.h>
 
+/* In the order of the list that `embedd help` prints. */
 const emb_command *const emb_commands[] = {
-    &emb_command_embed,   &emb_command_similarity, &emb_command_tokenize,
-    &emb_command_models,  &emb_command_inspect,    &emb_command_bench,
-    &emb_command_quantize, &emb_command_version, &emb_command_help,
+    &emb_command_embed,
+    &emb_command_similarity,
+    &emb_command_tokenize,
+    &emb_command_models,
+    &emb_command_inspect,
+    &emb_command_quantize,
+    &emb_command_bench,
+    &emb_command_tune,
+    &emb_command_version,
+    &emb_command_help,
     NULL,
 };
 
