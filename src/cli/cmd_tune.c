@@ -162,8 +162,9 @@ static void print_text(const settings *s, const question *questions)
     printf("For %s on this machine:\n", s->model.model);
     for (size_t i = 0; i < CALL; i++)
         printf("  %s=%zu\n", questions[i].setting, questions[i].points[questions[i].best].value);
-    printf("and %zu texts in a request; more of them bring less than %.0f %% more.\n",
-           questions[CALL].points[questions[CALL].best].value, questions[CALL].slack * 100);
+    size_t texts = questions[CALL].points[questions[CALL].best].value;
+    printf("and %zu text%s in a request; more of them bring less than %.0f %% more.\n", texts, texts == 1 ? "" : "s",
+           questions[CALL].slack * 100);
 }
 
 static int print_json(const settings *s, const question *questions)
