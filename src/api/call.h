@@ -44,6 +44,7 @@ struct emb_api_call {
     emb_answer answer;
     void (*work)(emb_api_call *call);
     bool has_answer, parked, has_headers;
+    const char *texts_member; /* of emb_decode_texts, for errors */
 };
 
 /* For routes that tell of the service itself. */
@@ -84,6 +85,8 @@ void emb_call_fail(emb_api_call *call, int status, const char *code, const char 
     __attribute__((format(printf, 5, 6)));
 /* From an emb_error: its status, with the envelope's types. */
 void emb_call_fail_error(emb_api_call *call, const emb_error *err);
+/* A member that has to be there and is not. */
+void emb_call_fail_missing(emb_api_call *call, const char *member);
 /* 429 with Retry-After: as much is in work as may be. */
 void emb_call_fail_busy(emb_api_call *call);
 /* A member of the wrong type or range: 400, or 422 in families whose clients expect that. */

@@ -37,10 +37,11 @@ typedef struct emb_route {
     void (*handle)(struct emb_api_call *call);
     const char *summary, *request_schema, *answer_schema;
     const char *answer_type; /* NULL: application/json */
+    const char *query;       /* names of query parameters, "from,to"; NULL: none */
 } emb_route;
 
 /* Each ends with a row whose path is NULL. */
 extern const emb_route emb_routes_openai[], emb_routes_cohere[], emb_routes_ollama[], emb_routes_embedder[],
-    emb_routes_model_server[], emb_routes_hybrid[], emb_routes_system[];
+    emb_routes_model_server[], emb_routes_hybrid[], emb_routes_system[], emb_routes_docs[];
 
 #endif
