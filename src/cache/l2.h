@@ -47,6 +47,8 @@ typedef struct emb_l2_ops {
      * then by the cache's thread. NULL where the database does it. */
     emb_status (*tidy)(emb_l2 *l2, uint64_t deadline_ns, emb_error *err);
     void (*close)(emb_l2 *l2);
+    /* Takes a new size limit while running; NULL where there is none. */
+    void (*set_maximum)(emb_l2 *l2, size_t maximum_bytes);
 } emb_l2_ops;
 
 struct emb_l2 {
