@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "model/hub_cache.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -90,17 +91,9 @@ static emb_status add_beside(places *list, const char *path, emb_error *err)
 
 static emb_status add_hub(places *list, emb_error *err)
 {
-    const char *cache = getenv("HF_HUB_CACHE"), *home = getenv("HF_HOME"), *xdg = getenv("XDG_CACHE_HOME");
-    const char *user = getenv("HOME");
-    if (cache && *cache)
-        return add_take(list, strdup(cache), err);
-    if (home && *home)
-        return add_take(list, emb_path_join(home, "hub"), err);
-    if (xdg && *xdg)
-        return add_take(list, emb_path_join(xdg, "huggingface/hub"), err);
-    if (user && *user)
-        return add_take(list, emb_path_join(user, ".cache/huggingface/hub"), err);
-    return EMB_OK;
+    errno = 0;
+    char *cache = emb_hub_cache_directory();
+    return cache || errno ? add_take(list, cache, err) : EMB_OK;
 }
 
 static emb_status places_make(places *list, const char *models_path, emb_error *err)

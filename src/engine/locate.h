@@ -10,9 +10,8 @@
  *   2. looked up as NAME, and as the last part of ORG/NAME, in: models_path, or $EMBEDD_MODELS if that is
  *      NULL (directories with ':' between); ./models; ../models and ../share/embedd/models beside the
  *      program; the place where the library's models were installed;
- *   3. looked up in the Hugging Face hub cache ($HF_HUB_CACHE, $HF_HOME/hub, $XDG_CACHE_HOME/huggingface/hub,
- *      ~/.cache/huggingface/hub), as it is or with a well-known organisation before it. Directories of (2)
- *      that have the cache's layout are read like it.
+ *   3. looked up in the Hugging Face hub cache (model/hub_cache.h), as it is or with a well-known organisation
+ *      before it. Directories of (2) that have the cache's layout are read like it.
  * Reads directories and small files only. Thread-safe, given that nobody changes the environment.
  */
 #ifndef EMB_ENGINE_LOCATE_H
