@@ -37,6 +37,8 @@ void emb_log_open(emb_log_level level, emb_log_format format, int descriptor);
 void emb_log_set(emb_log_level level, emb_log_format format);
 void emb_log_close(void);
 bool emb_log_wanted(emb_log_level level);
+/* Lines lost since emb_log_open, because whoever reads them did not. Logging never waits for a reader. */
+uint64_t emb_log_dropped(void);
 void emb_log_write(emb_log_level level, const char *message, const emb_log_field *fields, size_t count);
 
 /* A trailing empty field lets the list be empty. */

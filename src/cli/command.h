@@ -15,19 +15,22 @@
 #ifndef EMB_CLI_COMMAND_H
 #define EMB_CLI_COMMAND_H
 
+#include "base/nearest.h"
+
 #include <embedd.h>
 
 /* Exit statuses of the program. A run stopped by a signal ends with that signal instead. */
 enum { EMB_EXIT_OK = 0, EMB_EXIT_FAILURE = 1, EMB_EXIT_USAGE = 2 };
 
 /* Room for the settings of any command. */
-#define EMB_SETTINGS_MAX 512
+#define EMB_SETTINGS_MAX 4096
 
 typedef enum emb_option_kind {
     EMB_OPTION_FLAG,  /* bool, no argument */
     EMB_OPTION_TEXT,  /* const char *, NULL if neither given nor with a fallback */
     EMB_OPTION_COUNT, /* size_t in minimum .. maximum */
-    EMB_OPTION_CHOICE /* int: the index in choices; -1 if neither given nor with a fallback */
+    EMB_OPTION_CHOICE, /* int: the index in choices; -1 if neither given nor with a fallback */
+    EMB_OPTION_SETTINGS /* emb_settings_flags: all settings of the service, see cli/settings_flags.h */
 } emb_option_kind;
 
 typedef struct emb_option {
@@ -78,8 +81,6 @@ int emb_options_parse(const emb_command *command, int argc, char **argv, void *s
 void emb_options_help(const emb_command *command);
 /* The name of `choices` at an index. Lives until the next call. */
 const char *emb_option_choice(const char *choices, int index);
-/* The one of `candidates` (count of them) that a mistyped word most likely meant, or NULL. */
-const char *emb_nearest(const char *word, const char *const *candidates, size_t count);
 /* Prints "embedd COMMAND: MESSAGE", a hint to --help, and returns EMB_EXIT_USAGE. */
 int emb_usage_error(const emb_command *command, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

@@ -6,7 +6,7 @@
  * all of it. Options may stand before and after plain arguments; "--" ends them; "--name=value",
  * "--name value", "-n value" and "-nvalue" are the same; the last of several wins.
  */
-#include "cli/command.h"
+#include "cli/settings_flags.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -26,49 +26,6 @@ int emb_usage_error(const emb_command *command, const char *format, ...)
     fprintf(stderr, "\nTry 'embedd %s --help'.\n", command->name);
     va_end(args);
     return EMB_EXIT_USAGE;
-}
-
-/* ---- nearest spelling ---- */
-
-/* Edit distance with transpositions of neighbours counted as one, words cut at WORD_MAX. */
-static size_t edit_distance(const char *a, const char *b)
-{
-    size_t n = strnlen(a, WORD_MAX), m = strnlen(b, WORD_MAX);
-    size_t rows[3][WORD_MAX + 1];
-    for (size_t j = 0; j <= m; j++)
-        rows[0][j] = j;
-    for (size_t i = 1; i <= n; i++) {
-        size_t *now = rows[i % 3], *before = rows[(i + 2) % 3], *earlier = rows[(i + 1) % 3];
-        now[0] = i;
-        for (size_t j = 1; j <= m; j++) {
-            size_t best = before[j - 1] + (a[i - 1] != b[j - 1]);
-            if (before[j] + 1 < best)
-                best = before[j] + 1;
-            if (now[j - 1] + 1 < best)
-                best = now[j - 1] + 1;
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && earlier[j - 2] + 1 < best)
-                best = earlier[j - 2] + 1;
-            now[j] = best;
-        }
-    }
-    return rows[n % 3][m];
-}
-
-const char *emb_nearest(const char *word, const char *const *candidates, size_t count)
-{
-    const char *best = NULL;
-    size_t length = strlen(word), best_distance = length / 3 + 1; /* further away is no spelling mistake */
-    for (size_t i = 0; i < count; i++) {
-        size_t distance = edit_distance(word, candidates[i]);
-        bool prefix = length >= 3 && strncmp(candidates[i], word, length) == 0;
-        if (prefix)
-            distance = 0;
-        if (distance < best_distance || (distance == best_distance && !best)) {
-            best = candidates[i];
-            best_distance = distance;
-        }
-    }
-    return best;
 }
 
 /* ---- values ---- */
@@ -136,6 +93,8 @@ static int store(const emb_command *command, const emb_option *option, const cha
             return emb_usage_error(command, "%s: '%s' is not one of %s", source, value, option->choices);
         *(int *)field = index;
         return -1;
+    case EMB_OPTION_SETTINGS:
+        return -1;
     }
     return -1;
 }
@@ -175,7 +134,16 @@ static int store_defaults(const emb_command *command, void *settings)
 static const emb_option *find_long(const emb_command *command, const char *name, size_t length)
 {
     for (const emb_option *o = command->options; o && o->name; o++)
-        if (strlen(o->name) == length && memcmp(o->name, name, length) == 0)
+        if (o->kind != EMB_OPTION_SETTINGS && strlen(o->name) == length && memcmp(o->name, name, length) == 0)
+            return o;
+    return NULL;
+}
+
+/* The row that stands for all settings, if the command takes them. */
+static const emb_option *find_settings(const emb_command *command)
+{
+    for (const emb_option *o = command->options; o && o->name; o++)
+        if (o->kind == EMB_OPTION_SETTINGS)
             return o;
     return NULL;
 }
@@ -191,16 +159,37 @@ static const emb_option *find_short(const emb_command *command, char letter)
 static int unknown_long(const emb_command *command, const char *name, size_t length)
 {
     const char *names[64];
-    char word[WORD_MAX];
+    char word[WORD_MAX], flag[EMB_SETTINGS_FLAG_NAME_MAX];
     size_t count = 0;
     for (const emb_option *o = command->options; o && o->name && count < 63; o++)
-        names[count++] = o->name;
+        if (o->kind != EMB_OPTION_SETTINGS)
+            names[count++] = o->name;
     names[count++] = "help";
     snprintf(word, sizeof word, "%.*s", (int)(length < WORD_MAX ? length : WORD_MAX - 1), name);
     const char *nearest = emb_nearest(word, names, count);
+    if (!nearest && find_settings(command) && emb_settings_flag_nearest(word, flag))
+        nearest = flag + 2;
     if (nearest)
         return emb_usage_error(command, "unknown option '--%s'; did you mean '--%s'?", word, nearest);
     return emb_usage_error(command, "unknown option '--%s'", word);
+}
+
+/* A setting's flag: the value is checked when the configuration is loaded. */
+static int parse_setting(const emb_command *command, const emb_option *row, const emb_setting *setting, int argc,
+                         char **argv, int *at, void *settings)
+{
+    char *equals = strchr(argv[*at], '=');
+    const char *value = equals ? equals + 1 : NULL;
+    char name[EMB_SETTINGS_FLAG_NAME_MAX];
+    bool is_switch = setting->kind == EMB_SETTING_BOOL;
+    if (!value && *at + 1 < argc && (!is_switch || emb_settings_is_switch_value(argv[*at + 1])))
+        value = argv[++*at];
+    if (!value && is_switch)
+        value = "true";
+    if (!value)
+        return emb_usage_error(command, "%s needs a value", emb_settings_flag_name(setting, name));
+    emb_settings_flag_set((emb_settings_flags *)((char *)settings + row->offset), setting, value);
+    return -1;
 }
 
 static int parse_long(const emb_command *command, int argc, char **argv, int *at, void *settings)
@@ -210,8 +199,12 @@ static int parse_long(const emb_command *command, int argc, char **argv, int *at
     const char *value = name[length] ? name + length + 1 : NULL;
     char source[WORD_MAX + 2];
     const emb_option *option = find_long(command, name, length);
-    if (!option)
-        return unknown_long(command, name, length);
+    if (!option) {
+        const emb_option *row = find_settings(command);
+        const emb_setting *setting = row ? emb_settings_flag_find(name, length) : NULL;
+        return setting ? parse_setting(command, row, setting, argc, argv, at, settings)
+                       : unknown_long(command, name, length);
+    }
     snprintf(source, sizeof source, "--%s", option->name);
     if (option->kind == EMB_OPTION_FLAG) {
         if (value)
@@ -324,26 +317,59 @@ static void add_environment(char *out, size_t size, const char *names)
     }
 }
 
+/* Left column, help, default, variables. */
+static void print_row(const char *left, const char *help, const char *fallback, const char *environment)
+{
+    char right[1024];
+    size_t n = strlen(left), r = (size_t)snprintf(right, sizeof right, "%s", help);
+    if (fallback && *fallback)
+        r += (size_t)snprintf(right + r, sizeof right - r, " [default: %s]", fallback);
+    if (environment)
+        add_environment(right + r, sizeof right - r, environment);
+    printf("%s", left);
+    if (n + 1 >= HELP_COLUMN)
+        printf("\n%*s", HELP_COLUMN, "");
+    else
+        printf("%*s", HELP_COLUMN - (int)n, "");
+    print_wrapped(right, HELP_COLUMN);
+}
+
+static const char *setting_argument(const emb_setting *setting)
+{
+    static const char *const names[] = {[EMB_SETTING_BOOL] = "[=BOOL]", [EMB_SETTING_COUNT] = " N",
+                                        [EMB_SETTING_BYTES] = " SIZE",  [EMB_SETTING_REAL] = " X",
+                                        [EMB_SETTING_TEXT] = " TEXT",   [EMB_SETTING_CHOICE] = " "};
+    return setting->separator ? " LIST" : names[setting->kind];
+}
+
+/* Settings by section, behind the command's own options. */
+static void print_settings(void)
+{
+    size_t count, section = 0;
+    const emb_setting *settings = emb_settings(&count);
+    const char *before = "";
+    for (size_t i = 0; i < count; i++, before = settings[i - 1].path) {
+        char name[EMB_SETTINGS_FLAG_NAME_MAX], left[192];
+        const emb_setting *s = &settings[i];
+        section = strcspn(s->path, ".");
+        if (strncmp(before, s->path, section + 1) != 0)
+            printf("\nSettings, %.*s:\n", (int)section, s->path);
+        snprintf(left, sizeof left, "      %s%s%s", emb_settings_flag_name(s, name), setting_argument(s),
+                 s->choices ? s->choices : "");
+        print_row(left, s->help, s->fallback, s->environment);
+    }
+}
+
 static void print_option(const emb_option *option)
 {
-    char left[160], right[1024];
+    char left[160];
     const char *argument = option->kind == EMB_OPTION_CHOICE ? option->choices : option->argument;
     char letter[] = {'-', option->letter, ',', 0};
     int n = snprintf(left, sizeof left, "  %-3s --%s", option->letter ? letter : "", option->name);
     if (argument && option->kind != EMB_OPTION_FLAG)
         n += snprintf(left + n, sizeof left - (size_t)n, " %s", argument);
     const char *fallback = option->default_note ? option->default_note : option->fallback;
-    int r = snprintf(right, sizeof right, "%s", option->help);
-    if (fallback && *fallback)
-        r += snprintf(right + r, sizeof right - (size_t)r, " [default: %s]", fallback);
-    if (option->environment)
-        add_environment(right + r, sizeof right - (size_t)r, option->environment);
-    printf("%s", left);
-    if (n + 1 >= HELP_COLUMN)
-        printf("\n%*s", HELP_COLUMN, "");
-    else
-        printf("%*s", HELP_COLUMN - n, "");
-    print_wrapped(right, HELP_COLUMN);
+    print_row(left, option->help, fallback, option->environment);
 }
 
 void emb_options_help(const emb_command *command)
@@ -360,8 +386,12 @@ void emb_options_help(const emb_command *command)
         printf("%s\n", command->description);
     printf("\nOptions:\n");
     for (const emb_option *o = command->options; o && o->name; o++)
-        print_option(o);
+        if (o->help)
+            print_option(o);
     printf("  -h, --help              this help\n");
+    const emb_option *row = find_settings(command);
+    if (row && !row->help)
+        print_settings();
     if (command->examples)
         printf("\nExamples:\n%s\n", command->examples);
 }

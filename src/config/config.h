@@ -36,7 +36,7 @@ typedef struct emb_config {
 } emb_config;
 
 typedef struct emb_config_flag {
-    const char *name;  /* "server-listen" */
+    const char *name;  /* "server-listen", or the path "server.listen" */
     const char *value;
 } emb_config_flag;
 
@@ -64,11 +64,14 @@ typedef struct emb_setting {
     const char *choices;      /* of CHOICE, otherwise NULL */
     double minimum, maximum;  /* both 0: no range */
     bool live, secret, future;
+    char separator;           /* between the items of a list, or 0 */
     size_t offset;            /* in emb_config */
 } emb_setting;
 
 const emb_setting *emb_settings(size_t *count);
 const emb_setting *emb_setting_find(const char *path);
+/* Whether a flag's name without dashes, "server-max-body-bytes", is that of the setting. */
+bool emb_setting_is_flag(const emb_setting *setting, const char *name, size_t length);
 /* The value as a user would write it; a secret that is set reads "(set)". Appends to out. */
 EMB_MUST_CHECK emb_status emb_setting_write(const emb_config *config, const emb_setting *setting, emb_buf *out);
 /* Where its value came from: "default", "file:LINE", "REDIS_URL", "--server-listen". Lives as long as config. */
@@ -78,6 +81,17 @@ const char *emb_setting_origin(const emb_config *config, const emb_setting *sett
 EMB_MUST_CHECK emb_status emb_config_write_yaml(const emb_config *config, bool with_origin, emb_buf *out);
 EMB_MUST_CHECK emb_status emb_config_write_schema(emb_buf *out);   /* JSON schema of the YAML file */
 EMB_MUST_CHECK emb_status emb_config_write_markdown(emb_buf *out); /* docs/configuration.md */
+
+/* What a user should know although the configuration is good: one line each, without values. */
+typedef struct emb_config_note {
+    bool warning; /* a mistake most likely, such as a misspelled variable; otherwise a setting without effect */
+    const char *text;
+} emb_config_note;
+
+/* Lives as long as config. */
+const emb_config_note *emb_config_notes(const emb_config *config, size_t *count);
+/* Writes them to the log. */
+void emb_config_log_notes(const emb_config *config);
 
 /* Calls visit for each setting that differs. */
 typedef void (*emb_config_visit)(void *context, const emb_setting *setting);

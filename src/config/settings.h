@@ -9,20 +9,21 @@
  *   environment  names, comma between; the first that is set and not empty counts
  *   minimum ..   inclusive; 0, 0 for kinds without a range
  *   traits       L: a reload changes it while running; S: a secret, never printed; F: waits for a component that
- *                this version does not have: it is checked, and `embedd config check` says that it does nothing yet
+ *                this version does not have: it is checked, and `embedd config check` says that it does nothing yet;
+ *                "," or ":": a list with that between its items, which may be a sequence in the YAML file
  */
 #ifndef EMB_CONFIG_SETTINGS_H
 #define EMB_CONFIG_SETTINGS_H
 
 #define EMB_SETTING_TABLE(X)                                                                                     \
     /* ---- server ---- */                                                                                       \
-    X(TEXT, listen, "server.listen", "EMBEDD_LISTEN", "127.0.0.1:8000", 0, 0, "",                                \
+    X(TEXT, listen, "server.listen", "EMBEDD_LISTEN", "127.0.0.1:8000", 0, 0, ",",                                \
       "addresses to listen on, comma between: HOST:PORT, [IPV6]:PORT, :PORT for all, unix:/path")                \
     X(TEXT, tls_cert, "server.tls_cert", "EMBEDD_TLS_CERT", "", 0, 0, "L", "PEM file of the certificate chain; turns TLS on") \
     X(TEXT, tls_key, "server.tls_key", "EMBEDD_TLS_KEY", "", 0, 0, "L", "PEM file of its private key")           \
     X(CHOICE, tls_min_version, "server.tls_min_version", "EMBEDD_TLS_MIN_VERSION", "1.2", "1.2|1.3", 0, "",      \
       "oldest TLS version that is spoken")                                                                       \
-    X(TEXT, cors_origins, "server.cors_origins", "EMBEDD_CORS_ORIGINS", "", 0, 0, "L",                           \
+    X(TEXT, cors_origins, "server.cors_origins", "EMBEDD_CORS_ORIGINS", "", 0, 0, "L,",                           \
       "origins that browsers may call from, comma between, or *; empty: none")                                   \
     X(COUNT, loops, "server.loops", "EMBEDD_LOOPS", "0", 0, 64, "", "threads that read and write connections; 0: one per two CPUs") \
     X(COUNT, max_connections, "server.max_connections", "EMBEDD_MAX_CONNECTIONS", "16384", 1, 1000000, "L",      \
@@ -46,7 +47,7 @@
     X(COUNT, max_batch_tokens, "server.max_batch_tokens", "EMBEDD_MAX_BATCH_TOKENS", "8192", 0, 1048576, "",     \
       "tokens in one forward pass; 0: the engine's choice")                                                      \
     /* ---- access ---- */                                                                                       \
-    X(TEXT, api_keys, "access.api_keys", "EMBEDD_API_KEYS", "", 0, 0, "LS", "keys that may use the service, comma between; none: no key is asked for") \
+    X(TEXT, api_keys, "access.api_keys", "EMBEDD_API_KEYS", "", 0, 0, "LS,", "keys that may use the service, comma between; none: no key is asked for") \
     X(TEXT, api_keys_file, "access.api_keys_file", "EMBEDD_API_KEYS_FILE", "", 0, 0, "L",                        \
       "YAML file of hashed keys with name, rate limit and allowed models (`embedd key`)")                        \
     X(BOOL, open_health, "access.open_health", "EMBEDD_OPEN_HEALTH", "true", 0, 0, "L", "/health, /ready and /embed/health need no key") \
@@ -58,9 +59,9 @@
       "texts that [E]'s and [D]'s routes report as a model's batch size; batches are made by tokens, see server.max_batch_tokens") \
     X(CHOICE, precision, "models.precision", "EMBEDD_PRECISION", "auto", "auto|fp32|bf16|int8", 0, "", "of the products") \
     X(COUNT, threads, "models.threads", "EMBEDD_THREADS", "0", 0, 1024, "", "compute threads; 0: one per CPU")   \
-    X(TEXT, models_path, "models.path", "EMBEDD_MODELS", "", 0, 0, "", "directories to look for models in, ':' between") \
-    X(TEXT, allowed_models, "models.allowed", "EMBEDD_ALLOWED_MODELS", "", 0, 0, "L", "models that may be loaded, comma between, * at an end matches; empty: any that is found") \
-    X(TEXT, preload_models, "models.preload", "EMBEDD_PRELOAD_MODELS", "", 0, 0, "", "models loaded at start besides the default, comma between; these are never unloaded") \
+    X(TEXT, models_path, "models.path", "EMBEDD_MODELS", "", 0, 0, ":", "directories to look for models in, ':' between") \
+    X(TEXT, allowed_models, "models.allowed", "EMBEDD_ALLOWED_MODELS", "", 0, 0, "L,", "models that may be loaded, comma between, * at an end matches; empty: any that is found") \
+    X(TEXT, preload_models, "models.preload", "EMBEDD_PRELOAD_MODELS", "", 0, 0, ",", "models loaded at start besides the default, comma between; these are never unloaded") \
     X(BYTES, model_memory, "models.memory", "EMBEDD_MODEL_MEMORY", "0", 0, 1099511627776, "L",                   \
       "packed weights in memory; the least recently used model is unloaded for another; 0: half of the memory there is") \
     X(COUNT, unload_seconds, "models.unload_seconds", "EMBEDD_MODEL_UNLOAD_SECONDS", "0", 0, 31536000, "L", "an idle model is unloaded after this; 0: never") \
@@ -87,13 +88,13 @@
     X(COUNT, cache_write_queue, "cache.write_queue", "EMBEDD_CACHE_WRITE_QUEUE", "65536", 16, 10000000, "", "vectors that may wait to be written to the second level") \
     X(BOOL, cache_store_text, "cache.store_text", "EMBEDD_CACHE_STORE_TEXT", "false", 0, 0, "L", "keep the text beside its vector, so that the most used can be embedded with another model") \
     X(TEXT, cache_namespace, "cache.namespace", "EMBEDD_CACHE_NAMESPACE", "", 0, 0, "", "goes into every key: services that share a store and not their vectors") \
-    X(TEXT, warm, "cache.warm", "EMBEDD_WARM", "", 0, 0, "", "term lists embedded at start, comma between: finance, or files") \
+    X(TEXT, warm, "cache.warm", "EMBEDD_WARM", "", 0, 0, ",", "term lists embedded at start, comma between: finance, or files") \
     /* ---- data ---- */                                                                                         \
     X(TEXT, data_dir, "data.dir", "EMBEDD_DATA_DIR", "", 0, 0, "", "folder of the databases; empty: $STATE_DIRECTORY, else $XDG_DATA_HOME/embedd, else ~/.local/share/embedd") \
     X(TEXT, store_url, "data.store_url", "EMBEDD_STORE_URL", "", 0, 0, "SF", "sqlite: in the data directory, or postgresql://…") \
     X(TEXT, queue_url, "data.queue_url", "EMBEDD_QUEUE_URL", "", 0, 0, "SF", "the job queue: sqlite:, redis://…, postgresql://…") \
     /* ---- log ---- */                                                                                          \
-    X(TEXT, log, "log.level", "EMBEDD_LOG", "info", 0, 0, "L", "error, warn, info or debug, and plain or json, comma between (\"info,json\")") \
+    X(TEXT, log, "log.level", "EMBEDD_LOG", "info", 0, 0, "L,", "error, warn, info or debug, and plain or json, comma between (\"info,json\")") \
     /* ---- supervision ---- */                                                                                  \
     X(TEXT, preemption_url, "supervision.preemption_url", "EMBEDD_PREEMPTION_URL", "", 0, 0, "",                 \
       "metadata address that announces the end of a spot machine; gcp, aws, azure or a URL; empty: not asked")   \

@@ -1,0 +1,108 @@
+/*
+ * parts.h: what the files of this room share: the whole of a configuration, of which config.h shows the front.
+ *
+ *     emb_config_state *state = emb_config_state_of(config);
+ *     emb_origin origin = { .source = EMB_SOURCE_ENVIRONMENT, .text = name, .name = name };
+ *     status = emb_config_set(state, setting, &origin, value, length, err);
+ *
+ * Written by one thread while it is loaded, read-only afterwards. Strings live in its arena.
+ */
+#ifndef EMB_CONFIG_PARTS_H
+#define EMB_CONFIG_PARTS_H
+
+#include "base/arena.h"
+#include "config/config.h"
+
+#include <stdatomic.h>
+
+enum {
+#define EMB_X(kind, field, path, environment, fallback, minimum, maximum, traits, help) EMB_AT_##field,
+    EMB_SETTING_TABLE(EMB_X)
+#undef EMB_X
+        EMB_SETTING_TOTAL
+};
+
+/* In the order in which one overrides the other. */
+typedef enum emb_source {
+    EMB_SOURCE_DEFAULT,
+    EMB_SOURCE_FILE,
+    EMB_SOURCE_DOTENV,
+    EMB_SOURCE_ENVIRONMENT,
+    EMB_SOURCE_FLAG
+} emb_source;
+
+typedef struct emb_origin {
+    emb_source source;
+    const char *text;    /* as emb_setting_origin gives it */
+    const char *subject; /* what a message begins with: "embedd.yaml:3: server.loops", "EMBEDD_LOOPS" */
+} emb_origin;
+
+typedef struct emb_config_state {
+    emb_config values; /* first, so that the two have one address */
+    atomic_size_t references;
+    emb_arena arena;
+    emb_origin origins[EMB_SETTING_TOTAL];
+    emb_config_note *notes;
+    size_t note_count, note_capacity;
+} emb_config_state;
+
+static inline emb_config_state *emb_config_state_of(const emb_config *config)
+{
+    return (emb_config_state *)config;
+}
+
+/* The setting's place in the table. */
+size_t emb_setting_index(const emb_setting *setting);
+
+/* A variable as it was found. */
+typedef struct emb_variable {
+    const char *name, *value;
+    size_t line; /* in the file, or 0 */
+} emb_variable;
+
+typedef struct emb_variables {
+    emb_variable *items;
+    size_t count, capacity;
+    const char *file; /* as it was named */
+} emb_variables;
+
+/* ---- value.c ---- */
+
+/* Parses and stores a value; the text is copied. A message begins with the origin's subject. */
+EMB_MUST_CHECK emb_status emb_config_set(emb_config_state *state, const emb_setting *setting,
+                                         const emb_origin *origin, const char *text, size_t length, emb_error *err);
+/* The value for a message, in quotes, cut and made printable; of a secret "the value". Returns out. */
+enum { EMB_SHOWN_MAX = 120 };
+const char *emb_setting_shown(const emb_setting *setting, const char *text, size_t length, char out[EMB_SHOWN_MAX]);
+/* "0 to 64", "1KiB to 1GiB", "auto, cpu, cuda", or "" for none. Returns out. */
+enum { EMB_RANGE_MAX = 96 };
+const char *emb_setting_range(const emb_setting *setting, char out[EMB_RANGE_MAX]);
+/* 1073741824: "1GiB"; 1000: "1000". */
+enum { EMB_SIZE_TEXT_MAX = 32 };
+const char *emb_size_text(uint64_t bytes, char out[EMB_SIZE_TEXT_MAX]);
+
+/* ---- dotenv.c ---- */
+
+/* Reads KEY=VALUE lines; a file that is not there has none. */
+EMB_MUST_CHECK emb_status emb_dotenv_read(const char *path, emb_arena *arena, emb_variables *out, emb_error *err);
+EMB_MUST_CHECK emb_status emb_dotenv_parse(const char *path, const char *text, size_t length, emb_arena *arena,
+                                           emb_variables *out, emb_error *err);
+
+/* ---- file.c ---- */
+
+/* Reads the YAML file and sets what it says. */
+EMB_MUST_CHECK emb_status emb_config_read_file(emb_config_state *state, const char *path, emb_error *err);
+EMB_MUST_CHECK emb_status emb_config_parse_file(emb_config_state *state, const char *path, const char *text,
+                                                size_t length, emb_error *err);
+
+/* ---- check.c ---- */
+
+/* What concerns the form of texts and several settings at once; fills log_level and log_format. */
+EMB_MUST_CHECK emb_status emb_config_check(emb_config_state *state, emb_error *err);
+
+/* ---- notes.c ---- */
+
+EMB_MUST_CHECK emb_status emb_config_take_notes(emb_config_state *state, char *const *environment,
+                                                const emb_variables *dotenv, emb_error *err);
+
+#endif
