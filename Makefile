@@ -1,5 +1,5 @@
 # make          build build/embedd and the library
-# make run      build, then embed a text with the shipped model
+# make run      build, then serve on 127.0.0.1:8000
 # make test     everything that is tested, from a clean checkout; installs what it needs
 # make help     the other targets
 BUILD ?= build
@@ -15,8 +15,9 @@ all: deps
 	@$(CONFIGURE) -B $(BUILD) -DBUILD_TESTING=OFF $(CMAKE_FLAGS) >/dev/null
 	@cmake --build $(BUILD) -j $(JOBS)
 
+# The server on 127.0.0.1:8000 with the model that ships; Ctrl-C stops it.
 run: all
-	$(BUILD)/embedd embed "hello world"
+	$(BUILD)/embedd serve
 
 deps:
 	@tools/install-deps
@@ -85,7 +86,7 @@ clean:
 
 help:
 	@echo "make             build $(BUILD)/embedd and the library"
-	@echo "make run         embed a text with the shipped model"
+	@echo "make run         serve on 127.0.0.1:8000 with the model that ships"
 	@echo "make test        all tests"
 	@echo "make quick-test  the tests that need no Python packages"
 	@echo "make sanitize    the tests under ASan+UBSan, then TSan"
