@@ -41,14 +41,14 @@ enum {
 /* ---- what a call asks for -------------------------------------------------------------------- */
 
 /* Sequences share a pass only if these are the same. */
-typedef struct emb_settings {
+typedef struct emb_pass_settings {
     emb_pooling pooling;
     emb_switch normalize;
     size_t dimensions;
-} emb_settings;
+} emb_pass_settings;
 
 typedef struct emb_plan {
-    emb_settings settings;
+    emb_pass_settings settings;
     size_t width;       /* floats of one vector */
     const char *prompt; /* put before each text; never NULL */
     size_t prompt_length;
@@ -153,7 +153,7 @@ typedef struct emb_slot {
     struct emb_slot *next; /* in engine->free_slots */
     unsigned index;
     emb_core *core; /* of the pass that is being made up */
-    emb_settings settings;
+    emb_pass_settings settings;
 
     /* The calls that the slot works for. Guarded by the lock: an entry becomes NULL when its caller gives
      * up, which it may do only while `touching` is false. */

@@ -32,7 +32,7 @@ static emb_call *call_of(emb_link *link)
     return link ? EMB_LIST_ENTRY(link, emb_call, link) : NULL;
 }
 
-static bool same_settings(const emb_settings *a, const emb_settings *b)
+static bool same_settings(const emb_pass_settings *a, const emb_pass_settings *b)
 {
     return a->pooling == b->pooling && a->normalize == b->normalize && a->dimensions == b->dimensions;
 }
