@@ -9,7 +9,7 @@
 #ifndef EMB_HTTP_WIRE_H
 #define EMB_HTTP_WIRE_H
 
-#include "embedd.h"
+#include <embedd.h>
 
 #include <openssl/ssl.h>
 #include <stdbool.h>
