@@ -308,6 +308,24 @@ static const char page_head[] =
     "in force stays. Values marked *(secret)* are never printed or logged. Those marked *(no effect yet)* are checked,\n"
     "and wait for a part of the program that this version does not have.\n";
 
+static const char page_tail[] =
+    "\n## The file of API keys\n"
+    "`access.api_keys_file` names a YAML file with the SHA-256 of each key, which `embedd key` makes:\n"
+    "\n"
+    "```yaml\n"
+    "keys:\n"
+    "  - name: search                # in logs and metrics; a word of up to 64 characters\n"
+    "    sha256: 9f86d081884c7d65…   # 64 digits\n"
+    "    requests_per_minute: 600    # optional, as all that follow\n"
+    "    burst: 60                   # requests at once after a pause; default: a tenth of a minute's\n"
+    "    tokens_per_minute: 100000   # counted when a request is done; over it, the next ones wait\n"
+    "    models: [all-MiniLM-L6-v2, \"bge-*\"]\n"
+    "```\n"
+    "\n"
+    "Names and keys are unique, 10,000 at most. A file without keys lets nobody in. It is read again on `SIGHUP`; a bad\n"
+    "one is refused and the keys in force stay, and limits go on where they were for keys that keep their name. A file\n"
+    "that others can read, or its group write, gives a warning: `chmod 0640` is enough.\n";
+
 emb_status emb_config_write_markdown(emb_buf *out)
 {
     writer w = {.out = out};
@@ -322,5 +340,6 @@ emb_status emb_config_write_markdown(emb_buf *out)
         }
         write_row(&w, &settings[i]);
     }
+    add(&w, page_tail);
     return w.status;
 }
