@@ -5,8 +5,7 @@ import unittest
 
 from harness import Case, ROOT
 
-COMMANDS = ["embed", "similarity", "tokenize", "models", "inspect", "bench", "quantize", "config", "key", "version",
-            "help"]
+COMMANDS = ["embed", "similarity", "tokenize", "models", "inspect", "bench", "quantize", "version", "help"]
 
 
 class Options(Case):
