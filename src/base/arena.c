@@ -30,6 +30,22 @@ void emb_arena_fini(emb_arena *arena)
     emb_arena_init(arena);
 }
 
+void emb_arena_reset(emb_arena *arena, size_t keep_bytes)
+{
+    struct emb_arena_block *kept = arena->blocks;
+    if (!kept || arena->capacity > keep_bytes) {
+        emb_arena_fini(arena);
+        return;
+    }
+    for (struct emb_arena_block *block = kept->next, *next; block; block = next) {
+        next = block->next;
+        free(block);
+    }
+    kept->next = NULL;
+    arena->used = 0;
+    arena->total_bytes = sizeof *kept + kept->bytes;
+}
+
 static struct emb_arena_block *new_block(emb_arena *arena, size_t bytes)
 {
     if (bytes > SIZE_MAX - sizeof(struct emb_arena_block))

@@ -20,6 +20,8 @@ typedef struct emb_arena {
 
 void emb_arena_init(emb_arena *arena);
 void emb_arena_fini(emb_arena *arena);
+/* Releases what was allocated, but keeps the newest block for the next use if it has at most keep_bytes. */
+void emb_arena_reset(emb_arena *arena, size_t keep_bytes);
 void *emb_arena_alloc(emb_arena *arena, size_t bytes);
 /* NULL also when count × size overflows. */
 void *emb_arena_calloc(emb_arena *arena, size_t count, size_t size);

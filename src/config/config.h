@@ -18,6 +18,9 @@
 #include "base/log.h"
 #include "config/settings.h"
 
+/* The longest text of a value. */
+#define EMB_CONFIG_VALUE_MAX (4u << 20)
+
 #define EMB_CONFIG_FIELD_BOOL(f) bool f;
 #define EMB_CONFIG_FIELD_COUNT(f) size_t f;
 #define EMB_CONFIG_FIELD_BYTES(f) size_t f;

@@ -19,7 +19,7 @@
 
 /* Read elsewhere: by this room, the kernels and the tests. */
 static const char *const others[] = {"EMBEDD_CONFIG", "EMBEDD_ISA", "EMBEDD_TEST_MODELS", "EMBEDD_SANITIZED"};
-static const char *const shared_prefixes[] = {"EMBEDDING_", "EMBEDDINGS_", "LOCAL_EMBEDDING_", "ALERT_"};
+static const char *const shared_prefixes[] = {"EMBED", "LOCAL_EMBED", "ALERT_"};
 
 enum { NAME_MAX_BYTES = 64, NAMES_MAX = 160, OTHERS = sizeof others / sizeof *others };
 

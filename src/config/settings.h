@@ -56,7 +56,7 @@
     X(TEXT, model, "models.default", "LOCAL_EMBEDDING_MODEL,EMBEDDING_MODEL", "all-MiniLM-L6-v2", 0, 0, "", "the model of requests that name none") \
     X(CHOICE, device, "models.device", "LOCAL_EMBEDDING_DEVICE,EMBEDDING_DEVICE", "auto", "auto|cpu|cuda", 0, "", "what computes") \
     X(COUNT, batch_size, "models.batch_size", "LOCAL_EMBEDDING_BATCH_SIZE,EMBEDDING_BATCH_SIZE", "32", 1, 100000, "L", \
-      "texts that [E]'s and [D]'s routes report as a model's batch size; batches are made by tokens, see server.max_batch_tokens") \
+      "the batch size that clients are told; batches are made by tokens, see server.max_batch_tokens") \
     X(CHOICE, precision, "models.precision", "EMBEDD_PRECISION", "auto", "auto|fp32|bf16|int8", 0, "", "of the products") \
     X(COUNT, threads, "models.threads", "EMBEDD_THREADS", "0", 0, 1024, "", "compute threads; 0: one per CPU")   \
     X(TEXT, models_path, "models.path", "EMBEDD_MODELS", "", 0, 0, ":", "directories to look for models in, ':' between") \

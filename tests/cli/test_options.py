@@ -5,7 +5,8 @@ import unittest
 
 from harness import Case, ROOT
 
-COMMANDS = ["embed", "similarity", "tokenize", "models", "inspect", "bench", "quantize", "version", "help"]
+COMMANDS = ["embed", "similarity", "tokenize", "models", "inspect", "bench", "quantize", "config", "key", "version",
+            "help"]
 
 
 class Options(Case):

@@ -1,0 +1,345 @@
+/*
+ * document.c: the table and a configuration as documents: YAML that loads again, a JSON schema, a page of Markdown.
+ *
+ * The printed YAML is a complete file: every setting stands in it, so that what it says does not depend on later
+ * defaults. Secrets are left out as comments; a file made of it gets them from the environment as before. Texts are
+ * quoted unless nobody could read them as anything else, since other readers of YAML take yes, 1.2 or null for
+ * something of their own.
+ *
+ * Two steps write everything: a value for a human (value.c) and a JSON string, which is also YAML's double-quoted form.
+ */
+#include "config/parts.h"
+
+#include "base/json_write.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Goes on only while all is well, so that a document is a list of pieces. */
+typedef struct writer {
+    emb_buf *out;
+    emb_status status;
+} writer;
+
+static void add(writer *w, const char *text)
+{
+    if (!w->status)
+        w->status = emb_buf_add_str(w->out, text);
+}
+
+static void add_bytes(writer *w, const char *text, size_t length)
+{
+    if (!w->status)
+        w->status = emb_buf_add(w->out, text, length);
+}
+
+static void add_string(writer *w, const char *text)
+{
+    if (!w->status)
+        w->status = emb_json_write_string(w->out, text, strlen(text));
+}
+
+static size_t section_length(const emb_setting *s)
+{
+    return strcspn(s->path, ".");
+}
+
+static bool begins_section(const emb_setting *settings, size_t i)
+{
+    size_t n = section_length(&settings[i]);
+    return i == 0 || strncmp(settings[i].path, settings[i - 1].path, n + 1) != 0;
+}
+
+static const char *name_of(const emb_setting *s)
+{
+    return s->path + section_length(s) + 1;
+}
+
+/* ---- YAML ---- */
+
+/* A word that every YAML reader takes for a text. */
+static bool is_plain(const char *text)
+{
+    static const char *const others[] = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"};
+    size_t length = strlen(text);
+    if (!isalpha((unsigned char)*text) && *text != '/')
+        return false;
+    for (size_t i = 0; i < length; i++)
+        if (!isalnum((unsigned char)text[i]) && !strchr("/._-", text[i]))
+            return false;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (strcasecmp(text, others[i]) == 0)
+            return false;
+    return true;
+}
+
+static bool is_textual(const emb_setting *s)
+{
+    return s->kind == EMB_SETTING_TEXT || s->kind == EMB_SETTING_CHOICE;
+}
+
+static void write_setting(writer *w, const emb_config *config, const emb_setting *s, bool with_origin)
+{
+    emb_buf value = EMB_BUF_INIT(EMB_CONFIG_VALUE_MAX);
+    w->status = emb_setting_write(config, s, &value);
+    const char *text = w->status ? NULL : emb_buf_cstr(&value);
+    if (!text && !w->status)
+        w->status = EMB_E_NOMEM;
+    if (!w->status) {
+        bool hidden = s->secret && *text;
+        add(w, hidden ? "  # " : "  ");
+        add(w, name_of(s));
+        add(w, ": ");
+        if (!hidden && is_textual(s) && !is_plain(text))
+            add_string(w, text);
+        else
+            add(w, text);
+        if (with_origin) {
+            add(w, "  # ");
+            add(w, emb_setting_origin(config, s));
+        }
+        add(w, "\n");
+    }
+    emb_buf_fini(&value);
+}
+
+emb_status emb_config_write_yaml(const emb_config *config, bool with_origin, emb_buf *out)
+{
+    writer w = {.out = out};
+    size_t count;
+    const emb_setting *settings = emb_settings(&count);
+    for (size_t i = 0; i < count && !w.status; i++) {
+        if (begins_section(settings, i)) {
+            add(&w, i ? "\n" : "");
+            add_bytes(&w, settings[i].path, section_length(&settings[i]));
+            add(&w, ":\n");
+        }
+        if (!w.status)
+            write_setting(&w, config, &settings[i], with_origin);
+    }
+    return w.status;
+}
+
+/* ---- JSON schema ---- */
+
+static void write_range(writer *w, const emb_setting *s)
+{
+    char text[80];
+    if (s->maximum > 0) {
+        snprintf(text, sizeof text, ",\"minimum\":%.0f,\"maximum\":%.0f", s->minimum, s->maximum);
+        add(w, text);
+    }
+}
+
+static void write_choices(writer *w, const char *choices)
+{
+    add(w, "\"enum\":[");
+    for (const char *c = choices; *c;) {
+        size_t n = strcspn(c, "|");
+        add(w, c == choices ? "\"" : ",\"");
+        add_bytes(w, c, n);
+        add(w, "\"");
+        c += n + (c[n] == '|');
+    }
+    add(w, "]");
+}
+
+static void write_type(writer *w, const emb_setting *s)
+{
+    switch (s->kind) {
+    case EMB_SETTING_BOOL:
+        add(w, "\"type\":\"boolean\"");
+        return;
+    case EMB_SETTING_COUNT:
+        add(w, "\"type\":\"integer\"");
+        write_range(w, s);
+        return;
+    case EMB_SETTING_REAL:
+        add(w, "\"type\":\"number\"");
+        write_range(w, s);
+        return;
+    case EMB_SETTING_BYTES:
+        add(w, "\"anyOf\":[{\"type\":\"integer\"");
+        write_range(w, s);
+        add(w, "},{\"type\":\"string\",\"pattern\":\"^[0-9]+([.][0-9]+)? ?[KkMmGgTt][Ii]?[Bb]$\"}]");
+        return;
+    case EMB_SETTING_CHOICE:
+        write_choices(w, s->choices);
+        return;
+    case EMB_SETTING_TEXT:
+        add(w, s->separator ? "\"anyOf\":[{\"type\":\"string\"},{\"type\":\"array\",\"items\":{\"type\":\"string\"}}]"
+                            : "\"type\":\"string\"");
+        return;
+    }
+}
+
+/* Numbers and booleans as they are, texts in quotes. */
+static void write_default(writer *w, const emb_setting *s)
+{
+    bool number = s->kind == EMB_SETTING_BOOL || s->kind == EMB_SETTING_COUNT || s->kind == EMB_SETTING_REAL;
+    add(w, ",\"default\":");
+    if (number || (s->kind == EMB_SETTING_BYTES && strcmp(s->fallback, "0") == 0))
+        add(w, s->fallback);
+    else
+        add_string(w, s->fallback);
+}
+
+emb_status emb_config_write_schema(emb_buf *out)
+{
+    writer w = {.out = out};
+    size_t count;
+    const emb_setting *settings = emb_settings(&count);
+    add(&w, "{\n\"$schema\":\"https://json-schema.org/draft/2020-12/schema\",\n\"title\":\"embedd configuration\",\n"
+            "\"type\":\"object\",\n\"additionalProperties\":false,\n\"properties\":{");
+    for (size_t i = 0; i < count; i++) {
+        if (begins_section(settings, i)) {
+            add(&w, i ? "\n}},\n\"" : "\n\"");
+            add_bytes(&w, settings[i].path, section_length(&settings[i]));
+            add(&w, "\":{\"type\":[\"object\",\"null\"],\"additionalProperties\":false,\"properties\":{");
+        } else {
+            add(&w, ",");
+        }
+        add(&w, "\n  \"");
+        add(&w, name_of(&settings[i]));
+        add(&w, "\":{");
+        write_type(&w, &settings[i]);
+        write_default(&w, &settings[i]);
+        add(&w, ",\"description\":");
+        add_string(&w, settings[i].help);
+        add(&w, "}");
+    }
+    add(&w, "\n}}\n}\n}\n");
+    return w.status;
+}
+
+/* ---- Markdown ---- */
+
+/* In a cell of a table: a bar ends it, and * would begin emphasis. */
+static void add_cell(writer *w, const char *text)
+{
+    for (; *text; text++) {
+        if (strchr("|*<", *text))
+            add(w, "\\");
+        add_bytes(w, text, 1);
+    }
+}
+
+/* "`a`, `b`" of names between `separator`. */
+static void add_names(writer *w, const char *names, char separator)
+{
+    const char stop[] = {separator, 0};
+    for (const char *n = names; *n;) {
+        size_t length = strcspn(n, stop);
+        add(w, n == names ? "`" : ", `");
+        add_bytes(w, n, length);
+        add(w, "`");
+        n += length + (n[length] != 0);
+    }
+}
+
+static void write_row(writer *w, const emb_setting *s)
+{
+    char range[EMB_RANGE_MAX];
+    add(w, "| `");
+    add(w, name_of(s));
+    add(w, "` | ");
+    add_names(w, s->environment, ',');
+    add(w, " | ");
+    if (*s->fallback) {
+        add(w, "`");
+        add(w, s->fallback);
+        add(w, "`");
+    }
+    add(w, " | ");
+    if (s->kind == EMB_SETTING_CHOICE)
+        add_names(w, s->choices, '|');
+    else if (s->kind == EMB_SETTING_BOOL)
+        add(w, "`true`, `false`");
+    else
+        add(w, s->separator ? "list" : *emb_setting_range(s, range) ? range : "text");
+    add(w, " | ");
+    add_cell(w, s->help);
+    add(w, s->live ? " *(live)*" : "");
+    add(w, s->secret ? " *(secret)*" : "");
+    add(w, s->future ? " *(no effect yet)*" : "");
+    add(w, " |\n");
+}
+
+static const char page_head[] =
+    "# Configuration\n"
+    "\n"
+    "<!-- Made by `embedd config docs` from the table in src/config/settings.h; a test compares the two. -->\n"
+    "\n"
+    "Every setting can stand in a YAML file, in the environment and on the command line. Order, the last wins:\n"
+    "built-in default, YAML file (`--config FILE`, or `EMBEDD_CONFIG`), `.env` in the working directory, environment,\n"
+    "flag. `embedd config print` shows what holds and where each value comes from, `embedd config check` what is wrong,\n"
+    "`embedd config schema` is a JSON schema of the file for editors.\n"
+    "\n"
+    "A key that is not known, or a value that cannot be used, ends the program with status 2 before it does anything,\n"
+    "and the message names place, setting, value, reason and what is allowed.\n"
+    "\n"
+    "**The file.** Sections hold settings; `server.listen: …` on one line is the same as `listen` in `server`. Lists may\n"
+    "be written as texts with their separator or as YAML lists. The file is UTF-8, one document, at most 1 MiB.\n"
+    "\n"
+    "```yaml\n"
+    "server:\n"
+    "  listen: [\"127.0.0.1:8000\", \"unix:/run/embedd/embedd.sock\"]\n"
+    "  max_body_bytes: 32MiB\n"
+    "models:\n"
+    "  default: bge-small-en-v1.5\n"
+    "  allowed: [\"bge-*\", all-MiniLM-L6-v2]\n"
+    "log.level: info,json\n"
+    "```\n"
+    "\n"
+    "**The environment.** Of several names for a setting the first that is set and not empty counts. `.env` holds\n"
+    "`NAME=value` lines, with quotes, `export` and comments; a variable in the environment, even an empty one, hides its\n"
+    "namesake there. Variables that begin with `EMBEDD_` and are not known are reported by `embedd config check` and at\n"
+    "start.\n"
+    "\n"
+    "**Flags.** The flag of `server.max_body_bytes` is `--server-max-body-bytes`. `embedd serve` and every command that\n"
+    "works with the service's cache or models takes them all.\n"
+    "\n"
+    "**Values.** Sizes are bytes or carry a unit: kB, MB, GB, TB (thousands), KiB, MiB, GiB, TiB (1024s), also `1.5GiB`.\n"
+    "Switches are `true`, `yes`, `on`, `1` and their opposites.\n"
+    "\n"
+    "**Reload.** `SIGHUP` reads file and `.env` again. Settings marked *(live)* take effect at once; a change of\n"
+    "another is reported and waits for a restart. A configuration that is not good is refused as a whole, and the one\n"
+    "in force stays. Values marked *(secret)* are never printed or logged. Those marked *(no effect yet)* are checked,\n"
+    "and wait for a part of the program that this version does not have.\n";
+
+static const char page_tail[] =
+    "\n## The file of API keys\n"
+    "`access.api_keys_file` names a YAML file with the SHA-256 of each key, which `embedd key` makes:\n"
+    "\n"
+    "```yaml\n"
+    "keys:\n"
+    "  - name: search                # in logs and metrics; a word of up to 64 characters\n"
+    "    sha256: 9f86d081884c7d65…   # 64 digits\n"
+    "    requests_per_minute: 600    # optional, as all that follow\n"
+    "    burst: 60                   # requests at once after a pause; default: a tenth of a minute's\n"
+    "    tokens_per_minute: 100000   # counted when a request is done; over it, the next ones wait\n"
+    "    models: [all-MiniLM-L6-v2, \"bge-*\"]\n"
+    "```\n"
+    "\n"
+    "Names and keys are unique, 10,000 at most. A file without keys lets nobody in. It is read again on `SIGHUP`; a bad\n"
+    "one is refused and the keys in force stay, and limits go on where they were for keys that keep their name. A file\n"
+    "that others can read, or its group write, gives a warning: `chmod 0640` is enough.\n";
+
+emb_status emb_config_write_markdown(emb_buf *out)
+{
+    writer w = {.out = out};
+    size_t count;
+    const emb_setting *settings = emb_settings(&count);
+    add(&w, page_head);
+    for (size_t i = 0; i < count; i++) {
+        if (begins_section(settings, i)) {
+            add(&w, "\n## ");
+            add_bytes(&w, settings[i].path, section_length(&settings[i]));
+            add(&w, "\n| setting | variable | default | allowed | |\n|---|---|---|---|---|\n");
+        }
+        write_row(&w, &settings[i]);
+    }
+    add(&w, page_tail);
+    return w.status;
+}
