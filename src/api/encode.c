@@ -10,7 +10,6 @@
 #include "base/json_write.h"
 #include "crypto/crypto.h"
 
-#include <math.h>
 #include <string.h>
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "base64 is of little-endian floats, straight from memory");
@@ -65,8 +64,8 @@ emb_status emb_encode_rows(emb_buf *buf, const float *values, size_t count, size
 
 static int level_of(float x)
 {
-    double level = floor(((double)x + 1.0) / (2.0 / 255.0));
-    return level < 0 ? 0 : level > 255 ? 255 : (int)level;
+    double level = ((double)x + 1.0) * (255.0 / 2.0);
+    return level < 0 ? 0 : level > 255 ? 255 : (int)level; /* the conversion rounds down */
 }
 
 static int bits_of(const float *values, size_t count)
