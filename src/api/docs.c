@@ -1,5 +1,5 @@
 /*
- * docs.c: the pages of the program itself: /openapi.json, /docs, and / which leads there.
+ * docs.c: the pages of the program itself: /openapi.json, and /docs, which is also what / shows.
  *
  * web/docs.html is taken into the object file by the assembler (.incbin), so that the program needs no file at run time;
  * the build knows of the dependency (CMakeLists.txt). The page fetches /openapi.json and nothing else.
@@ -54,17 +54,11 @@ static void get_page(emb_api_call *call)
     send_copy(call, "text/html; charset=utf-8", page, length);
 }
 
-static void get_root(emb_api_call *call)
-{
-    emb_exchange_add_header(call->x, "location", "/docs");
-    emb_call_send(call, 307, NULL, NULL);
-}
-
 const emb_route emb_routes_docs[] = {
     { EMB_HTTP_GET, "/openapi.json", EMB_FAMILY_OPENAI, EMB_AUTH_OPEN, get_document, "This document.", NULL,
       "{\"type\":\"object\"}", NULL, NULL },
     { EMB_HTTP_GET, "/docs", EMB_FAMILY_OPENAI, EMB_AUTH_OPEN, get_page, "This document as a page to read and try.", NULL,
       NULL, "text/html", NULL },
-    { EMB_HTTP_GET, "/", EMB_FAMILY_OPENAI, EMB_AUTH_OPEN, get_root, "Leads to /docs (307).", NULL, NULL, NULL, NULL },
+    { EMB_HTTP_GET, "/", EMB_FAMILY_OPENAI, EMB_AUTH_OPEN, get_page, "The same page.", NULL, NULL, "text/html", NULL },
     { 0 }
 };
