@@ -15,6 +15,7 @@
 #include "engine/engine.h"
 #include "engine/options.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* What the public functions have in common; either texts or ids and offsets. */
@@ -155,21 +156,29 @@ static emb_status tokenize_all(emb_call *call, const embed_request *request, emb
     return EMB_OK;
 }
 
+/* What an error says it is about. */
+static const char *sequence_name(char out[32], size_t i)
+{
+    snprintf(out, 32, "ids[%zu]", i);
+    return out;
+}
+
 static emb_status check_sequence(const emb_call *call, const embed_request *request, size_t i, emb_error *err)
 {
     const emb_plan *plan = call->plan;
+    char where[32];
     size_t begin = request->offsets[i], end = request->offsets[i + 1],
            vocabulary = call->core->spec.vocab_size;
     if (end <= begin)
-        return emb_fail(err, EMB_E_INVALID, "offsets", "sequence %zu is empty: offsets %zu and %zu", i, begin,
-                        end);
+        return emb_fail(err, EMB_E_INVALID, sequence_name(where, i),
+                        "the sequence is empty: offsets %zu and %zu", begin, end);
     if (end - begin > plan->max_tokens && plan->truncation == EMB_TRUNCATE_NONE)
-        return emb_fail(err, EMB_E_LIMIT, "truncation", "sequence %zu has %zu tokens, the limit is %zu", i,
-                        end - begin, plan->max_tokens);
+        return emb_fail(err, EMB_E_LIMIT, sequence_name(where, i),
+                        "%zu tokens, the limit is %zu and truncation is off", end - begin, plan->max_tokens);
     for (size_t k = begin; k < end; k++)
         if (request->ids[k] < 0 || (size_t)request->ids[k] >= vocabulary)
-            return emb_fail(err, EMB_E_INVALID, "ids", "sequence %zu has token %d, the vocabulary has %zu", i,
-                            request->ids[k], vocabulary);
+            return emb_fail(err, EMB_E_INVALID, sequence_name(where, i),
+                            "token %d is not in the vocabulary, which has %zu", request->ids[k], vocabulary);
     return EMB_OK;
 }
 

@@ -344,16 +344,9 @@ static emb_status copy_path(const char *path, char **out, emb_error *err)
     return *out ? EMB_OK : emb_fail_nomem(err, "path of a model", strlen(path) + 1);
 }
 
-emb_status emb_locate_model(const char *name, const char *models_path, char **path, emb_error *err)
+/* In the places of (2) and (3). */
+static emb_status search(const char *name, const char *models_path, char **path, emb_error *err)
 {
-    *path = NULL;
-    if (strlen(name) >= PATH_MAX)
-        return emb_fail(err, EMB_E_INVALID, "name", "the name is %zu bytes long", strlen(name));
-    bool is_path = name[0] == '/' || name[0] == '.' || name[0] == '~';
-    if (is_model(name))
-        return copy_path(name, path, err);
-    if (is_path || strlen(name) > MAX_NAME || strstr(name, ".."))
-        return not_a_model(name, err);
     places list;
     emb_status status = places_make(&list, models_path, err);
     if (status)
@@ -371,4 +364,27 @@ emb_status emb_locate_model(const char *name, const char *models_path, char **pa
         status = not_found(name, models_path, &list, err);
     places_fini(&list);
     return status;
+}
+
+static bool reads_as_path(const char *name)
+{
+    return name[0] == '/' || name[0] == '.' || name[0] == '~' || strlen(name) > MAX_NAME || strstr(name, "..");
+}
+
+emb_status emb_locate_model(const char *name, const char *models_path, char **path, emb_error *err)
+{
+    *path = NULL;
+    if (strlen(name) >= PATH_MAX)
+        return emb_fail(err, EMB_E_INVALID, "name", "the name is %zu bytes long", strlen(name));
+    if (is_model(name))
+        return copy_path(name, path, err);
+    return reads_as_path(name) ? not_a_model(name, err) : search(name, models_path, path, err);
+}
+
+emb_status emb_locate_named(const char *name, const char *models_path, char **path, emb_error *err)
+{
+    *path = NULL;
+    if (!*name || reads_as_path(name))
+        return emb_fail(err, EMB_E_NOT_FOUND, "name", "%.255s is a path, not the name of a model", name);
+    return search(name, models_path, path, err);
 }

@@ -11,10 +11,11 @@
 #include "engine/engine.h"
 #include "engine/prepare.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { EMB_KEPT = 64, EMB_KEPT_BYTES = 1 << 20 };
+enum { EMB_KEPT = 64, EMB_KEPT_BYTES = 1 << 20, COUNTED_BYTES = 1 << 16 };
 
 void emb_scratch_init(emb_scratch *scratch)
 {
@@ -122,6 +123,23 @@ static emb_status check_ids(const emb_core *core, const emb_encoding *encoding, 
                     lowest < 0 ? lowest : highest, core->spec.vocab_size);
 }
 
+/* With the exact number of tokens, unless counting them takes long: the tokenizer stopped at the limit. */
+static emb_status too_long(const emb_core *core, const emb_plan *plan, const char *data, size_t length,
+                           size_t index, emb_scratch *scratch, emb_error *err)
+{
+    const emb_encode_options options = {.add_special_tokens = true};
+    char where[32];
+    snprintf(where, sizeof where, "texts[%zu]", index);
+    emb_status status = EMB_OK;
+    if (length <= COUNTED_BYTES)
+        status = emb_tokenizer_encode(core->tokenizer, data, length, &options, &scratch->encoding, err);
+    if (status)
+        return status;
+    return emb_fail(err, EMB_E_LIMIT, where, "%s%zu tokens, the limit is %zu and truncation is off",
+                    length <= COUNTED_BYTES ? "" : "more than ",
+                    length <= COUNTED_BYTES ? scratch->encoding.untruncated : plan->max_tokens, plan->max_tokens);
+}
+
 emb_status emb_tokenize_text(const emb_core *core, const emb_plan *plan, const emb_text *text, size_t index,
                              emb_scratch *scratch, emb_error *err)
 {
@@ -145,7 +163,6 @@ emb_status emb_tokenize_text(const emb_core *core, const emb_plan *plan, const e
     if (status)
         return status;
     if (plan->truncation == EMB_TRUNCATE_NONE && scratch->encoding.untruncated > plan->max_tokens)
-        return emb_fail(err, EMB_E_LIMIT, "truncation",
-                        "text %zu has more than %zu tokens, and truncation is off", index, plan->max_tokens);
+        return too_long(core, plan, data, length, index, scratch, err);
     return check_ids(core, &scratch->encoding, err);
 }

@@ -188,7 +188,7 @@ static void truncation(void **state)
     emb_error error;
     options.truncation = EMB_TRUNCATE_NONE;
     assert_int_equal(embed_one(model, text, &options, out, &error), EMB_E_LIMIT);
-    assert_non_null(strstr(error.message, "text 0"));
+    assert_string_equal(error.where, "texts[0]");
     assert_non_null(strstr(error.message, "12"));
     options.max_tokens = 0;
     text[62] = 0; /* exactly the limit */
@@ -207,7 +207,8 @@ static void truncation_refused_in_large_call(void **state)
     j.options.truncation = EMB_TRUNCATE_NONE;
     job_run(&j);
     assert_int_equal(j.status, EMB_E_LIMIT);
-    assert_non_null(strstr(j.error.message, "text 3210"));
+    assert_string_equal(j.error.where, "texts[3210]");
+    assert_non_null(strstr(j.error.message, "102 tokens, the limit is 64"));
     job_fini(&j);
     assert_nothing_waits(engine);
 }
@@ -240,7 +241,7 @@ static void token_ids(void **state)
     ids[5] = FAKE_VOCAB;
     assert_int_equal(emb_embed_ids(model, ids, offsets, 2, NULL, out, 2 * FAKE_DIMENSION, NULL, &error),
                      EMB_E_INVALID);
-    assert_string_equal(error.where, "ids");
+    assert_string_equal(error.where, "ids[1]");
     ids[5] = -1;
     assert_int_equal(emb_embed_ids(model, ids, offsets, 2, NULL, out, 2 * FAKE_DIMENSION, NULL, &error),
                      EMB_E_INVALID);
