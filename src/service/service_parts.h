@@ -1,0 +1,47 @@
+/*
+ * service_parts.h: the inside of a service. Internal to service/.
+ *
+ * Settings that each request reads are kept as atomics beside the configuration, so that a request takes no lock for
+ * them. The pointer to the configuration is guarded by one lock of EMB_CONFIG_LOCKS for each reader, chosen by its
+ * thread, and by all of them for its writer.
+ */
+#ifndef EMB_SERVICE_SERVICE_PARTS_H
+#define EMB_SERVICE_SERVICE_PARTS_H
+
+#include "service/models_parts.h"
+#include "service/service.h"
+
+enum { EMB_CONFIG_LOCKS = 16 };
+
+/* A lock with a cache line of its own. */
+typedef struct emb_config_lock {
+    _Alignas(64) pthread_mutex_t mutex;
+} emb_config_lock;
+
+typedef struct emb_counts {
+    atomic_uint_fast64_t requests, texts, l1, l2, computed, shared, tokens, errors, cost_nusd, since_ns;
+} emb_counts;
+
+struct emb_service {
+    emb_engine *engine;
+    emb_models *models;
+    emb_metrics *metrics;
+    _Atomic(emb_cache *) cache; /* set once, when caching is first on */
+    atomic_bool caching, monitoring, ready;
+    atomic_size_t ttl_s, bulk_from, max_inputs;
+    emb_counts counts;
+    emb_config *config;
+    emb_config_lock config_locks[EMB_CONFIG_LOCKS];
+    pthread_mutex_t reconfiguring;
+};
+
+/* totals.c: a call that ended well, and one that did not. */
+void emb_totals_add(emb_service *service, const emb_answer *answer);
+void emb_totals_add_error(emb_service *service, emb_status status);
+
+/* storage.c: opens the cache that the configuration asks for. */
+EMB_MUST_CHECK emb_status emb_storage_open_cache(const emb_config *config, emb_metrics *metrics, emb_cache **out,
+                                                 emb_error *err);
+void emb_storage_cache_options(const emb_config *config, emb_metrics *metrics, emb_cache_options *out);
+
+#endif

@@ -1,0 +1,78 @@
+/*
+ * Where the cache's second level is: what cache.url says; else Redis, if the environment names one; else a SQLite file
+ * in the data directory. A data directory that cannot be used costs the second level, not the service.
+ */
+#include "base/error.h"
+#include "service/service_parts.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { URL_BYTES = PATH_MAX + 64 };
+
+/* Makes the directory and those above it that are missing, for this user alone. */
+static bool make_directory(const char *path)
+{
+    char copy[PATH_MAX];
+    size_t length = strlen(path);
+    if (!length || length >= sizeof copy)
+        return false;
+    memcpy(copy, path, length + 1);
+    for (char *at = copy + 1; *at; at++)
+        if (*at == '/') {
+            *at = 0;
+            if (mkdir(copy, 0700) && errno != EEXIST)
+                return false;
+            *at = '/';
+        }
+    if (mkdir(copy, 0700) && errno != EEXIST)
+        return false;
+    return access(copy, W_OK | X_OK) == 0;
+}
+
+/* The URL of the second level into `out`, "" for none. */
+static void choose_url(const emb_config *config, char out[URL_BYTES])
+{
+    out[0] = 0;
+    if (*config->cache_url) {
+        snprintf(out, URL_BYTES, "%s", strcmp(config->cache_url, "none") ? config->cache_url : "");
+    } else if (*config->redis_url) {
+        snprintf(out, URL_BYTES, "%s", config->redis_url);
+    } else if (*config->redis_host) {
+        bool v6 = strchr(config->redis_host, ':') && config->redis_host[0] != '[';
+        snprintf(out, URL_BYTES, "redis://%s%s%s:%zu/%zu", v6 ? "[" : "", config->redis_host, v6 ? "]" : "",
+                 config->redis_port, config->redis_db);
+    } else if (!make_directory(config->data_path)) {
+        emb_log(EMB_LOG_WARN, "the data directory cannot be used: vectors are kept in memory only",
+                EMB_LOG_TEXT("directory", config->data_path), EMB_LOG_TEXT("error", strerror(errno)));
+    } else {
+        snprintf(out, URL_BYTES, "sqlite:%s/cache.db", config->data_path);
+    }
+}
+
+void emb_storage_cache_options(const emb_config *config, emb_metrics *metrics, emb_cache_options *out)
+{
+    *out = (emb_cache_options){
+        .l1_entries = config->l1_cache_size,
+        .l1_bytes = config->l1_cache_bytes,
+        .l2_deadline_ms = (uint32_t)config->l2_deadline_ms,
+        .l2_bytes = config->l2_bytes,
+        .write_queue = config->cache_write_queue,
+        .store_text = config->cache_store_text,
+        .metrics = metrics,
+    };
+}
+
+emb_status emb_storage_open_cache(const emb_config *config, emb_metrics *metrics, emb_cache **out, emb_error *err)
+{
+    char url[URL_BYTES];
+    emb_cache_options options;
+    emb_storage_cache_options(config, metrics, &options);
+    choose_url(config, url);
+    options.l2_url = url;
+    return emb_cache_open(&options, out, err);
+}
