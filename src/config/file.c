@@ -55,12 +55,12 @@ static const char *nearest_path(const char *path, char out[PATH_MAX_BYTES])
         else if (!section_count || strcmp(sections[section_count], sections[section_count - 1]))
             candidates[n++] = sections[section_count++];
     }
-    const char *nearest = emb_nearest(path, candidates, n);
-    for (size_t i = 0; i < count && !nearest; i++) { /* the right name in no section, or in another one */
-        const char *dot = strrchr(path, '.');
+    const char *dot = strrchr(path, '.'), *nearest = NULL;
+    for (size_t i = 0; i < count && !nearest; i++) /* the right name in no section, or in another one */
         if (strcmp(strchr(settings[i].path, '.') + 1, dot ? dot + 1 : path) == 0)
             nearest = settings[i].path;
-    }
+    if (!nearest)
+        nearest = emb_nearest(path, candidates, n);
     if (nearest)
         snprintf(out, PATH_MAX_BYTES, "%s", nearest);
     return nearest ? out : NULL;

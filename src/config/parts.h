@@ -77,7 +77,7 @@ const char *emb_setting_shown(const emb_setting *setting, const char *text, size
 /* "0 to 64", "1KiB to 1GiB", "auto, cpu, cuda", or "" for none. Returns out. */
 enum { EMB_RANGE_MAX = 96 };
 const char *emb_setting_range(const emb_setting *setting, char out[EMB_RANGE_MAX]);
-/* 1073741824: "1GiB"; 1000: "1000". */
+/* 1073741824: "1GiB"; 2000000000: "2GB"; 1001: "1001". */
 enum { EMB_SIZE_TEXT_MAX = 32 };
 const char *emb_size_text(uint64_t bytes, char out[EMB_SIZE_TEXT_MAX]);
 

@@ -45,15 +45,25 @@ const char *emb_setting_shown(const emb_setting *setting, const char *text, size
     return out;
 }
 
-const char *emb_size_text(uint64_t bytes, char out[EMB_SIZE_TEXT_MAX])
+static void size_in(uint64_t bytes, uint64_t step, const char *const units[5], char out[EMB_SIZE_TEXT_MAX])
 {
-    static const char *const units[] = {"", "KiB", "MiB", "GiB", "TiB"};
     size_t unit = 0;
-    while (bytes && bytes % 1024 == 0 && unit + 1 < sizeof units / sizeof *units) {
-        bytes /= 1024;
+    while (bytes && bytes % step == 0 && unit < 4) {
+        bytes /= step;
         unit++;
     }
     snprintf(out, EMB_SIZE_TEXT_MAX, "%llu%s", (unsigned long long)bytes, units[unit]);
+}
+
+const char *emb_size_text(uint64_t bytes, char out[EMB_SIZE_TEXT_MAX])
+{
+    static const char *const binary[] = {"", "KiB", "MiB", "GiB", "TiB"};
+    static const char *const decimal[] = {"", "kB", "MB", "GB", "TB"};
+    char other[EMB_SIZE_TEXT_MAX];
+    size_in(bytes, 1024, binary, out);
+    size_in(bytes, 1000, decimal, other);
+    if (strlen(other) < strlen(out)) /* 2GB, not 1953125KiB */
+        memcpy(out, other, sizeof other);
     return out;
 }
 

@@ -254,7 +254,8 @@ static int compare_names(const void *a, const void *b)
 
 static int compare_digests(const void *a, const void *b)
 {
-    return memcmp((*(const emb_caller *const *)a)->digest, (*(const emb_caller *const *)b)->digest, EMB_SHA256_BYTES);
+    int order = memcmp((*(const emb_caller *const *)a)->digest, (*(const emb_caller *const *)b)->digest, EMB_SHA256_BYTES);
+    return order ? order : compare_names(a, b);
 }
 
 static emb_status check_pairs(const emb_caller **sorted, size_t count, const char *file, emb_error *err)
@@ -269,7 +270,7 @@ static emb_status check_pairs(const emb_caller **sorted, size_t count, const cha
                                 : "; keys of access.api_keys are called key-1, key-2 and so on");
     qsort(sorted, count, sizeof *sorted, compare_digests);
     for (size_t i = 1; i < count; i++)
-        if (compare_digests(&sorted[i - 1], &sorted[i]) == 0 && (sorted[i]->from_file || sorted[i - 1]->from_file))
+        if (memcmp(sorted[i - 1]->digest, sorted[i]->digest, EMB_SHA256_BYTES) == 0 && (sorted[i]->from_file || sorted[i - 1]->from_file))
             return emb_fail(err, EMB_E_INVALID, where, "%s: '%s' and '%s' are the same key", where,
                             sorted[i - 1]->name, sorted[i]->name);
     return EMB_OK;

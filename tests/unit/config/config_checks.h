@@ -17,14 +17,23 @@
 #define ENVIRONMENT(...) ((char *const[]){__VA_ARGS__, NULL})
 #define NO_ENVIRONMENT ((char *const[]){NULL})
 
-/* Writes a file that the test removes. */
-static inline const char *write_file(const char *path, const char *text, size_t length)
+/* Writes /tmp/embedd-PID-NAME, which the test removes. */
+static inline const char *write_file(const char *name, const char *text, size_t length)
 {
+    char path_text[200];
+    snprintf(path_text, sizeof path_text, "/tmp/embedd-%d-%s", (int)getpid(), name);
+    const char *path = strdup(path_text);
     FILE *f = fopen(path, "wb");
     assert_non_null(f);
     assert_int_equal(fwrite(text, 1, length, f), length);
     assert_int_equal(fclose(f), 0);
     return path;
+}
+
+static inline void remove_file(const char *path)
+{
+    unlink(path);
+    free((char *)path);
 }
 
 static inline emb_config *load_environment(char *const *environment)

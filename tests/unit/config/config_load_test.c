@@ -1,5 +1,8 @@
 /* The order of sources, every variable, values by kind, flags, what differs. The messages are the contract. */
+#include "support/fail_alloc.h"
 #include "unit/config/config_checks.h"
+
+#include <pthread.h>
 
 static void defaults(void **state)
 {
@@ -131,12 +134,274 @@ static void every_setting_takes_its_own_default(void **state)
     }
 }
 
+
+static void names_in_their_order(void **state)
+{
+    (void)state;
+    emb_config *c = load_environment(ENVIRONMENT("EMBEDDING_MODEL=b", "LOCAL_EMBEDDING_MODEL=a"));
+    assert_string_equal(c->model, "a");
+    emb_config_release(c);
+    c = load_environment(ENVIRONMENT("LOCAL_EMBEDDING_MODEL=", "EMBEDDING_MODEL=b", "EMBEDDING_MODELX=c"));
+    assert_string_equal(c->model, "b");
+    assert_string_equal(origin(c, "models.default"), "EMBEDDING_MODEL");
+    emb_config_release(c);
+}
+
+static void dotenv_is_below_the_environment(void **state)
+{
+    (void)state;
+    static const char text[] = "LOCAL_EMBEDDING_MODEL=file\nREDIS_URL=redis://file\nHF_HOME=/file\nHF_HOME=/again\n"
+                               "EMBEDD_CONFIG=/nonexistent/from/dotenv.yaml\n";
+    const char *path = write_file("test.env", text, sizeof text - 1);
+    emb_error err = {0};
+    emb_config *c;
+    emb_config_sources sources = {.file = "", .dotenv = path, .environment = ENVIRONMENT("EMBEDDING_MODEL=env", "REDIS_URL=")};
+    if (emb_config_load(&sources, &c, &err))
+        fail_msg("%s", err.message);
+    assert_string_equal(c->model, "env"); /* another name of the same setting */
+    assert_string_equal(c->redis_url, ""); /* an empty variable hides the file's */
+    assert_string_equal(c->hf_home, "/again");
+    char expected[300];
+    snprintf(expected, sizeof expected, "HF_HOME (%s:4)", path);
+    assert_string_equal(origin(c, "hub.home"), expected);
+    emb_config_release(c);
+    sources.file = NULL;
+    refuses_sources(&sources, "EMBEDD_CONFIG: opening /nonexistent/from/dotenv.yaml: No such file or directory");
+    unlink(path);
+    sources.file = "";
+    assert_int_equal(emb_config_load(&sources, &c, &err), EMB_OK); /* no such file: nothing is set */
+    emb_config_release(c);
+    free((char *)path);
+    sources.dotenv = "/tmp"; /* a folder of that name, as some keep one */
+    assert_int_equal(emb_config_load(&sources, &c, &err), EMB_OK);
+    emb_config_release(c);
+}
+
+static void data_folder(void **state)
+{
+    (void)state;
+    static const struct {
+        char *variables[4];
+        const char *path;
+    } cases[] = {
+        {{"HOME=/home/a"}, "/home/a/.local/share/embedd"},
+        {{"HOME=/home/a", "XDG_DATA_HOME=/xdg"}, "/xdg/embedd"},
+        {{"HOME=/home/a", "XDG_DATA_HOME=relative"}, "/home/a/.local/share/embedd"},
+        {{"HOME=/home/a", "XDG_DATA_HOME="}, "/home/a/.local/share/embedd"},
+        {{"XDG_DATA_HOME=/xdg", "STATE_DIRECTORY=/var/lib/e:/var/lib/f"}, "/var/lib/e"},
+        {{"STATE_DIRECTORY=/var/lib/e", "EMBEDD_DATA_DIR=/data", "HOME=/h"}, "/data"},
+        {{NULL}, "/var/lib/embedd"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        emb_config *c = load_environment(cases[i].variables);
+        assert_string_equal(c->data_path, cases[i].path);
+        emb_config_release(c);
+    }
+}
+
+static void flags(void **state)
+{
+    (void)state;
+    emb_config *c = load_flag("server.max_body_bytes", "2MiB"); /* the path does as well */
+    assert_int_equal(c->max_body_bytes, 2 << 20);
+    assert_string_equal(origin(c, "server.max_body_bytes"), "--server-max-body-bytes");
+    emb_config_release(c);
+    c = load_flag("server-cors-origins", ""); /* an empty flag is a value, not nothing */
+    assert_string_equal(origin(c, "server.cors_origins"), "--server-cors-origins");
+    emb_config_release(c);
+    emb_config_flag unknown = {"server-lisen", "x"};
+    emb_config_sources sources = {.environment = NO_ENVIRONMENT, .flags = &unknown, .flag_count = 1};
+    refuses_sources(&sources, "--server-lisen: there is no such setting");
+}
+
+/* A wrong value is an error also where a later source has a good one. */
+static void every_source_is_checked(void **state)
+{
+    (void)state;
+    emb_config_flag flag = {"server-loops", "1"};
+    emb_config_sources sources = {.environment = ENVIRONMENT("EMBEDD_LOOPS=x"), .flags = &flag, .flag_count = 1};
+    refuses_sources(&sources, "EMBEDD_LOOPS: 'x' is not a whole number; allowed: 0 to 64");
+}
+
+static void remember_path(void *context, const emb_setting *setting)
+{
+    char *out = context;
+    sprintf(out + strlen(out), "%s ", setting->path);
+}
+
+static void differences(void **state)
+{
+    (void)state;
+    char out[400] = "";
+    emb_config *a = load_environment(NO_ENVIRONMENT);
+    emb_config *b = load_environment(ENVIRONMENT("EMBEDD_LISTEN=:1", "EMBEDD_PULL=1", "EMBEDD_LOOPS=2", "EMBEDD_L1_CACHE_BYTES=1",
+                                                 "EMBEDDING_ROLLOUT_PERCENTAGE=5", "EMBEDD_PRECISION=int8",
+                                                 "EMBEDD_MAX_INPUTS=2048"));
+    emb_config_differences(a, b, remember_path, out);
+    assert_string_equal(out, "server.listen server.loops models.precision models.pull cache.l1_bytes "
+                             "hybrid.rollout_percentage ");
+    out[0] = 0;
+    emb_config_differences(b, b, remember_path, out);
+    assert_string_equal(out, "");
+    emb_config_release(a);
+    emb_config_release(b);
+}
+
+static const char *note(const emb_config *c, size_t index, bool warning)
+{
+    size_t count;
+    const emb_config_note *notes = emb_config_notes(c, &count);
+    if (index >= count)
+        return "";
+    assert_int_equal(notes[index].warning, warning);
+    return notes[index].text;
+}
+
+static void notes(void **state)
+{
+    (void)state;
+    emb_config *c = load_environment(ENVIRONMENT("EMBEDD_LISEN=geheim", "EMBEDDING_CACHE_ENABLED=1", "OPENAI_API_KEY=geheim",
+                                                 "EMBEDD_ISA=avx2", "EMBEDD_CONFIG=", "EMBEDD_PORT=tcp://1", "PATH=/"));
+    assert_string_equal(note(c, 0, true), "there is no variable EMBEDD_LISEN; did you mean EMBEDD_LISTEN?");
+    assert_string_equal(note(c, 1, false), "providers.openai_api_key (OPENAI_API_KEY) has no effect in this version");
+    assert_string_equal(note(c, 2, false), "");
+    emb_config_release(c);
+}
+
+/* Traits come from letters in the table; a slip in the macro would show here. */
+static void traits(void **state)
+{
+    (void)state;
+    const emb_setting *s = emb_setting_find("access.api_keys");
+    assert_true(s->live && s->secret && !s->future && s->separator == ',');
+    s = emb_setting_find("models.path");
+    assert_true(!s->live && !s->secret && !s->future && s->separator == ':');
+    s = emb_setting_find("data.store_url");
+    assert_true(!s->live && s->secret && s->future && !s->separator);
+    s = emb_setting_find("hybrid.shadow_mode");
+    assert_true(s->live && !s->secret && s->future);
+    assert_null(emb_setting_find("server"));
+    assert_null(emb_setting_find(""));
+}
+
+static void paths_and_variables_are_unique(void **state)
+{
+    (void)state;
+    size_t count;
+    const emb_setting *s = emb_settings(&count);
+    for (size_t i = 0; i < count; i++) {
+        assert_true(strlen(s[i].help) > 3 && strchr(s[i].path, '.'));
+        for (size_t j = 0; j < i; j++) {
+            assert_string_not_equal(s[i].path, s[j].path);
+            assert_string_not_equal(s[i].environment, s[j].environment);
+            assert_false(s[i].environment[0] == 0);
+        }
+    }
+}
+
+static void *hold_and_release(void *context)
+{
+    emb_config *c = context;
+    for (int i = 0; i < 10000; i++) {
+        emb_config_retain(c);
+        assert_string_equal(c->listen, "127.0.0.1:8000");
+        emb_config_release(c);
+    }
+    emb_config_release(c);
+    return NULL;
+}
+
+static void held_by_threads(void **state)
+{
+    (void)state;
+    pthread_t threads[4];
+    emb_config *c = load_environment(NO_ENVIRONMENT);
+    for (size_t i = 0; i < 4; i++)
+        pthread_create(&threads[i], NULL, hold_and_release, emb_config_retain(c));
+    emb_config_release(c);
+    for (size_t i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    emb_config_release(NULL);
+}
+
+static void memory_may_run_out_anywhere(void **state)
+{
+    (void)state;
+    if (!fail_alloc_available())
+        skip();
+    static const char yaml[] = "server: {listen: [\":1\", \":2\"], loops: &n 3}\nmodels.threads: *n\n",
+                      dotenv[] = "HF_HOME='/x'\nEMBEDD_LISEN=1\n";
+    const char *file = write_file("nomem.yaml", yaml, sizeof yaml - 1);
+    const char *env = write_file("nomem.env", dotenv, sizeof dotenv - 1);
+    emb_config_flag flag = {"data-dir", "/d"};
+    emb_config_sources sources = {.file = file, .dotenv = env, .environment = ENVIRONMENT("HF_TOKEN=t"), .flags = &flag,
+                                  .flag_count = 1};
+    size_t n = 1;
+    for (bool failed = true; failed; n++) {
+        emb_error err = {0};
+        emb_config *c = NULL;
+        size_t live = fail_alloc_live();
+        fail_alloc_at(n);
+        emb_status status = emb_config_load(&sources, &c, &err);
+        failed = fail_alloc_stop();
+        if (status) {
+            assert_true(failed);
+            assert_int_equal(status, EMB_E_NOMEM);
+            assert_null(c);
+        } else {
+            assert_int_equal(c->threads, 3);
+            emb_config_release(c);
+        }
+        assert_int_equal(fail_alloc_live(), live);
+    }
+    assert_true(n > 30);
+    remove_file(file);
+    remove_file(env);
+}
+
+static void documents_may_run_out_of_memory(void **state)
+{
+    (void)state;
+    if (!fail_alloc_available())
+        skip();
+    emb_config *c = load_environment(NO_ENVIRONMENT);
+    for (int document = 0; document < 3; document++)
+        for (size_t n = 1;; n++) {
+            emb_buf out = EMB_BUF_INIT(1 << 20);
+            fail_alloc_at(n);
+            emb_status status = document == 0   ? emb_config_write_yaml(c, true, &out)
+                                : document == 1 ? emb_config_write_schema(&out)
+                                                : emb_config_write_markdown(&out);
+            bool failed = fail_alloc_stop();
+            assert_int_equal(status, failed ? EMB_E_NOMEM : EMB_OK);
+            emb_buf_fini(&out);
+            if (!failed)
+                break;
+        }
+    emb_buf small = EMB_BUF_INIT(100);
+    assert_int_equal(emb_config_write_yaml(c, true, &small), EMB_E_LIMIT);
+    emb_buf_fini(&small);
+    emb_config_release(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults),
         cmocka_unit_test(every_variable_of_the_specification),
         cmocka_unit_test(every_setting_takes_its_own_default),
+        cmocka_unit_test(names_in_their_order),
+        cmocka_unit_test(dotenv_is_below_the_environment),
+        cmocka_unit_test(data_folder),
+        cmocka_unit_test(flags),
+        cmocka_unit_test(every_source_is_checked),
+        cmocka_unit_test(differences),
+        cmocka_unit_test(notes),
+        cmocka_unit_test(traits),
+        cmocka_unit_test(paths_and_variables_are_unique),
+        cmocka_unit_test(held_by_threads),
+        cmocka_unit_test(memory_may_run_out_anywhere),
+        cmocka_unit_test(documents_may_run_out_of_memory),
     };
     return cmocka_run_group_tests_name("config load", tests, NULL, NULL);
 }
