@@ -8,8 +8,8 @@
  * A small request tries L1 on the loop's thread (emb_service_embed_cached never waits); all else is parked. There is no
  * queue behind the workers: when none is free the answer is 429 at once, so that latency stays bounded under load.
  *
- * Who may use a model is asked by the name that was sent, before any work, and again by the canonical name of the
- * model that was found, since a model has several names.
+ * Who may use a model is asked before any work, by the name that was sent if the model is not open yet, and then again of
+ * the model that was found, since a model has several names.
  */
 #include "api/call.h"
 #include "api/decode.h"
@@ -24,7 +24,7 @@
 #include <string.h>
 #include <strings.h>
 
-enum { IN_PLACE_TEXTS = 64, MESSAGE_BYTES = 1024, MODEL_NAME_MAX = 256 };
+enum { IN_PLACE_TEXTS = 64, MESSAGE_BYTES = 1024 };
 static const size_t largest_body = (size_t)1 << 31;
 
 /* ---- the end of a call ---- */
@@ -424,18 +424,6 @@ bool emb_call_headers(emb_api_call *call, emb_request *request)
 
 /* ---- models ---- */
 
-/* The engine opens directories by path; a client may only name models, or what the operator named. */
-static bool is_model_name(const emb_api_call *call, const char *name)
-{
-    size_t length = strlen(name);
-    if (strcmp(name, call->config->model) == 0)
-        return true;
-    if (length > MODEL_NAME_MAX || strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-/@:+") != length)
-        return false;
-    const char *slash = strchr(name, '/');
-    return name[0] != '/' && name[0] != '.' && !strstr(name, "..") && !(slash && (strchr(slash + 1, '/') || !slash[1]));
-}
-
 static const char *without_organisation(const char *name)
 {
     const char *slash = strrchr(name, '/');
@@ -448,19 +436,26 @@ static void forbid(emb_api_call *call, const char *model)
     emb_call_fail(call, 403, "model_not_allowed", "model", "This API key may not use the model %.200s.", model);
 }
 
-/* The check by the name that was sent. */
-static bool may_ask_for(emb_api_call *call, const char *model)
+static bool may_use(const emb_caller *caller, const emb_served *model)
 {
-    const char *name = model && *model ? model : emb_models_default_name(emb_service_models(call->service));
-    if (model && *model && !is_model_name(call, model)) {
-        emb_call_fail(call, 404, "model_not_found", "model", "There is no model \"%.200s\".", model);
-        return false;
-    }
-    if (!call->caller || emb_caller_may_use(call->caller, name) ||
-        emb_caller_may_use(call->caller, without_organisation(name)))
+    return emb_caller_may_use(caller, model->name) || emb_caller_may_use(caller, model->repository);
+}
+
+/* The check before any work: by the model if it is open, else by the name that was sent. */
+static bool may_ask_for(emb_api_call *call, const char *name)
+{
+    if (!call->caller)
         return true;
-    forbid(call, name);
-    return false;
+    emb_models *models = emb_service_models(call->service);
+    emb_served *open = emb_models_try_acquire(models, name);
+    if (!name || !*name)
+        name = emb_models_default_name(models);
+    bool may = open ? may_use(call->caller, open)
+                    : emb_caller_may_use(call->caller, name) || emb_caller_may_use(call->caller, without_organisation(name));
+    emb_models_release(open);
+    if (!may)
+        forbid(call, name);
+    return may;
 }
 
 emb_served *emb_call_model(emb_api_call *call, const char *model)
@@ -475,8 +470,7 @@ emb_served *emb_call_model(emb_api_call *call, const char *model)
         emb_call_fail_error(call, &err);
         return NULL;
     }
-    if (call->caller && !emb_caller_may_use(call->caller, call->served->name) &&
-        !emb_caller_may_use(call->caller, call->served->repository)) {
+    if (call->caller && !may_use(call->caller, call->served)) {
         forbid(call, call->served->name);
         return NULL;
     }
@@ -530,9 +524,9 @@ static bool embed_here(emb_api_call *call)
         return false;
     if (!emb_service_embed_cached(call->service, &call->request, call->arena, &call->answer))
         return false;
-    if (call->caller && !emb_caller_may_use(call->caller, call->answer.model)) {
-        emb_answer_done(&call->answer); /* let embed_on_worker look closer */
-        return false;
+    if (call->caller && !may_use(call->caller, call->answer.served)) { /* opened since may_ask_for; or by another name */
+        emb_answer_done(&call->answer);
+        return false; /* embed_on_worker looks again */
     }
     deliver(call);
     return true;

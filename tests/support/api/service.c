@@ -112,6 +112,13 @@ emb_status emb_models_acquire(emb_models *m, const char *name, const volatile in
     return EMB_OK;
 }
 
+emb_served *emb_models_try_acquire(emb_models *m, const char *name)
+{
+    emb_served *out = NULL;
+    emb_error err;
+    return fake.cached && emb_models_acquire(m, name, NULL, &out, &err) == EMB_OK ? out : NULL;
+}
+
 void emb_models_release(emb_served *s)
 {
     fake.held -= s != NULL;
@@ -196,6 +203,9 @@ static void fill(const emb_request *r, emb_arena *arena, emb_answer *a)
     a->provider = "local";
     a->space = "local/fake";
     a->compute_ns = 1234567;
+    served.name = "fake-model";
+    served.repository = "org/fake-model";
+    a->served = &served;
     fake.held++;
 }
 
