@@ -153,6 +153,8 @@ static void answered(emb_exchange *x, int status, const char *type)
 
 void emb_exchange_reply(emb_exchange *x, int status, const char *content_type, emb_buf *body)
 {
+    if (fake.end)
+        fake.end();
     answered(x, status, content_type);
     if (body) {
         x->answer->body = *body;
@@ -166,6 +168,8 @@ void emb_exchange_reply(emb_exchange *x, int status, const char *content_type, e
 void emb_exchange_reply_text(emb_exchange *x, int status, const char *content_type, const char *text, size_t length)
 {
     emb_buf body = EMB_BUF_INIT(1 << 30);
+    if (fake.end)
+        fake.end();
     if (emb_buf_add(&body, text, length))
         abort();
     emb_exchange_reply(x, status, content_type, &body);
@@ -228,6 +232,8 @@ void fake_ask(emb_api *api, const char *method, const char *path, const char *he
         memcpy(copy, body, length);
     memset(copy + length, 0, 64);
     x.body = copy;
+    if (fake.begin)
+        fake.begin();
     emb_api_handle(api, &x);
     free(copy);
     if (!out->status)

@@ -33,6 +33,8 @@ void fake_answer_fini(fake_answer *a);
 /* What the fakes do, and what they saw. */
 typedef struct fake_world {
     bool no_workers;             /* parking fails */
+    void (*begin)(void);         /* called just before a request is handled … */
+    void (*end)(void);           /* … and when it is answered; or NULL */
     /* of service.c */
     size_t dimension;            /* of vectors: component j of text i is fake_component() */
     bool cached;                 /* the cache has everything */

@@ -6,7 +6,6 @@
 
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 static emb_config config;
@@ -179,12 +178,12 @@ void emb_caller_release(emb_caller *c)
     fake.held -= c != NULL;
 }
 
-static void fill(const emb_request *r, emb_arena *arena, emb_answer *a)
+static bool fill(const emb_request *r, emb_arena *arena, emb_answer *a)
 {
     size_t dimension = r->dimensions ? r->dimensions : fake.dimension;
     float *v = emb_arena_calloc(arena, r->count * dimension + 1, sizeof *v);
     if (!v)
-        abort();
+        return false;
     memset(a, 0, sizeof *a);
     for (size_t i = 0; i < r->count; i++)
         for (size_t j = 0; j < dimension; j++)
@@ -207,6 +206,7 @@ static void fill(const emb_request *r, emb_arena *arena, emb_answer *a)
     served.repository = "org/fake-model";
     a->served = &served;
     fake.held++;
+    return true;
 }
 
 static void see(const emb_request *r)
@@ -229,8 +229,7 @@ emb_status emb_service_embed(emb_service *s, const emb_request *r, emb_arena *ar
     }
     if (r->dimensions > fake.dimension)
         return emb_fail(err, EMB_E_INVALID, "dimensions", "dimensions is %zu, the model has %zu", r->dimensions, fake.dimension);
-    fill(r, arena, a);
-    return EMB_OK;
+    return fill(r, arena, a) ? EMB_OK : emb_fail_nomem(err, "vectors", 0);
 }
 
 bool emb_service_embed_cached(emb_service *s, const emb_request *r, emb_arena *arena, emb_answer *a)
@@ -240,8 +239,7 @@ bool emb_service_embed_cached(emb_service *s, const emb_request *r, emb_arena *a
         return false;
     see(r);
     fake.cached_embeds++;
-    fill(r, arena, a);
-    return true;
+    return fill(r, arena, a);
 }
 
 void emb_answer_done(emb_answer *a)

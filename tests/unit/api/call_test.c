@@ -1,5 +1,6 @@
 /* call_test.c: whole requests through the routes of OpenAI, Cohere and Ollama, against a fake exchange and service. */
 #include "support/api/fake.h"
+#include "support/fail_alloc.h"
 
 #include "api/route.h"
 #include "base/error.h"
@@ -582,6 +583,77 @@ static void test_ollama(void **state)
     assert_contains("\"bert.embedding_length\":4");
 }
 
+/* ---- memory ---- */
+
+static size_t nth;
+static bool failed;
+
+static void arm(void)
+{
+    fail_alloc_at(nth);
+}
+
+static void disarm(void)
+{
+    failed = fail_alloc_stop() || failed;
+}
+
+/* Each allocation of a request fails in turn: 503, or an answer where it did not matter; nothing leaks. */
+static void check_allocations(const char *path, const char *body)
+{
+    fake.begin = arm;
+    fake.end = disarm;
+    for (nth = 1;; nth++) {
+        forget();
+        size_t live = fail_alloc_live();
+        failed = false;
+        int status = ask_with("POST", path, "content-type: application/json\ncache-control: max-age=9", body);
+        if (status != 200 && status != 503)
+            fail_msg("%s: allocation %zu: %d %s", path, nth, status, answer.body.data);
+        forget();
+        assert_int_equal(fail_alloc_live(), live);
+        if (!failed)
+            break;
+    }
+    assert_true(nth > 3);
+    fake.begin = fake.end = NULL;
+}
+
+static void test_allocations(void **state)
+{
+    (void)state;
+    if (!fail_alloc_available())
+        skip();
+    for (int cached = 0; cached < 2; cached++) {
+        fake.cached = cached;
+        check_allocations("/v1/embeddings", "{\"model\":\"fake-model\",\"input\":[\"one\",\"two\"],\"encoding_format\":\"base64\","
+                                            "\"prompt_name\":\"p\",\"category\":\"c\"}");
+        check_allocations("/v1/embeddings", "{\"input\":[[1,2],[3]]}");
+        check_allocations("/v2/embed", "{\"texts\":[\"a\"],\"input_type\":\"clustering\",\"embedding_types\":[\"int8\",\"float\"]}");
+        check_allocations("/api/embed", "{\"model\":\"fake-model:latest\",\"input\":\"a\"}");
+    }
+}
+
+static void test_allocations_of_opening(void **state)
+{
+    (void)state;
+    if (!fail_alloc_available())
+        skip();
+    for (size_t n = 1;; n++) {
+        emb_api *other = NULL;
+        emb_error err;
+        size_t live = fail_alloc_live();
+        fail_alloc_at(n);
+        emb_status status = emb_api_open((emb_service *)&fake, NULL, &other, &err);
+        bool some = fail_alloc_stop();
+        assert_int_equal(status, some ? EMB_E_NOMEM : EMB_OK);
+        emb_api_close(other);
+        assert_int_equal(fail_alloc_live(), live);
+        if (!some)
+            break;
+    }
+}
+
 /* ---- the document ---- */
 
 static void check_schema(emb_json_value schema, const char *path);
@@ -653,6 +725,6 @@ int main(void)
         TEST(test_embeddings), TEST(test_base64), TEST(test_ids), TEST(test_in_place), TEST(test_members), TEST(test_refused),
         TEST(test_deep), TEST(test_limits), TEST(test_failures), TEST(test_content_types), TEST(test_routes), TEST(test_azure),
         TEST(test_models), TEST(test_keys), TEST(test_cohere), TEST(test_cohere_refused), TEST(test_rerank), TEST(test_ollama),
-        TEST(test_document)};
+        TEST(test_document), TEST(test_allocations), TEST(test_allocations_of_opening)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
