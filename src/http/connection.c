@@ -24,9 +24,11 @@
 #include "http/internal.h"
 
 #include <netinet/in.h>
+#include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -55,6 +57,7 @@ struct emb_http_connection {
     bool chunked;
     struct iovec out[MOST_PIECES];
     int out_count;
+    int queued; /* bytes that the kernel had not got rid of when writing last stopped */
     emb_exchange *x;
     char peer[64];
 };
@@ -164,6 +167,19 @@ static void advance_out(emb_http_connection *c, size_t n)
     }
 }
 
+/* What the kernel has taken and the client has not acknowledged. */
+static int queued_bytes(const emb_http_connection *c)
+{
+    int queued = 0;
+    return ioctl(c->wire.fd, SIOCOUTQ, &queued) ? 0 : queued;
+}
+
+static void expect_progress(emb_http_connection *c)
+{
+    c->queued = queued_bytes(c);
+    c->deadline_ns = emb_now_ns() + c->loop->settings->write_timeout_ns;
+}
+
 /* Writes what it can. true: nothing is left to write. */
 static bool flush(emb_http_connection *c)
 {
@@ -180,7 +196,7 @@ static bool flush(emb_http_connection *c)
         moved = true;
     }
     if (c->out_count && c->phase == BUSY && (moved || !c->deadline_ns))
-        c->deadline_ns = emb_now_ns() + c->loop->settings->write_timeout_ns;
+        expect_progress(c);
     return c->out_count == 0;
 }
 
@@ -610,6 +626,8 @@ static void timed_out(emb_http_connection *c)
         refuse(c, EMB_HTTP_HEAD_TIMEOUT);
     else if (c->phase == BODY)
         refuse(c, EMB_HTTP_BODY_TIMEOUT);
+    else if (c->phase == BUSY && queued_bytes(c) < c->queued)
+        expect_progress(c); /* the client reads, though not yet enough for the kernel to take more of us */
     else
         close_connection(c);
 }
