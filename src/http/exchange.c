@@ -28,7 +28,7 @@ enum {
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
-static void exchange_free(emb_exchange *x)
+void emb_http_exchange_free(emb_exchange *x)
 {
     emb_arena_fini(&x->arena);
     emb_buf_fini(&x->body);
@@ -118,7 +118,7 @@ emb_exchange *emb_http_exchange_open(emb_http_loop *loop)
 void emb_http_exchange_drop(emb_exchange *x)
 {
     if (atomic_fetch_sub(&x->references, 1) == 1)
-        exchange_free(x);
+        emb_http_exchange_free(x);
 }
 
 static void tell_record(const emb_exchange *x)
@@ -154,7 +154,7 @@ void emb_http_exchange_done(emb_exchange *x)
         loop->spares = x;
         loop->spare_count++;
     } else {
-        exchange_free(x);
+        emb_http_exchange_free(x);
     }
     atomic_fetch_sub(&loop->active, 1);
     if (atomic_load(&loop->server->stopping))
@@ -482,8 +482,10 @@ static void stream_delivered(emb_http_loop *loop, emb_http_mail *mail)
 static void post_stream(emb_exchange *x)
 {
     bool post = !x->stream.posted;
-    x->stream.posted = true;
-    x->mail.run = stream_delivered;
+    if (post) { /* else the mail is the loop's */
+        x->stream.posted = true;
+        x->mail.run = stream_delivered;
+    }
     pthread_mutex_unlock(&x->stream.lock);
     if (post)
         emb_http_loop_post(x->loop, &x->mail);

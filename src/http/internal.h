@@ -180,6 +180,8 @@ enum { EMB_HTTP_BODY_PADDING = 64 };
 emb_exchange *emb_http_exchange_open(emb_http_loop *loop);
 /* Of the loop: tells the record, and drops the loop's reference. */
 void emb_http_exchange_done(emb_exchange *x);
+/* One that nobody refers to. */
+void emb_http_exchange_free(emb_exchange *x);
 /* Of the worker. */
 void emb_http_exchange_drop(emb_exchange *x);
 /* Copies what the head says. A fault, DONE, or MORE for lack of memory. */

@@ -119,7 +119,7 @@ void emb_http_loop_fini(emb_http_loop *loop)
     emb_http_connections_close(loop);
     for (emb_exchange *x; (x = loop->spares);) {
         loop->spares = x->next_spare;
-        emb_http_exchange_drop(x);
+        emb_http_exchange_free(x);
     }
     if (loop->events_added) {
         event_del(&loop->wake);

@@ -1,5 +1,5 @@
 /*
- * server.h: an HTTP/1.1 server; what lies behind it (libevent's evhttp) is nobody else's business.
+ * server.h: an HTTP/1.1 server; what lies behind it (libevent and OpenSSL) is nobody else's business.
  *
  *     emb_http_options o = EMB_HTTP_OPTIONS_INIT; o.handle = handle; o.context = app; …
  *     emb_http_server *server;
