@@ -77,7 +77,7 @@ typedef struct emb_cache_policy {
     const char *model;    /* for invalidation by model and stats; borrowed for the flight */
 } emb_cache_policy;
 
-/* L1 alone, without waiting: whether every lookup was answered. On false nothing but `vector`s and `source`s has
+/* L1 alone, without waiting: whether every lookup was answered. On false nothing but `vector`, `tokens` and `source` has
  * changed, no hit or miss is counted, and emb_cache_begin may follow. Equal keys in one call are fine. */
 bool emb_cache_peek(emb_cache *cache, emb_cache_lookup *lookups, size_t count, const emb_cache_policy *policy);
 

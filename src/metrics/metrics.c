@@ -271,3 +271,20 @@ emb_status emb_metrics_on_collect(emb_metrics *metrics, emb_metrics_collect coll
     pthread_mutex_unlock(&metrics->collecting);
     return EMB_OK;
 }
+
+void emb_metrics_off_collect(emb_metrics *metrics, const void *context)
+{
+    if (!metrics)
+        return;
+    pthread_mutex_lock(&metrics->collecting);
+    for (emb_metrics_hook **link = &metrics->hooks; *link;) {
+        emb_metrics_hook *hook = *link;
+        if (hook->context == context) {
+            *link = hook->next;
+            free(hook);
+        } else {
+            link = &hook->next;
+        }
+    }
+    pthread_mutex_unlock(&metrics->collecting);
+}

@@ -98,6 +98,8 @@ double emb_metrics_quantile(emb_metrics *metrics, emb_metric family, double q);
 /* Called before each output, to set gauges that nobody else keeps (cache sizes, connections). */
 typedef void (*emb_metrics_collect)(void *context);
 EMB_MUST_CHECK emb_status emb_metrics_on_collect(emb_metrics *metrics, emb_metrics_collect collect, void *context);
+/* No more calls with this context; waits for one that is running. metrics may be NULL. */
+void emb_metrics_off_collect(emb_metrics *metrics, const void *context);
 
 /* Prometheus text format 0.0.4, every family with HELP and TYPE, then the process_* family. */
 EMB_MUST_CHECK emb_status emb_metrics_write_prometheus(emb_metrics *metrics, emb_buf *out);

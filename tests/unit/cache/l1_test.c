@@ -143,7 +143,7 @@ static void test_byte_limit(void **state)
 static void test_tiny_limits(void **state)
 {
     (void)state;
-    static const size_t bytes[] = { 0, 1, 1000, 2000 };
+    static const size_t bytes[] = { 0, 1, 1000, 1500 };
     for (size_t i = 0; i < 4; i++) {
         emb_l1 *l1 = open_l1(100, bytes[i], 0);
         put(l1, 1);
