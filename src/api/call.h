@@ -45,6 +45,7 @@ struct emb_api_call {
     void (*work)(emb_api_call *call);
     bool has_answer, parked, has_headers;
     const char *texts_member; /* of emb_decode_texts, for errors */
+    const size_t *places;     /* if a handler left texts out: where the request's texts stand in the client's array */
 };
 
 /* For routes that tell of the service itself. */

@@ -132,7 +132,7 @@ bool emb_decode_text(emb_api_call *call, emb_json_value object, const char *memb
 
 /* ---- texts ---- */
 
-static bool is_blank(emb_text text)
+bool emb_text_is_blank(emb_text text)
 {
     for (size_t i = 0; i < text.length;) {
         uint32_t c;
@@ -151,7 +151,7 @@ static bool check_empty(emb_api_call *call, const char *member, const emb_reques
     char list[LISTED_INDEXES * 12 + 8] = "";
     size_t at = 0, found = 0, first = 0;
     for (size_t i = 0; i < r->count; i++) {
-        bool empty = r->texts[i].length == 0 || ((kinds & EMB_TEXTS_NOT_EMPTY) && is_blank(r->texts[i]));
+        bool empty = r->texts[i].length == 0 || ((kinds & EMB_TEXTS_NOT_EMPTY) && emb_text_is_blank(r->texts[i]));
         if (!empty)
             continue;
         if (found++ == 0)
@@ -289,7 +289,8 @@ static bool take_one_text(emb_api_call *call, const char *member, emb_json_value
 static bool too_many(emb_api_call *call, const char *member, size_t count)
 {
     emb_exchange_set_refused(call->x, "too_large");
-    emb_call_fail(call, 413, "too_many_inputs", member,
+    int status = call->route->family == EMB_FAMILY_MODEL_SERVER ? 422 : 413; /* as text-embeddings-inference has it */
+    emb_call_fail(call, status, "too_many_inputs", member,
                   "%s has %zu elements; one request may have %zu (server.max_inputs).", member, count,
                   call->config->max_inputs);
     return false;

@@ -38,6 +38,9 @@ enum {
 EMB_MUST_CHECK bool emb_decode_texts(emb_api_call *call, emb_json_value object, const char *member, unsigned kinds,
                                      emb_request *request, bool *single);
 
+/* Nothing but white space, as Python's str.strip sees it. */
+bool emb_text_is_blank(emb_text text);
+
 /* "model": NULL or "" stands for the default. */
 EMB_MUST_CHECK bool emb_decode_model(emb_api_call *call, emb_json_value object, emb_request *request);
 /* true or absent: the model's own side; false or "none": a text over the limit is an error; "start" or "left": cut

@@ -76,13 +76,15 @@ static emb_status write_plain(const char *member, const emb_failure *f, emb_buf 
     return status ? status : emb_buf_add(out, "}", 1);
 }
 
-/* "texts[3]" as "texts",3 */
+/* "texts[3]" as "texts",3; "?goal" is a parameter of the query */
 static emb_status write_location(const char *param, emb_buf *out)
 {
     const char *bracket = param ? strchr(param, '[') : NULL;
     size_t length = bracket ? (size_t)(bracket - param) : param ? strlen(param) : 0;
-    bool of_header = length > 2 && strncmp(param, "x-", 2) == 0;
-    emb_status status = emb_buf_add_str(out, of_header ? "[\"header\"" : "[\"body\"");
+    bool of_header = length > 2 && strncmp(param, "x-", 2) == 0, of_query = length > 1 && param[0] == '?';
+    emb_status status = emb_buf_add_str(out, of_header ? "[\"header\"" : of_query ? "[\"query\"" : "[\"body\"");
+    param += of_query;
+    length -= of_query;
     if (!status && length && !(status = emb_buf_add(out, ",", 1)))
         status = emb_json_write_string(out, param, length);
     if (!status && bracket)

@@ -6,6 +6,7 @@
 
 #include "tokenizer/added_tokens.h"
 #include "tokenizer/bert_fast.h"
+#include "tokenizer/decoder.h"
 #include "tokenizer/parts.h"
 #include "tokenizer/post_processor.h"
 
@@ -16,6 +17,7 @@ struct emb_tokenizer {
     emb_vocab_model *model;
     emb_added_tokens added;
     emb_post_processor post;
+    emb_decoder decoder;
     emb_bert_fast *fast;              /* NULL: only the general path applies */
     uint64_t serial;                  /* unlike any other tokenizer's, for scratch that belongs to one */
     size_t vocab_size;                /* highest id + 1, added tokens included */

@@ -97,6 +97,9 @@ static emb_status parse(emb_tokenizer *t, emb_json_value root, emb_json_value nu
                                  &t->arena, where, err);
     if (status == EMB_OK)
         status = index_added(t, err);
+    if (status == EMB_OK &&
+        emb_decoder_parse(member(root, "decoder", null), t->model->kind, &t->arena, &t->decoder) != EMB_OK)
+        status = emb_fail_nomem(err, "the decoder", sizeof t->decoder);
     if (status == EMB_OK)
         status = emb_bert_fast_make(t->normalizer, t->pre_tokenizer, t->model, &t->added, &t->arena, &t->fast,
                                     err);

@@ -1,0 +1,407 @@
+/*
+ * hybrid.c: the hybrid system's routes below /api/v1/embeddings that embed and compare, and tell how it goes.
+ *
+ * Every text is answered with its route: who made its vector, in which space, at which cost. This version has one
+ * provider, the process itself, so the reason says so; the shape is that of several.
+ *
+ * A pinned space names model, revision and settings ("local/bge-m3@5617a9f61b02:1024:cls:l2"). Model and dimensions are
+ * taken from it where the request does not say; whatever the answer's space then is, it must be the pinned one, or the
+ * request fails with 409: vectors of another space are never handed out under its name.
+ */
+#include "api/decode.h"
+#include "api/hybrid.h"
+#include "api/out.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- embedding ---- */
+
+/* Whether the answer is in the space that was asked for; otherwise has answered. */
+static bool keeps_space(emb_api_call *call, const emb_answer *a)
+{
+    const char *pinned = call->state;
+    if (!pinned || strcmp(pinned, a->space) == 0)
+        return true;
+    emb_call_fail(call, 409, "space_unavailable", "space",
+                  "The space \"%.200s\" was asked for; what is here makes \"%.200s\", and vectors of two spaces cannot be "
+                  "compared.", pinned, a->space);
+    return false;
+}
+
+static const char *source_name(uint8_t source)
+{
+    static const char *const names[] = { "none", "l1", "l2", "computed", "shared" };
+    return source < sizeof names / sizeof *names ? names[source] : "none";
+}
+
+static bool is_cached(uint8_t source)
+{
+    return source == EMB_CACHE_L1 || source == EMB_CACHE_L2;
+}
+
+/* The cost of text i: its share of the tokens that were paid for. */
+static uint64_t cost_of(const emb_answer *a, size_t i, uint64_t paid_tokens)
+{
+    if (!paid_tokens || is_cached(a->sources[i]))
+        return 0;
+    return (uint64_t)((__uint128_t)a->cost_nusd * a->tokens[i] / paid_tokens);
+}
+
+static void write_text(emb_out *o, const emb_answer *a, size_t i, uint64_t paid_tokens)
+{
+    bool cached = is_cached(a->sources[i]);
+    emb_out_open(o, NULL, '{');
+    emb_out_count(o, "index", i);
+    emb_out_text(o, "provider", a->provider);
+    emb_out_text(o, "model", a->model);
+    emb_out_text(o, "space", a->space);
+    emb_out_usd(o, "cost_usd", cost_of(a, i, paid_tokens));
+    emb_out_real(o, "latency_ms", (double)(cached ? a->cache_ns : a->total_ns) / 1e6, 3);
+    emb_out_bool(o, "cached", cached);
+    emb_out_text(o, "source", source_name(a->sources[i]));
+    emb_out_count(o, "tokens", a->tokens[i]);
+    emb_out_open(o, "route", '{');
+    emb_out_text(o, "provider", a->provider);
+    emb_out_text(o, "reason", cached ? "the vector was in the cache" : "local is the only provider of this service");
+    emb_out_close(o, '}');
+    emb_out_close(o, '}');
+}
+
+static void write_embeddings(emb_api_call *call, const emb_answer *a)
+{
+    uint64_t paid_tokens = 0;
+    emb_out o;
+    if (!keeps_space(call, a))
+        return;
+    for (size_t i = 0; i < a->count; i++)
+        paid_tokens += is_cached(a->sources[i]) ? 0 : a->tokens[i];
+    emb_out_begin(&o, call);
+    emb_out_open(&o, NULL, '{');
+    emb_out_rows(&o, "embeddings", a->vectors, a->count, a->dimension);
+    emb_out_count(&o, "dimension", a->dimension);
+    emb_out_text(&o, "provider", a->provider);
+    emb_out_text(&o, "model", a->model);
+    emb_out_text(&o, "space", a->space);
+    emb_out_open(&o, "results", '[');
+    for (size_t i = 0; i < a->count; i++)
+        write_text(&o, a, i, paid_tokens);
+    emb_out_close(&o, ']');
+    emb_out_count(&o, "cached_count", a->cached);
+    emb_out_count(&o, "total_tokens", a->total_tokens);
+    emb_out_usd(&o, "total_cost_usd", a->cost_nusd);
+    emb_out_real(&o, "latency_ms", (double)a->total_ns / 1e6, 3);
+    emb_out_close(&o, '}');
+    emb_out_reply(&o, call, a);
+}
+
+/* "provider/model@revision:dimension:pooling:norm": fills what the request left open. */
+static bool pin_space(emb_api_call *call, const char *space, emb_request *r)
+{
+    const char *slash = strchr(space, '/'), *at = strrchr(space, '@');
+    const char *colon = at ? strchr(at, ':') : NULL;
+    char *end = NULL;
+    unsigned long dimension = colon ? strtoul(colon + 1, &end, 10) : 0;
+    if (!slash || !at || at <= slash + 1 || !colon || end == colon + 1 || *end != ':' || dimension == 0) {
+        emb_call_fail_field(call, "space",
+                            "\"%.120s\" is not a space; an answer's \"space\" is one, such as "
+                            "\"local/bge-m3@5617a9f61b02:1024:cls:l2\".", space);
+        return false;
+    }
+    size_t length = strlen(space);
+    if (!r->model || !*r->model)
+        r->model = emb_arena_strndup(call->arena, slash + 1, (size_t)(at - slash - 1));
+    if (!r->model) {
+        emb_call_fail(call, 503, "out_of_memory", NULL, "Memory is short; try again later.");
+        return false;
+    }
+    if (!r->dimensions && dimension <= 65536)
+        r->dimensions = dimension;
+    if (r->normalize == EMB_DEFAULT)
+        r->normalize = length > 3 && strcmp(space + length - 3, ":l2") == 0 ? EMB_ON : EMB_OFF;
+    call->state = (void *)space;
+    return true;
+}
+
+static bool decode_options(emb_api_call *call, emb_json_value root, emb_request *r)
+{
+    const char *space = NULL;
+    bool use_cache = true;
+    int role = 0;
+    if (!emb_decode_common(call, root, r) || !emb_decode_bool(call, root, "use_cache", &use_cache) ||
+        !emb_decode_choice(call, root, "input_type", EMB_INPUT_TYPES, &role) ||
+        !emb_decode_name(call, root, "space", &space))
+        return false;
+    r->cache_read &= use_cache;
+    r->cache_write &= use_cache;
+    r->role = (emb_role)role;
+    return !space || !*space || pin_space(call, space, r);
+}
+
+static void embed(emb_api_call *call)
+{
+    emb_request r = EMB_REQUEST_INIT;
+    emb_json_value root;
+    if (emb_call_json(call, &root) && emb_call_headers(call, &r) &&
+        emb_decode_texts(call, root, "texts", EMB_TEXTS_ONE | EMB_TEXTS_MANY | EMB_TEXTS_NOT_EMPTY, &r, NULL) &&
+        decode_options(call, root, &r))
+        emb_call_embed(call, &r, write_embeddings);
+}
+
+/* ---- compare ---- */
+
+static void write_cosine(emb_api_call *call, const emb_answer *a)
+{
+    emb_out o;
+    if (!keeps_space(call, a))
+        return;
+    emb_out_begin(&o, call);
+    emb_out_open(&o, NULL, '{');
+    emb_out_float(&o, "cosine", (float)emb_cosine(a->vectors, a->vectors + a->dimension, a->dimension));
+    emb_out_text(&o, "provider", a->provider);
+    emb_out_text(&o, "model", a->model);
+    emb_out_text(&o, "space", a->space);
+    emb_out_count(&o, "dimension", a->dimension);
+    emb_out_close(&o, '}');
+    emb_out_reply(&o, call, a);
+}
+
+static void compare(emb_api_call *call)
+{
+    emb_request r = EMB_REQUEST_INIT, one = EMB_REQUEST_INIT;
+    emb_json_value root;
+    emb_text *both = emb_arena_calloc(call->arena, 2, sizeof *both);
+    static const char *const members[] = { "a", "b" };
+    if (!both) {
+        emb_call_fail(call, 503, "out_of_memory", NULL, "Memory is short; try again later.");
+        return;
+    }
+    if (!emb_call_json(call, &root) || !emb_call_headers(call, &r))
+        return;
+    for (size_t i = 0; i < 2; i++) {
+        if (!emb_decode_texts(call, root, members[i], EMB_TEXTS_ONE | EMB_TEXTS_NOT_EMPTY, &one, NULL))
+            return;
+        both[i] = one.texts[0];
+    }
+    call->texts_member = NULL;
+    r.texts = both;
+    r.count = 2;
+    if (decode_options(call, root, &r))
+        emb_call_embed(call, &r, write_cosine);
+}
+
+/* ---- health ---- */
+
+/* cache NULL: there is none, or nobody could ask. */
+static void write_health(emb_api_call *call, const emb_cache_stats *cache)
+{
+    emb_models *models = emb_service_models(call->service);
+    bool draining = emb_api_draining(call->api), ready = emb_service_ready(call->service);
+    bool has_l2 = cache && strcmp(cache->l2_kind, "none") != 0, down = has_l2 && !cache->l2_up;
+    emb_out o;
+    emb_out_begin(&o, call);
+    emb_out_open(&o, NULL, '{');
+    emb_out_text(&o, "status", draining ? "draining" : !ready ? "starting" : down ? "degraded" : "healthy");
+    emb_out_open(&o, "providers", '[');
+    emb_out_open(&o, NULL, '{');
+    emb_out_text(&o, "name", "local");
+    emb_out_text(&o, "status", ready ? "healthy" : "starting");
+    emb_out_text(&o, "default_model", emb_models_default_name(models));
+    emb_out_count(&o, "models_loaded", emb_models_loaded(models));
+    emb_out_close(&o, '}');
+    emb_out_close(&o, ']');
+    emb_out_open(&o, "cache", '{');
+    emb_out_bool(&o, "enabled", emb_service_cache(call->service) != NULL);
+    emb_out_text(&o, "l2", has_l2 ? cache->l2_kind : "none");
+    if (has_l2)
+        emb_out_bool(&o, "l2_up", cache->l2_up);
+    emb_out_close(&o, '}');
+    emb_out_text(&o, "version", emb_version());
+    emb_out_close(&o, '}');
+    emb_out_reply(&o, call, NULL);
+}
+
+static void write_health_on_worker(emb_exchange *x)
+{
+    emb_api_call *call = emb_exchange_data(x);
+    emb_cache *cache = emb_service_cache(call->service);
+    emb_cache_stats stats;
+    if (cache)
+        emb_cache_get_stats(cache, &stats);
+    write_health(call, cache ? &stats : NULL);
+}
+
+/* Asking the cache may take a moment; when no worker is free, the answer comes at once and says nothing of it. */
+static void get_health(emb_api_call *call)
+{
+    if (!emb_exchange_park(call->x, write_health_on_worker))
+        write_health(call, NULL);
+}
+
+/* ---- metrics ---- */
+
+static double share(double part, double whole)
+{
+    return whole > 0 ? part / whole : 0;
+}
+
+static void write_latency(emb_out *o, emb_metrics *m, const char *name, emb_metric family)
+{
+    emb_out_open(o, name, '{');
+    emb_out_real(o, "p50_ms", emb_metrics_quantile(m, family, 0.50) * 1e3, 3);
+    emb_out_real(o, "p95_ms", emb_metrics_quantile(m, family, 0.95) * 1e3, 3);
+    emb_out_real(o, "p99_ms", emb_metrics_quantile(m, family, 0.99) * 1e3, 3);
+    emb_out_close(o, '}');
+}
+
+static void write_totals(emb_out *o, emb_metrics *m, const emb_service_totals *t)
+{
+    emb_out_open(o, "requests", '{');
+    emb_out_count(o, "total", t->requests);
+    emb_out_count(o, "errors", t->errors);
+    emb_out_real(o, "error_rate", share((double)t->errors, (double)(t->requests + t->errors)), 6);
+    emb_out_real(o, "active", emb_metrics_sum(m, EMB_METRIC_REQUESTS_ACTIVE, -1, NULL), 0);
+    emb_out_real(o, "rejected", emb_metrics_sum(m, EMB_METRIC_REJECTED, -1, NULL), 0);
+    emb_out_close(o, '}');
+    emb_out_open(o, "throughput", '{');
+    emb_out_real(o, "requests_per_second", share((double)t->requests, t->since_seconds), 3);
+    emb_out_real(o, "texts_per_second", share((double)t->texts, t->since_seconds), 3);
+    emb_out_real(o, "tokens_per_second", share((double)t->tokens, t->since_seconds), 3);
+    emb_out_close(o, '}');
+    emb_out_open(o, "texts", '{');
+    emb_out_count(o, "total", t->texts);
+    emb_out_count(o, "l1", t->l1_texts);
+    emb_out_count(o, "l2", t->l2_texts);
+    emb_out_count(o, "computed", t->computed_texts);
+    emb_out_count(o, "shared", t->shared_texts);
+    emb_out_close(o, '}');
+    emb_out_count(o, "tokens", t->tokens);
+    emb_out_usd(o, "cost_usd", t->cost_nusd);
+}
+
+static void write_models(emb_out *o, emb_metrics *m, const emb_model_listing *models, size_t count)
+{
+    emb_out_open(o, "models", '[');
+    for (size_t i = 0; i < count; i++) {
+        if (!models[i].open)
+            continue;
+        emb_out_open(o, NULL, '{');
+        emb_out_text(o, "name", models[i].name);
+        emb_out_text(o, "provider", models[i].provider);
+        emb_out_bool(o, "loaded", models[i].loaded);
+        emb_out_real(o, "texts", emb_metrics_sum(m, EMB_METRIC_TEXTS, 0, models[i].name), 0);
+        emb_out_real(o, "tokens", emb_metrics_sum(m, EMB_METRIC_TOKENS, 0, models[i].name), 0);
+        emb_out_close(o, '}');
+    }
+    emb_out_close(o, ']');
+}
+
+static void get_metrics_on_worker(emb_api_call *call)
+{
+    emb_metrics *m = emb_service_metrics(call->service);
+    emb_service_totals t;
+    emb_model_listing *models;
+    size_t count;
+    emb_error err;
+    if (emb_models_list(emb_service_models(call->service), call->arena, &models, &count, &err)) {
+        emb_call_fail_error(call, &err);
+        return;
+    }
+    emb_service_get_totals(call->service, &t);
+    emb_out o;
+    emb_out_begin(&o, call);
+    emb_out_open(&o, NULL, '{');
+    emb_out_real(&o, "since_seconds", t.since_seconds, 3);
+    emb_out_open(&o, "latency", '{');
+    write_latency(&o, m, "requests", EMB_METRIC_REQUEST_SECONDS);
+    write_latency(&o, m, "embed", EMB_METRIC_EMBED_SECONDS);
+    write_latency(&o, m, "queue", EMB_METRIC_QUEUE_SECONDS);
+    write_latency(&o, m, "compute", EMB_METRIC_COMPUTE_SECONDS);
+    emb_out_close(&o, '}');
+    write_totals(&o, m, &t);
+    emb_hybrid_write_cache(&o, "cache", emb_service_cache(call->service));
+    write_models(&o, m, models, count);
+    emb_out_close(&o, '}');
+    emb_out_reply(&o, call, NULL);
+}
+
+static void get_metrics(emb_api_call *call)
+{
+    emb_call_park(call, get_metrics_on_worker);
+}
+
+/* ---- the table ---- */
+
+#define OPTION_MEMBERS                                                                                                    \
+    "\"model\":{\"type\":[\"string\",\"null\"],\"maxLength\":1024,\"examples\":[\"all-MiniLM-L6-v2\"]},"                  \
+    "\"context\":{\"enum\":[\"realtime\",\"analysis\",\"batch\",\"sensitive\",\"default\",null]},"                        \
+    "\"preferred_provider\":{\"enum\":[\"local\",\"auto\",null]},"                                                        \
+    "\"space\":{\"type\":[\"string\",\"null\"],\"maxLength\":1024,\"description\":\"Vectors of this space or an error "     \
+    "(409).\"},\"input_type\":{\"enum\":[\"none\",\"query\",\"document\",null],\"description\":\"Which prompt of the "     \
+    "model goes before the texts.\"},"                                                                                    \
+    "\"use_cache\":{\"type\":[\"boolean\",\"null\"],\"default\":true},"                                                   \
+    "\"dimensions\":{\"type\":[\"integer\",\"null\"],\"minimum\":1,\"maximum\":65536},"                                   \
+    "\"prompt_name\":{\"type\":[\"string\",\"null\"],\"maxLength\":1024},\"normalize\":{\"type\":[\"boolean\",\"null\"]},"  \
+    "\"truncate\":{\"default\":true,\"enum\":[true,false,\"none\",\"start\",\"end\",null]},"                              \
+    "\"category\":{\"type\":[\"string\",\"null\"],\"maxLength\":1024}"
+#define NOT_BLANK "{\"type\":\"string\",\"minLength\":1,\"pattern\":\"\\\\S\"}"
+#define STRING "{\"type\":\"string\"}"
+#define BOOLEAN "{\"type\":\"boolean\"}"
+#define COUNT EMB_HYBRID_COUNT
+#define AMOUNT EMB_HYBRID_AMOUNT
+#define EMBED_REQUEST                                                                                                     \
+    "{\"type\":\"object\",\"required\":[\"texts\"],\"properties\":{\"texts\":{\"anyOf\":[" NOT_BLANK                       \
+    ",{\"type\":\"array\",\"minItems\":1,\"items\":" NOT_BLANK "}],\"examples\":[[\"Hello world\"]]}," OPTION_MEMBERS "}}"
+#define RESULT                                                                                                            \
+    "{\"type\":\"object\",\"required\":[\"index\",\"provider\",\"model\",\"space\",\"cost_usd\",\"latency_ms\",\"cached\"," \
+    "\"source\",\"tokens\",\"route\"],\"properties\":{\"index\":" COUNT ",\"provider\":" STRING ",\"model\":" STRING       \
+    ",\"space\":" STRING ",\"cost_usd\":" AMOUNT ",\"latency_ms\":" AMOUNT ",\"cached\":" BOOLEAN                          \
+    ",\"source\":{\"enum\":[\"none\",\"l1\",\"l2\",\"computed\",\"shared\"]},\"tokens\":" COUNT                            \
+    ",\"route\":{\"type\":\"object\",\"required\":[\"provider\",\"reason\"],\"properties\":{\"provider\":" STRING          \
+    ",\"reason\":" STRING "}}}}"
+#define EMBED_ANSWER                                                                                                      \
+    "{\"type\":\"object\",\"required\":[\"embeddings\",\"dimension\",\"provider\",\"model\",\"space\",\"results\","        \
+    "\"cached_count\",\"total_tokens\",\"total_cost_usd\",\"latency_ms\"],\"properties\":{\"embeddings\":{\"type\":"       \
+    "\"array\",\"items\":{\"type\":\"array\",\"items\":{\"type\":\"number\"}}},\"dimension\":" COUNT ",\"provider\":"      \
+    STRING ",\"model\":" STRING ",\"space\":" STRING ",\"results\":{\"type\":\"array\",\"items\":" RESULT                  \
+    "},\"cached_count\":" COUNT ",\"total_tokens\":" COUNT ",\"total_cost_usd\":" AMOUNT ",\"latency_ms\":" AMOUNT "}}"
+#define COMPARE_REQUEST                                                                                                   \
+    "{\"type\":\"object\",\"required\":[\"a\",\"b\"],\"properties\":{\"a\":" NOT_BLANK ",\"b\":" NOT_BLANK                 \
+    "," OPTION_MEMBERS "},\"examples\":[{\"a\":\"profit\",\"b\":\"earnings\"}]}"
+#define COMPARE_ANSWER                                                                                                    \
+    "{\"type\":\"object\",\"required\":[\"cosine\",\"provider\",\"model\",\"space\",\"dimension\"],\"properties\":{"       \
+    "\"cosine\":{\"type\":\"number\"},\"provider\":" STRING ",\"model\":" STRING ",\"space\":" STRING ",\"dimension\":"    \
+    COUNT "}}"
+#define HEALTH_ANSWER                                                                                                     \
+    "{\"type\":\"object\",\"required\":[\"status\",\"providers\",\"cache\",\"version\"],\"properties\":{\"status\":"       \
+    "{\"enum\":[\"healthy\",\"degraded\",\"starting\",\"draining\"]},\"providers\":{\"type\":\"array\",\"items\":"         \
+    "{\"type\":\"object\",\"required\":[\"name\",\"status\"],\"properties\":{\"name\":" STRING ",\"status\":" STRING       \
+    ",\"default_model\":" STRING ",\"models_loaded\":" COUNT "}}},\"cache\":{\"type\":\"object\",\"required\":["           \
+    "\"enabled\",\"l2\"],\"properties\":{\"enabled\":" BOOLEAN ",\"l2\":" STRING ",\"l2_up\":" BOOLEAN "}},"              \
+    "\"version\":" STRING "}}"
+#define LATENCY                                                                                                           \
+    "{\"type\":\"object\",\"required\":[\"p50_ms\",\"p95_ms\",\"p99_ms\"],\"properties\":{\"p50_ms\":" AMOUNT              \
+    ",\"p95_ms\":" AMOUNT ",\"p99_ms\":" AMOUNT "}}"
+#define METRICS_ANSWER                                                                                                    \
+    "{\"type\":\"object\",\"required\":[\"since_seconds\",\"latency\",\"requests\",\"throughput\",\"texts\",\"cache\","    \
+    "\"models\"],\"properties\":{\"since_seconds\":" AMOUNT ",\"latency\":{\"type\":\"object\",\"required\":["             \
+    "\"requests\",\"embed\",\"queue\",\"compute\"],\"additionalProperties\":" LATENCY "},\"requests\":{\"type\":"          \
+    "\"object\",\"required\":[\"total\",\"errors\",\"error_rate\"]},\"throughput\":{\"type\":\"object\",\"required\":["    \
+    "\"requests_per_second\",\"texts_per_second\",\"tokens_per_second\"],\"additionalProperties\":" AMOUNT                 \
+    "},\"texts\":{\"type\":\"object\",\"required\":[\"total\",\"l1\",\"l2\",\"computed\",\"shared\"],"                     \
+    "\"additionalProperties\":" COUNT "},\"tokens\":" COUNT ",\"cost_usd\":" AMOUNT ",\"cache\":" EMB_HYBRID_CACHE_SCHEMA  \
+    ",\"models\":{\"type\":\"array\",\"items\":{\"type\":\"object\",\"required\":[\"name\",\"provider\",\"loaded\","       \
+    "\"texts\",\"tokens\"]}}}}"
+
+const emb_route emb_routes_hybrid[] = {
+    { EMB_HTTP_POST, "/api/v1/embeddings", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, embed,
+      "Embed texts and tell of each who made its vector, where and at which cost.", EMBED_REQUEST, EMBED_ANSWER, NULL, NULL },
+    { EMB_HTTP_POST, "/api/v1/embeddings/compare", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, compare, "The cosine of two texts.",
+      COMPARE_REQUEST, COMPARE_ANSWER, NULL, NULL },
+    { EMB_HTTP_GET, "/api/v1/embeddings/health", EMB_FAMILY_HYBRID, EMB_AUTH_HEALTH, get_health,
+      "Whether providers and cache are well.", NULL, HEALTH_ANSWER, NULL, NULL },
+    { EMB_HTTP_GET, "/api/v1/embeddings/metrics", EMB_FAMILY_HYBRID, EMB_AUTH_METRICS, get_metrics,
+      "Latencies, throughput, cache and models; totals since the start or the last reset.", NULL, METRICS_ANSWER, NULL, NULL },
+    { 0 }
+};
