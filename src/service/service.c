@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "service/service_parts.h"
+#include "service/storage.h"
 #include "service/warm.h"
 
 #include <stdlib.h>
@@ -62,7 +63,8 @@ static void take_settings(emb_service *service, const emb_config *config)
 static emb_status open_cache(emb_service *service, const emb_config *config, emb_error *err)
 {
     emb_cache *cache;
-    emb_status status = emb_storage_open_cache(config, service->metrics, &cache, err);
+    const emb_storage_options options = {.config = config, .metrics = service->metrics, .l1 = true};
+    emb_status status = emb_storage_open_cache(&options, &cache, err);
     if (!status)
         atomic_store_explicit(&service->cache, cache, memory_order_release);
     return status;
@@ -73,8 +75,9 @@ void emb_service_reconfigure(emb_service *service, emb_config *config)
     emb_error err;
     pthread_mutex_lock(&service->reconfiguring);
     emb_cache *cache = atomic_load(&service->cache);
+    const emb_storage_options storage = {.config = config, .metrics = service->metrics, .l1 = true};
     emb_cache_options options;
-    emb_storage_cache_options(config, service->metrics, &options);
+    emb_storage_cache_options(&storage, &options);
     if (cache)
         emb_cache_adjust(cache, &options);
     else if (config->enable_caching && open_cache(service, config, &err))

@@ -39,9 +39,4 @@ struct emb_service {
 void emb_totals_add(emb_service *service, const emb_answer *answer);
 void emb_totals_add_error(emb_service *service, emb_status status);
 
-/* storage.c: opens the cache that the configuration asks for. */
-EMB_MUST_CHECK emb_status emb_storage_open_cache(const emb_config *config, emb_metrics *metrics, emb_cache **out,
-                                                 emb_error *err);
-void emb_storage_cache_options(const emb_config *config, emb_metrics *metrics, emb_cache_options *out);
-
 #endif

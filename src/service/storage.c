@@ -2,8 +2,7 @@
  * Where the cache's second level is: what cache.url says; else Redis, if the environment names one; else a SQLite file
  * in the data directory. A data directory that cannot be used costs the second level, not the service.
  */
-#include "base/error.h"
-#include "service/service_parts.h"
+#include "service/storage.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -54,25 +53,26 @@ static void choose_url(const emb_config *config, char out[URL_BYTES])
     }
 }
 
-void emb_storage_cache_options(const emb_config *config, emb_metrics *metrics, emb_cache_options *out)
+void emb_storage_cache_options(const emb_storage_options *options, emb_cache_options *out)
 {
+    const emb_config *config = options->config;
     *out = (emb_cache_options){
-        .l1_entries = config->l1_cache_size,
+        .l1_entries = options->l1 ? config->l1_cache_size : 0,
         .l1_bytes = config->l1_cache_bytes,
         .l2_deadline_ms = (uint32_t)config->l2_deadline_ms,
         .l2_bytes = config->l2_bytes,
         .write_queue = config->cache_write_queue,
         .store_text = config->cache_store_text,
-        .metrics = metrics,
+        .metrics = options->metrics,
     };
 }
 
-emb_status emb_storage_open_cache(const emb_config *config, emb_metrics *metrics, emb_cache **out, emb_error *err)
+emb_status emb_storage_open_cache(const emb_storage_options *options, emb_cache **out, emb_error *err)
 {
     char url[URL_BYTES];
-    emb_cache_options options;
-    emb_storage_cache_options(config, metrics, &options);
-    choose_url(config, url);
-    options.l2_url = url;
-    return emb_cache_open(&options, out, err);
+    emb_cache_options cache;
+    emb_storage_cache_options(options, &cache);
+    choose_url(options->config, url);
+    cache.l2_url = url;
+    return emb_cache_open(&cache, out, err);
 }
