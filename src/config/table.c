@@ -20,10 +20,9 @@
 #define EMB_RANGE_TEXT(low, high) RANGE(low, high)
 #define EMB_RANGE_CHOICE(names, unused) .choices = (names), .minimum = 0, .maximum = 0
 
-/* A trait's letter in a literal: known to the compiler, so that the table stays constant. */
+/* Whether a trait's letter stands in a literal of up to four: known to the compiler, so that the table stays constant. */
 #define HAS(traits, c)                                                                                        \
-    ((sizeof(traits) > 1 && (traits)[0] == (c)) || (sizeof(traits) > 2 && (traits)[1] == (c)) ||              \
-     (sizeof(traits) > 3 && (traits)[2] == (c)) || (sizeof(traits) > 4 && (traits)[3] == (c)))
+    ((traits "    ")[0] == (c) || (traits "    ")[1] == (c) || (traits "    ")[2] == (c) || (traits "    ")[3] == (c))
 
 static const emb_setting settings[EMB_SETTING_TOTAL] = {
 #define EMB_X(kind_, field_, path_, environment_, fallback_, minimum_, maximum_, traits_, help_)              \

@@ -42,6 +42,7 @@ typedef struct level {
 
 typedef struct builder {
     const char *name, *text;
+    size_t length;
     emb_yaml *yaml;
     yaml_parser_t parser;
     level levels[MAX_DEPTH];
@@ -276,13 +277,19 @@ static emb_status on_event(builder *b, const yaml_event_t *event)
 
 /* ---- the whole file ---- */
 
-static bool line_has_tab_indent(const char *text, size_t line)
+/* Lines are those of '\n' here; libyaml knows other breaks too, with which the hint is only missed. */
+static bool line_has_tab_indent(const char *text, size_t length, size_t line)
 {
-    for (size_t i = 0; i < line && text; i++) {
-        text = strchr(text, '\n');
-        text += text != NULL;
+    const char *end = text + length;
+    for (size_t i = 0; i < line; i++) {
+        const char *stop = memchr(text, '\n', (size_t)(end - text));
+        if (!stop)
+            return false;
+        text = stop + 1;
     }
-    return text && text[strspn(text, " ")] == '\t';
+    while (text < end && *text == ' ')
+        text++;
+    return text < end && *text == '\t';
 }
 
 /* libyaml's messages speak of syntax alone and hold nothing of the text. */
@@ -292,7 +299,7 @@ static emb_status syntax_error(builder *b)
     if (p->error == YAML_MEMORY_ERROR)
         return no_memory(b);
     size_t line = p->problem_mark.line;
-    if (line_has_tab_indent(b->text, line))
+    if (line_has_tab_indent(b->text, b->length, line))
         return emb_yaml_fail(b->err, b->name, line + 1, "the line is indented with a tab; YAML wants spaces");
     if (p->error == YAML_READER_ERROR)
         return emb_yaml_fail(b->err, b->name, line + 1, "holds a character that YAML does not allow");
@@ -347,7 +354,7 @@ emb_status emb_yaml_parse(const char *name, const char *text, size_t length, emb
     if (!yaml)
         return emb_fail_nomem(err, name, sizeof *yaml);
     emb_arena_init(&yaml->arena);
-    builder b = {.name = name, .text = text, .yaml = yaml, .err = err};
+    builder b = {.name = name, .text = text, .length = length, .yaml = yaml, .err = err};
     if (yaml_parser_initialize(&b.parser)) {
         yaml_parser_set_encoding(&b.parser, YAML_UTF8_ENCODING);
         yaml_parser_set_input_string(&b.parser, (const unsigned char *)text, length);
