@@ -58,7 +58,7 @@ static bool run_here(emb_engine *engine, emb_call *call)
         emb_slot_give(engine, slot);
         if (call->core->ready_count)
             return false;
-        emb_call_fail(engine, call, &error);
+        emb_call_give_up(engine, call, &error);
         return true;
     }
     call->detachable = false;

@@ -95,7 +95,7 @@ static bool cannot_prepare(emb_engine *engine, emb_core *core, emb_priority prio
     if (core->ready_count)
         return false;
     if (first)
-        emb_call_fail(engine, EMB_LIST_ENTRY(first, emb_call, link), error);
+        emb_call_give_up(engine, EMB_LIST_ENTRY(first, emb_call, link), error);
     return true;
 }
 

@@ -258,7 +258,7 @@ void emb_queue_claim_all(emb_engine *engine, emb_call *call, emb_slot *slot);
  * estimated; false when there is nothing to add. */
 bool emb_queue_claim_more(emb_engine *engine, emb_slot *slot, size_t position);
 /* Ends a call early: nothing more of it is claimed. The first failure stays. */
-void emb_call_fail(emb_engine *engine, emb_call *call, const emb_error *error);
+void emb_call_give_up(emb_engine *engine, emb_call *call, const emb_error *error);
 /* Deadline or cancellation: fails the call, true. */
 bool emb_call_expired(emb_engine *engine, emb_call *call, uint64_t now_ns);
 /* Tokens that a text probably has before any was seen: 4 bytes each. What waits is counted with it. */

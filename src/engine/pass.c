@@ -296,7 +296,7 @@ static void fail_claim(emb_engine *engine, emb_slot *slot, const emb_claim *clai
     emb_engine_lock(engine);
     emb_call *call = slot->calls[claim->call];
     call->unfinished -= claim->end - claim->first - done;
-    emb_call_fail(engine, call, error);
+    emb_call_give_up(engine, call, error);
     emb_engine_unlock(engine);
 }
 

@@ -72,7 +72,7 @@ void emb_queue_remove(emb_engine *engine, emb_call *call)
     atomic_fetch_sub_explicit(&engine->waiting_calls, 1, memory_order_relaxed);
 }
 
-void emb_call_fail(emb_engine *engine, emb_call *call, const emb_error *error)
+void emb_call_give_up(emb_engine *engine, emb_call *call, const emb_error *error)
 {
     if (!call->status) {
         call->status = error->code;
@@ -88,7 +88,7 @@ bool emb_call_expired(emb_engine *engine, emb_call *call, uint64_t now_ns)
     emb_error error;
     if (!emb_plan_expired(call->plan, now_ns, &error))
         return false;
-    emb_call_fail(engine, call, &error);
+    emb_call_give_up(engine, call, &error);
     return true;
 }
 
