@@ -1,9 +1,8 @@
 /*
- * Two ways. Components of unit vectors, 1e-5 <= |x| < 1, take unit_text: x is scaled in double to nine digits before the
- * point, and the roundest of the four nearest multiples of 1000, 100, 10 and 1 that lies between the neighbours' midpoints
- * is taken without branches; eight digits are made at once in one word. That is 5 ns a float. Where a candidate is so
- * near a midpoint that double's own rounding could decide, or the float is a power of two (whose neighbours are not
- * equally far), the second way decides.
+ * Two ways. Components of unit vectors, 1e-5 <= |x| < 1, take unit_text: x is scaled in double to eight digits before the
+ * point, and the nearest multiple of ten, or else of one, that lies between the midpoints to the neighbours is taken
+ * without branches; its digits are made at once in one word. Where that cannot decide, for one float in twenty, the
+ * second way does.
  *
  * The second, for all else: shortest round-trip text of a float32 by trial: scale in double so that 8 decimal digits stand before
  * the point, round, and see whether they read back; then try fewer digits, or take 9, which always
@@ -146,43 +145,34 @@ static uint64_t eight_digits(uint32_t n)
     return tens | (twos - tens * 10) << 8;
 }
 
-/* Plain text of 1e-5 <= magnitude < 1, or 0 if the other way has to decide. Writes up to 16 bytes. */
-static size_t unit_text(float magnitude, char *out)
+/* Plain text of 1e-5 <= magnitude < 1, or 0 if the other way has to decide. Writes up to 14 bytes. */
+static inline size_t unit_text(float magnitude, char *out)
 {
     uint32_t bits;
     memcpy(&bits, &magnitude, 4);
     double x = magnitude;
     int zeros = (x < 0.1) + (x < 0.01) + (x < 0.001) + (x < 0.0001);
-    double scale = power_of_ten[9 + zeros];
-    double y = x * scale; /* 10^8 .. 10^9, off by at most 2^-24 */
-    /* half the distance of neighbours: 2^(exponent - 24), in y's units */
+    double scale = power_of_ten[8 + zeros];
+    double y = x * scale; /* 10^7 .. 10^8, off by at most 2^-27 */
+    /* half the distance of neighbours, 2^(exponent - 24), in y's units: 0.3 .. 6 */
     uint64_t half_bits = ((uint64_t)(bits >> 23) - 127 - 24 + 1023) << 52;
     double half;
     memcpy(&half, &half_bits, 8);
     half *= scale;
-    static const double margin = 1e-4; /* far above the error of y */
-    double reach = half - margin;
-    int64_t one = (int64_t)(y + 0.5);
-    int64_t ten = (int64_t)(y * 0.1 + 0.5) * 10;
-    int64_t hundred = (int64_t)(y * 0.01 + 0.5) * 100;
-    int64_t thousand = (int64_t)(y * 0.001 + 0.5) * 1000;
-    double off_ten = fabs((double)ten - y), off_hundred = fabs((double)hundred - y), off_thousand = fabs((double)thousand - y);
-    bool unsure = (fabs(off_ten - half) < margin) | (fabs(off_hundred - half) < margin) |
-                  (fabs(off_thousand - half) < margin) | ((bits & 0x7FFFFF) == 0);
-    int64_t digits = off_ten < reach ? ten : one;
-    digits = off_hundred < reach ? hundred : digits;
-    digits = off_thousand < reach ? thousand : digits;
-    if (unsure | (digits >= 1000000000) | (digits < 100000000))
+    static const double margin = 1e-6; /* far above the error of y */
+    int64_t one = (int64_t)(y + 0.5), ten = (int64_t)(y * 0.1 + 0.5) * 10;
+    double off_one = fabs((double)one - y), off_ten = fabs((double)ten - y);
+    /* Too near to call, nine digits needed, a second multiple of ten (perhaps a rounder one) in reach, or neighbours
+     * that are not equally far. */
+    bool unsure = (fabs(off_ten - half) < margin) | (off_one > half - margin) | (10 - off_ten < half + margin) |
+                  ((bits & 0x7FFFFF) == 0);
+    int64_t digits = off_ten < half ? ten : one;
+    if (unsure | (digits >= 100000000) | (digits < 10000000))
         return 0;
-    uint32_t first = (uint32_t)digits / 100000000;
-    uint64_t rest = eight_digits((uint32_t)digits % 100000000);
-    uint64_t text = rest + 0x3030303030303030u;
+    uint64_t eight = eight_digits((uint32_t)digits), text = eight + 0x3030303030303030u;
     memcpy(out, "0.00000", 8);
-    out += 2 + zeros;
-    *out = (char)('0' + first);
-    memcpy(out + 1, &text, 8);
-    size_t kept = rest ? 8 - (size_t)__builtin_clzll(rest) / 8 : 0; /* without the zeros at the end */
-    return (size_t)(2 + zeros + 1) + kept;
+    memcpy(out + 2 + zeros, &text, 8);
+    return (size_t)(2 + zeros) + 8 - (size_t)__builtin_clzll(eight) / 8; /* without the zeros at the end */
 }
 
 size_t emb_float_text(float value, char *out)
