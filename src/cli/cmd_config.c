@@ -1,8 +1,8 @@
 /*
  * cmd_config.c: `embedd config print|check|schema|docs`: what holds, what is wrong, and the documents of the table.
  *
- * `check` reads the file of API keys as well, because a service would not start without it. Its findings go to stdout, one a line,
- * except for the error that makes the configuration unusable, which is reported like any wrong use.
+ * `check` reads the file of API keys as well, because a service would not start without it. Mistakes go to stderr as
+ * the ones of any command, but all of them; what may be meant otherwise goes to stdout.
  */
 #include "cli/settings_flags.h"
 
@@ -64,11 +64,29 @@ static int check_keys(const emb_config *config)
     return status == EMB_E_NOMEM ? EMB_EXIT_FAILURE : EMB_EXIT_USAGE;
 }
 
+static void print_problem(void *context, const emb_error *problem)
+{
+    (void)context;
+    emb_report_error("config", problem);
+}
+
+/* All mistakes, not the first alone as for a command that cannot go on. */
+static int load(const settings *s, emb_config **config)
+{
+    emb_error err = {0};
+    emb_config_sources sources = emb_settings_sources(&s->flags);
+    sources.problem = print_problem;
+    emb_status status = emb_config_load(&sources, config, &err);
+    if (status && status != EMB_E_INVALID) /* the others have been printed */
+        emb_report_error("config", &err);
+    return status == EMB_OK ? EMB_EXIT_OK : status == EMB_E_NOMEM ? EMB_EXIT_FAILURE : EMB_EXIT_USAGE;
+}
+
 static int check(const settings *s)
 {
     emb_config *config;
     size_t count;
-    int status = emb_settings_load("config", &s->flags, &config);
+    int status = load(s, &config);
     if (status)
         return status;
     status = check_keys(config);
@@ -107,8 +125,8 @@ const emb_command emb_command_config = {
     .usage = "config [OPTION...] print\nconfig [OPTION...] check\nconfig schema\nconfig docs",
     .description =
         "print   every setting as YAML, with the place that it comes from; a secret is not shown\n"
-        "check   says what is wrong, and which settings or variables have no effect; \"ok\" if the\n"
-        "        service can start with it. Status 2 if not\n"
+        "check   says all that is wrong, and which settings or variables have no effect; \"ok\" if\n"
+        "        the service can start with it, status 2 if not\n"
         "schema  JSON schema of the YAML file, for editors\n"
         "docs    the page docs/configuration.md",
     .examples = "  embedd config print --config embedd.yaml --server-listen :9000\n"

@@ -19,9 +19,8 @@ typedef struct check {
     const emb_setting *setting; /* the one that is checked */
     emb_error *err;
     emb_status status;
-    /* of `log` */
-    bool has_level, has_format;
-    bool found; /* an item of `listen` */
+    bool has_address;           /* an item of `listen` */
+    bool has_level, has_format; /* of `log` */
 } check;
 
 static const emb_setting *setting_at(size_t index)
@@ -42,6 +41,12 @@ static bool refuse(check *c, const char *value, size_t length, const char *probl
     c->status = emb_fail(c->err, EMB_E_INVALID, subject_of(c), "%s: %s %s", subject_of(c),
                          emb_setting_shown(c->setting, value, length, shown), problem);
     return false;
+}
+
+/* A mistake is told of, and the checks go on, where all of them are wanted. */
+static void settle(check *c)
+{
+    c->status = emb_config_settle(c->state, c->status, c->err);
 }
 
 static bool is_word(const char *item, size_t length, const char *word)
@@ -84,7 +89,7 @@ static bool check_listen_item(void *context, const char *item, size_t length)
 {
     enum { UNIX_PATH_MAX = 107 };
     check *c = context;
-    c->found = true;
+    c->has_address = true;
     if (length >= 5 && memcmp(item, "unix:", 5) == 0) {
         if (length == 5)
             return refuse(c, item, length, "names no path; write unix:/path/of/the/socket");
@@ -123,6 +128,19 @@ static bool has_one_of(const char *text, const char *const *prefixes)
     return false;
 }
 
+/* Whether it is one of "a|b|c". */
+static bool is_one_of(const char *text, const char *words)
+{
+    size_t length = strlen(text);
+    for (const char *w = words; *w;) {
+        size_t n = strcspn(w, "|");
+        if (n == length && memcmp(w, text, n) == 0)
+            return true;
+        w += n + (w[n] == '|');
+    }
+    return false;
+}
+
 /* SCHEME://SOMETHING, where a host is needed. */
 static void check_url(check *c, const char *const *schemes, const char *problem)
 {
@@ -157,24 +175,30 @@ static void check_urls(check *c)
     static const char *const redis[] = {"redis://", "rediss://", NULL};
     static const char *const cache[] = {"sqlite:", "redis://", "rediss://", "postgresql://", "postgres://", NULL};
     static const char *const store[] = {"sqlite:", "postgresql://", "postgres://", NULL};
-    static const size_t addresses[] = {EMB_AT_hf_endpoint, EMB_AT_openai_base_url, EMB_AT_embedding_service_url};
-    for (size_t i = 0; i < sizeof addresses / sizeof *addresses; i++) {
-        c->setting = setting_at(addresses[i]);
-        check_url(c, web, "does not begin with http:// or https://");
+    static const char web_problem[] = "does not begin with http:// or https://";
+    static const struct {
+        size_t index;
+        const char *words; /* that stand for an address */
+        const char *const *schemes;
+        const char *problem;
+    } urls[] = {
+        {EMB_AT_hf_endpoint, "", web, web_problem},
+        {EMB_AT_openai_base_url, "", web, web_problem},
+        {EMB_AT_embedding_service_url, "", web, web_problem},
+        {EMB_AT_preemption_url, "gcp|aws|azure", web,
+         "is none of gcp, aws, azure, and does not begin with http:// or https://"},
+        {EMB_AT_cache_url, "none", cache,
+         "begins with none of sqlite:, redis://, rediss://, postgresql://, and is not none"},
+        {EMB_AT_redis_url, "", redis, "begins with neither redis:// nor rediss://"},
+        {EMB_AT_store_url, "", store, "begins with neither sqlite: nor postgresql://"},
+        {EMB_AT_queue_url, "", cache, "begins with none of sqlite:, redis://, rediss://, postgresql://"},
+    };
+    for (size_t i = 0; i < sizeof urls / sizeof *urls && !c->status; i++) {
+        c->setting = setting_at(urls[i].index);
+        if (!is_one_of(text_of(c), urls[i].words))
+            check_url(c, urls[i].schemes, urls[i].problem);
+        settle(c);
     }
-    c->setting = setting_at(EMB_AT_preemption_url);
-    const char *url = text_of(c);
-    if (strcmp(url, "gcp") && strcmp(url, "aws") && strcmp(url, "azure"))
-        check_url(c, web, "is none of gcp, aws, azure, and does not begin with http:// or https://");
-    c->setting = setting_at(EMB_AT_cache_url);
-    if (strcmp(text_of(c), "none"))
-        check_url(c, cache, "begins with none of sqlite:, redis://, rediss://, postgresql://, and is not none");
-    c->setting = setting_at(EMB_AT_redis_url);
-    check_url(c, redis, "begins with neither redis:// nor rediss://");
-    c->setting = setting_at(EMB_AT_store_url);
-    check_url(c, store, "begins with neither sqlite: nor postgresql://");
-    c->setting = setting_at(EMB_AT_queue_url);
-    check_url(c, cache, "begins with none of sqlite:, redis://, rediss://, postgresql://");
 }
 
 /* ---- lists ---- */
@@ -230,13 +254,6 @@ static bool check_key(void *context, const char *item, size_t length)
     return true;
 }
 
-static void check_list(check *c, size_t index, bool (*visit)(void *, const char *, size_t))
-{
-    c->setting = setting_at(index);
-    if (!c->status)
-        emb_config_each(text_of(c), visit, c);
-}
-
 /* ---- several settings together ---- */
 
 static double number_of(const emb_config *config, const emb_setting *s)
@@ -281,24 +298,48 @@ static void check_shutdown(check *c)
                              c->state->origins[EMB_AT_shutdown_seconds].text);
 }
 
+static void check_lists(check *c)
+{
+    static const struct {
+        size_t index;
+        bool (*visit)(void *, const char *, size_t);
+    } lists[] = {{EMB_AT_listen, check_listen_item}, {EMB_AT_cors_origins, check_origin}, {EMB_AT_log, check_log_word},
+                 {EMB_AT_allowed_models, check_pattern}, {EMB_AT_api_keys, check_key}};
+    for (size_t i = 0; i < sizeof lists / sizeof *lists && !c->status; i++) {
+        c->setting = setting_at(lists[i].index);
+        emb_config_each(text_of(c), lists[i].visit, c);
+        if (lists[i].index == EMB_AT_listen && !c->has_address)
+            refuse(c, text_of(c), strlen(text_of(c)), "names no address to listen on");
+        settle(c);
+    }
+}
+
+static void check_together(check *c)
+{
+    check_tls(c);
+    settle(c);
+    check_shutdown(c);
+    settle(c);
+    static const struct {
+        size_t low, high;
+    } orders[] = {{EMB_AT_alert_p95_warning, EMB_AT_alert_p95_error},
+                  {EMB_AT_alert_cache_hit_error, EMB_AT_alert_cache_hit_warning},
+                  {EMB_AT_alert_similarity_error, EMB_AT_alert_similarity_warning},
+                  {EMB_AT_alert_budget_warning, EMB_AT_alert_budget_critical}};
+    for (size_t i = 0; i < sizeof orders / sizeof *orders; i++) {
+        check_order(c, orders[i].low, orders[i].high);
+        settle(c);
+    }
+}
+
 emb_status emb_config_check(emb_config_state *state, emb_error *err)
 {
     check c = {.state = state, .err = err};
     state->values.log_level = EMB_LOG_INFO;
     state->values.log_format = EMB_LOG_PLAIN;
-    check_list(&c, EMB_AT_listen, check_listen_item);
-    if (!c.status && !c.found)
-        refuse(&c, state->values.listen, strlen(state->values.listen), "names no address to listen on");
-    check_list(&c, EMB_AT_cors_origins, check_origin);
-    check_list(&c, EMB_AT_log, check_log_word);
-    check_list(&c, EMB_AT_allowed_models, check_pattern);
-    check_list(&c, EMB_AT_api_keys, check_key);
+    check_lists(&c);
     check_urls(&c);
-    check_tls(&c);
-    check_shutdown(&c);
-    check_order(&c, EMB_AT_alert_p95_warning, EMB_AT_alert_p95_error);
-    check_order(&c, EMB_AT_alert_cache_hit_error, EMB_AT_alert_cache_hit_warning);
-    check_order(&c, EMB_AT_alert_similarity_error, EMB_AT_alert_similarity_warning);
-    check_order(&c, EMB_AT_alert_budget_warning, EMB_AT_alert_budget_critical);
+    if (!state->problem_count) /* a default that stands for a bad value would be blamed for it */
+        check_together(&c);
     return c.status;
 }

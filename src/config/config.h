@@ -49,6 +49,10 @@ typedef struct emb_config_sources {
     char *const *environment;   /* "NAME=value", NULL at the end */
     const emb_config_flag *flags;
     size_t flag_count;
+    /* NULL: the first mistake ends the loading. Otherwise it is told of each, and the loading fails with the first of
+     * them at the end. What cannot be read at all ends it either way. */
+    void (*problem)(void *context, const emb_error *problem);
+    void *problem_context;
 } emb_config_sources;
 
 EMB_MUST_CHECK emb_status emb_config_load(const emb_config_sources *sources, emb_config **out, emb_error *err);

@@ -156,7 +156,7 @@ static emb_status read_section(reading *r, const emb_yaml_node *section)
     for (const emb_yaml_node *n = section->first; n && !status; n = n->next) {
         snprintf(path, sizeof path, "%s.%s", section->key->text, n->key->text);
         const emb_setting *s = emb_setting_find(path);
-        status = s ? set(r, s, n) : unknown(r, path, n->key->line);
+        status = emb_config_settle(r->state, s ? set(r, s, n) : unknown(r, path, n->key->line), r->err);
     }
     return status;
 }
@@ -178,7 +178,7 @@ static emb_status read_root(reading *r, const emb_yaml_node *root)
         return emb_yaml_fail(r->err, r->file, root->line, "the file is a %s; sections such as 'server:' are wanted",
                              emb_yaml_kind_name(root->kind));
     for (const emb_yaml_node *n = root->first; n && !status; n = n->next)
-        status = read_entry(r, n);
+        status = emb_config_settle(r->state, read_entry(r, n), r->err);
     return status;
 }
 

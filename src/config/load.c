@@ -3,7 +3,7 @@
  *
  * Sources are applied in the order in which they override each other, each value being checked as it is read: a wrong
  * value that another source overrides is an error all the same, because it would come back when that source is gone.
- * What concerns several settings is checked at the end, on the values that count.
+ * What concerns several settings is checked at the end, on the values that count, and only if each is good by itself.
  *
  * Variables: for each setting the names are tried in the order of the table, in the environment first, then in .env.
  * An empty variable counts as not set, except that one in the environment hides its namesake in .env, so that
@@ -113,7 +113,7 @@ static emb_status take_variables(emb_config_state *state, char *const *environme
         if (!variable_origin(state, &v, from_dotenv ? dotenv->file : NULL, &origin))
             return emb_fail_nomem(err, "configuration", 256);
         emb_status status = emb_config_set(state, &settings[i], &origin, v.value, strlen(v.value), err);
-        if (status)
+        if ((status = emb_config_settle(state, status, err)))
             return status;
     }
     return EMB_OK;
@@ -155,6 +155,16 @@ static emb_status take_flag(emb_config_state *state, const emb_config_flag *flag
 }
 
 /* ---- the whole ---- */
+
+emb_status emb_config_settle(emb_config_state *state, emb_status status, const emb_error *err)
+{
+    if (status != EMB_E_INVALID || !state->problem)
+        return status;
+    if (state->problem_count++ == 0)
+        state->first_problem = *err;
+    state->problem(state->problem_context, err);
+    return EMB_OK;
+}
 
 static emb_status take_defaults(emb_config_state *state, emb_error *err)
 {
@@ -218,7 +228,7 @@ static emb_status read_file(emb_config_state *state, const emb_config_sources *s
     if (!(state->values.file = emb_arena_strndup(&state->arena, path, strlen(path))))
         return emb_fail_nomem(err, "configuration", strlen(path));
     emb_status status = emb_config_read_file(state, state->values.file, err);
-    if (named && (status == EMB_E_NOT_FOUND || status == EMB_E_IO) && err)
+    if (named && (status == EMB_E_NOT_FOUND || status == EMB_E_IO))
         emb_error_context(err, "EMBEDD_CONFIG");
     return status;
 }
@@ -228,28 +238,36 @@ static emb_status load(emb_config_state *state, const emb_config_sources *source
     emb_variables dotenv = {0};
     emb_status status = take_defaults(state, err);
     if (!status && sources->dotenv)
-        status = emb_dotenv_read(sources->dotenv, &state->arena, &dotenv, err);
+        status = emb_config_settle(state, emb_dotenv_read(sources->dotenv, &state->arena, &dotenv, err), err);
     if (!status)
-        status = read_file(state, sources, &dotenv, err);
+        status = emb_config_settle(state, read_file(state, sources, &dotenv, err), err);
     if (!status)
         status = take_variables(state, sources->environment, &dotenv, err);
     for (size_t i = 0; i < sources->flag_count && !status; i++)
-        status = take_flag(state, &sources->flags[i], err);
+        status = emb_config_settle(state, take_flag(state, &sources->flags[i], err), err);
     if (!status)
         status = find_data_path(state, sources->environment, err);
     if (!status)
         status = emb_config_check(state, err);
     if (!status)
         status = emb_config_take_notes(state, sources->environment, &dotenv, err);
+    if (!status && state->problem_count) {
+        *err = state->first_problem;
+        status = err->code;
+    }
     return status;
 }
 
 emb_status emb_config_load(const emb_config_sources *sources, emb_config **out, emb_error *err)
 {
+    emb_error unwanted;
     *out = NULL;
+    err = err ? err : &unwanted;
     emb_config_state *state = calloc(1, sizeof *state);
     if (!state)
         return emb_fail_nomem(err, "configuration", sizeof *state);
+    state->problem = sources->problem;
+    state->problem_context = sources->problem_context;
     atomic_init(&state->references, 1);
     emb_arena_init(&state->arena);
     emb_status status = load(state, sources, err);

@@ -44,12 +44,20 @@ typedef struct emb_config_state {
     emb_origin origins[EMB_SETTING_TOTAL];
     emb_config_note *notes;
     size_t note_count, note_capacity;
+    /* while loading: see emb_config_sources */
+    void (*problem)(void *context, const emb_error *problem);
+    void *problem_context;
+    size_t problem_count;
+    emb_error first_problem;
 } emb_config_state;
 
 static inline emb_config_state *emb_config_state_of(const emb_config *config)
 {
     return (emb_config_state *)config;
 }
+
+/* Passes a status on, or, where all mistakes are wanted, tells of the mistake that err describes and gives EMB_OK. */
+EMB_MUST_CHECK emb_status emb_config_settle(emb_config_state *state, emb_status status, const emb_error *err);
 
 /* The setting's place in the table. */
 size_t emb_setting_index(const emb_setting *setting);

@@ -118,6 +118,25 @@ class Check(ConfigCase):
         self.assertEqual(say(), "embedd config: .env:2: USE_HYBRID_EMBEDDINGS: 'perhaps' is neither true nor false; "
                                 "allowed: true, false, yes, no, on, off, 1, 0")
 
+    def test_all_mistakes_are_told(self):
+        self.write("c.yaml", "server:\n  lisen: x\n  loops: 99\nlog.level: loud\nservr: 1\n")
+        err = self.fails(2, "config", "check", "-c", "c.yaml", "--cache-url", "x", "--server-tls-key", "k",
+                         env={"EMBEDD_PULL": "maybe"})
+        self.assertEqual(err.splitlines(), [
+            "embedd config: c.yaml:2: there is no setting 'server.lisen'; did you mean 'server.listen'?",
+            "embedd config: c.yaml:3: server.loops: '99' is out of range; allowed: 0 to 64",
+            "embedd config: c.yaml:5: there is no setting 'servr'; did you mean 'server'?",
+            "embedd config: EMBEDD_PULL: 'maybe' is neither true nor false; allowed: true, false, yes, no, on, off, 1, 0",
+            "embedd config: c.yaml:4: log.level: 'loud' is not a word for the log; allowed: error, warn, info, debug, "
+            "plain, json",
+            "embedd config: --cache-url: the value (which is not shown) begins with none of sqlite:, redis://, rediss://, "
+            "postgresql://, and is not none",
+        ])
+        err = self.fails(2, "config", "check", "--server-tls-key", "k", "--server-shutdown-grace-ms", "60000")
+        self.assertEqual(len(err.splitlines()), 2, err)
+        err = self.fails(2, "config", "print", "-c", "c.yaml")
+        self.assertEqual(len(err.splitlines()), 1, err)
+
     def test_missing_file(self):
         self.assertEqual(self.refused("config", "check", "-c", "none.yaml"),
                          "embedd config: opening none.yaml: No such file or directory")

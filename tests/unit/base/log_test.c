@@ -17,7 +17,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/fsuid.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -255,6 +257,62 @@ static void a_stuck_socket_does_not_stall(void **state)
     close_pipe();
 }
 
+/* A pipe that may not be opened again, as where the service gave up the user that made it. */
+static void a_stuck_pipe_of_somebody_else_does_not_stall(void **state)
+{
+    (void)state;
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    assert_int_equal(fchmod(ends[1], 0), 0);
+    setfsuid(65534); /* root may open everything */
+    char own[64];
+    snprintf(own, sizeof own, "/proc/self/fd/%d", ends[1]);
+    int again = open(own, O_WRONLY | O_NONBLOCK);
+    emb_log_open(EMB_LOG_INFO, EMB_LOG_PLAIN, ends[1]);
+    setfsuid(geteuid());
+    assert_int_equal(again, -1);
+    check_stuck_reader();
+    close_pipe();
+}
+
+/* A terminal gets colours, and one that was stopped (Ctrl-S) does not stop us. */
+static void terminals(void **state)
+{
+    (void)state;
+    char text[8192];
+    ends[0] = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (ends[0] < 0 || grantpt(ends[0]) || unlockpt(ends[0]))
+        skip();
+    ends[1] = open(ptsname(ends[0]), O_RDWR | O_NOCTTY | O_CLOEXEC);
+    assert_true(ends[1] >= 0);
+    setenv("TERM", "xterm", 1);
+    unsetenv("NO_COLOR");
+    emb_log_open(EMB_LOG_INFO, EMB_LOG_PLAIN, ends[1]);
+    emb_log(EMB_LOG_WARN, "m", EMB_LOG_INT("a", 1));
+    take(text, sizeof text);
+    assert_matches(text, "^" TIME " \033\\[33mwarn \033\\[0m m a=1\r\n$");
+    emb_log_set(EMB_LOG_INFO, EMB_LOG_JSON);
+    emb_log(EMB_LOG_WARN, "m");
+    take(text, sizeof text);
+    assert_null(strchr(text, '\033'));
+    uint64_t start = emb_now_ns();
+    for (int i = 0; i < 2000; i++)
+        emb_log(EMB_LOG_INFO, "nobody reads this terminal");
+    assert_true(emb_now_ns() - start < 5000000000u && emb_log_dropped() > 0);
+    static const char *const plain[] = {"NO_COLOR", "TERM"};
+    for (size_t i = 0; i < 2; i++) {
+        setenv("TERM", "xterm", 1);
+        setenv(plain[i], "dumb", 1);
+        while (take(text, sizeof text))
+            ;
+        emb_log_open(EMB_LOG_INFO, EMB_LOG_PLAIN, ends[1]);
+        emb_log(EMB_LOG_WARN, "m");
+        take(text, sizeof text);
+        assert_null(strchr(text, '\033'));
+        unsetenv("NO_COLOR");
+    }
+    close_pipe();
+}
+
 static void a_closed_reader_is_no_harm(void **state)
 {
     (void)state;
@@ -377,6 +435,8 @@ int main(void)
         cmocka_unit_test(time_is_now),
         cmocka_unit_test(a_stuck_pipe_does_not_stall),
         cmocka_unit_test(a_stuck_socket_does_not_stall),
+        cmocka_unit_test(a_stuck_pipe_of_somebody_else_does_not_stall),
+        cmocka_unit_test(terminals),
         cmocka_unit_test(a_closed_reader_is_no_harm),
         cmocka_unit_test(a_full_disk_is_no_harm),
         cmocka_unit_test(a_file_is_shared),
