@@ -642,36 +642,40 @@ static void on_timer(evutil_socket_t fd, short what, void *argument)
     settle(c);
 }
 
-static void arm(emb_http_connection *c)
+/* false: memory is short. */
+static bool arm(emb_http_connection *c)
 {
     if (!c->deadline_ns || (c->armed_ns && c->armed_ns <= c->deadline_ns))
-        return;
+        return true;
     uint64_t now = emb_now_ns(), wait_us = c->deadline_ns > now ? (c->deadline_ns - now + 999) / 1000 : 0;
     struct timeval wait = { (time_t)(wait_us / 1000000), (suseconds_t)(wait_us % 1000000) };
-    if (event_add(&c->timer, &wait) == 0)
-        c->armed_ns = c->deadline_ns;
+    if (event_add(&c->timer, &wait))
+        return false;
+    c->armed_ns = c->deadline_ns;
+    return true;
 }
 
-static void want(struct event *event, bool *is, bool wanted)
+static bool want(struct event *event, bool *is, bool wanted)
 {
     if (*is == wanted)
-        return;
-    if (wanted ? event_add(event, NULL) == 0 : event_del(event) == 0)
-        *is = wanted;
+        return true;
+    if (wanted ? event_add(event, NULL) : event_del(event))
+        return false;
+    *is = wanted;
+    return true;
 }
 
 /* Brings events and timer in line with the state. The last thing an entry does: c may be freed. */
 static void settle(emb_http_connection *c)
 {
-    if (c->phase == DEAD) {
-        free_connection(c);
+    bool reads = wants_input(c), alive = c->phase != DEAD;
+    bool in = reads || (c->out_count && c->wire.write_wants_read);
+    bool out = (c->out_count && !c->wire.write_wants_read) || c->wire.read_wants_write;
+    if (alive && want(&c->readable, &c->reads, in) && want(&c->writable, &c->writes, out) &&
+        want(&c->hangup, &c->watches_hangup, !reads && !c->eof) && arm(c))
         return;
-    }
-    bool reads = wants_input(c);
-    want(&c->readable, &c->reads, reads || (c->out_count && c->wire.write_wants_read));
-    want(&c->writable, &c->writes, (c->out_count && !c->wire.write_wants_read) || c->wire.read_wants_write);
-    want(&c->hangup, &c->watches_hangup, !reads && !c->eof);
-    arm(c);
+    close_connection(c); /* that of which no event could tell would hang */
+    free_connection(c);
 }
 
 /* ---- the beginning --------------------------------------------------------------------------- */

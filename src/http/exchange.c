@@ -20,8 +20,8 @@
 #include <string.h>
 
 enum {
-    MOST_SPARES = 64,
-    KEPT_BYTES = 65536, /* a buffer larger than this is not kept */
+    MOST_SPARES = 32,   /* of a loop */
+    KEPT_BYTES = 16384, /* a buffer larger than this is not kept */
     MOST_EXTRA = 32768, /* of the application's headers */
     MOST_PARAMS = 64
 };

@@ -118,6 +118,8 @@ static emb_status listen_tcp(emb_http_listener *l, char *text, emb_error *err)
                               .ai_flags = AI_PASSIVE | AI_NUMERICSERV | (six ? AI_NUMERICHOST : 0) };
     struct addrinfo *found = NULL;
     int failed = getaddrinfo(text, colon + 1, &hints, &found);
+    if (failed == EAI_MEMORY)
+        return emb_fail_nomem(err, "an address", 0);
     if (failed)
         return bad_address(err, whole, gai_strerror(failed));
     /* A name that has both, as localhost: IPv4, which every client tries. */
@@ -243,33 +245,45 @@ static void take(emb_http_listener *l, int fd, const struct sockaddr_storage *ad
     emb_http_connection_accept(server, fd, peer, !l->unix_path);
 }
 
-static void on_connection(evutil_socket_t fd, short what, void *argument)
+static void pause_accepting(emb_http_listener *l)
 {
-    (void)what;
-    emb_http_listener *l = argument;
-    for (int i = 0; i < ACCEPTS_A_TURN; i++) {
+    struct timeval retry = { 0, RETRY_MS * 1000 };
+    if (event_add(&l->retry, &retry) == 0)
+        event_del(&l->readable);
+}
+
+/* Accepts up to `most`; false: there may be more. */
+static bool accept_waiting(emb_http_listener *l, int most)
+{
+    for (int i = 0; i < most; i++) {
         struct sockaddr_storage address = { .ss_family = AF_UNIX };
         socklen_t length = sizeof address;
-        int accepted = accept4(fd, (struct sockaddr *)&address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        int accepted = accept4(l->fd, (struct sockaddr *)&address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (accepted >= 0) {
             take(l, accepted, &address);
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
             /* it would be announced again and again: wait until something has been closed */
-            struct timeval retry = { 0, RETRY_MS * 1000 };
-            event_del(&l->readable);
-            event_add(&l->retry, &retry);
-            return;
+            pause_accepting(l);
+            return true;
         } else if (errno != EINTR && errno != ECONNABORTED) {
-            return;
+            return true;
         }
     }
+    return false;
+}
+
+static void on_connection(evutil_socket_t fd, short what, void *argument)
+{
+    (void)fd, (void)what;
+    accept_waiting(argument, ACCEPTS_A_TURN);
 }
 
 static void on_retry(evutil_socket_t fd, short what, void *argument)
 {
     (void)fd, (void)what;
     emb_http_listener *l = argument;
-    event_add(&l->readable, NULL);
+    if (event_add(&l->readable, NULL))
+        pause_accepting(l); /* memory is short */
 }
 
 emb_status emb_http_listener_start(emb_http_listener *l, emb_http_server *server, emb_error *err)
@@ -285,6 +299,7 @@ emb_status emb_http_listener_start(emb_http_listener *l, emb_http_server *server
 void emb_http_listener_stop(emb_http_listener *l)
 {
     if (l->accepting) {
+        accept_waiting(l, BACKLOG); /* the kernel has told these clients that they are connected */
         event_del(&l->readable);
         event_del(&l->retry);
         l->accepting = false;

@@ -5,6 +5,7 @@
  *
  * The list is last in, first out; it is taken whole and turned round, which keeps the order of each sender.
  */
+#include "base/log.h"
 #include "http/internal.h"
 
 #include <signal.h>
@@ -75,8 +76,21 @@ static void seed(uint64_t state[2])
     state[1] |= 1; /* all zero would stay so */
 }
 
+/* libevent would write to stderr. */
+static void take_event_log(int severity, const char *message)
+{
+    emb_log(severity == EVENT_LOG_DEBUG ? EMB_LOG_DEBUG : EMB_LOG_WARN, "libevent", EMB_LOG_TEXT("message", message));
+}
+
+static void set_event_log(void)
+{
+    event_set_log_callback(take_event_log);
+}
+
 static struct event_base *new_base(void)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, set_event_log);
     struct event_config *config = event_config_new();
     struct event_base *base = NULL;
     if (config && !event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK) &&
@@ -137,6 +151,7 @@ void emb_http_loop_fini(emb_http_loop *loop)
 static void *loop_main(void *argument)
 {
     emb_http_loop *loop = argument;
+    pthread_setname_np(pthread_self(), "embedd-http");
     event_base_loop(loop->base, EVLOOP_NO_EXIT_ON_EMPTY);
     return NULL;
 }

@@ -8,10 +8,10 @@
 #include "http/internal.h"
 
 #include <ctype.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* ---- settings -------------------------------------------------------------------------------- */
 
@@ -74,6 +74,10 @@ void emb_http_settings_close(emb_http_settings *s)
     free(s);
 }
 
+/* Turns of all loops before nothing is said to be in work: connections that were waiting to be accepted get to their
+ * loops in the first, and what they have sent is read in the next. */
+enum { DRAIN_TURNS = 3 };
+
 /* ---- waiting for loops ----------------------------------------------------------------------- */
 
 /* Something for every loop to do, and the wait until all have. */
@@ -124,8 +128,9 @@ static void on_loops(emb_http_server *server, unsigned count, errand *errands)
 
 static unsigned default_loops(void)
 {
-    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    return cpus >= 4 ? (unsigned)(cpus / 2) : 1;
+    cpu_set_t allowed;
+    int cpus = sched_getaffinity(0, sizeof allowed, &allowed) ? 1 : CPU_COUNT(&allowed);
+    return cpus >= 4 ? (unsigned)cpus / 2 : 1;
 }
 
 static emb_status open_loops(emb_http_server *server, unsigned count, emb_http_settings *settings, emb_error *err)
@@ -241,19 +246,6 @@ size_t emb_http_server_active(const emb_http_server *server)
     return sum;
 }
 
-bool emb_http_drain(emb_http_server *server, uint64_t deadline_ns)
-{
-    struct timespec until = { (time_t)(deadline_ns / 1000000000), (long)(deadline_ns % 1000000000) };
-    bool done;
-    emb_http_stop_accepting(server);
-    pthread_mutex_lock(&server->lock);
-    while (!(done = emb_http_server_active(server) == 0))
-        if (pthread_cond_timedwait(&server->changed, &server->lock, &until))
-            break;
-    pthread_mutex_unlock(&server->lock);
-    return done || emb_http_server_active(server) == 0;
-}
-
 static void close_connections(emb_http_loop *loop, errand *e)
 {
     (void)e;
@@ -280,6 +272,26 @@ static void for_each_loop(emb_http_server *server, void (*work)(emb_http_loop *l
             pthread_cond_wait(&server->changed, &server->lock);
         pthread_mutex_unlock(&server->lock);
     }
+}
+
+static void look_around(emb_http_loop *loop, errand *e)
+{
+    (void)loop, (void)e;
+}
+
+bool emb_http_drain(emb_http_server *server, uint64_t deadline_ns)
+{
+    struct timespec until = { (time_t)(deadline_ns / 1000000000), (long)(deadline_ns % 1000000000) };
+    bool done;
+    emb_http_stop_accepting(server);
+    for (int turn = 0; turn < DRAIN_TURNS; turn++)
+        for_each_loop(server, look_around);
+    pthread_mutex_lock(&server->lock);
+    while (!(done = emb_http_server_active(server) == 0))
+        if (pthread_cond_timedwait(&server->changed, &server->lock, &until))
+            break;
+    pthread_mutex_unlock(&server->lock);
+    return done || emb_http_server_active(server) == 0;
 }
 
 void emb_http_close(emb_http_server *server)

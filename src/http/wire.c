@@ -66,6 +66,7 @@ ssize_t emb_http_wire_read(emb_http_wire *wire, void *data, size_t length)
     if (!wire->tls)
         return plain_result(recv(wire->fd, data, length, 0));
     wire->read_wants_write = false;
+    ERR_clear_error(); /* SSL_get_error would take what others left for ours */
     int n = SSL_read(wire->tls, data, length > INT32_MAX ? INT32_MAX : (int)length);
     return n > 0 ? n : tls_result(wire, n, &wire->read_wants_write, SSL_ERROR_WANT_WRITE);
 }
@@ -96,6 +97,7 @@ ssize_t emb_http_wire_write(emb_http_wire *wire, const struct iovec *pieces, int
     size_t length;
     const char *data = join(pieces, count, scratch, room, &length);
     wire->write_wants_read = false;
+    ERR_clear_error();
     int n = SSL_write(wire->tls, data, (int)length);
     if (n > 0)
         return n;

@@ -95,6 +95,7 @@ static void *worker_main(void *argument)
 {
     worker *w = argument;
     emb_http_workers *pool = w->pool;
+    pthread_setname_np(pthread_self(), "embedd-work");
     for (emb_exchange *task = w->task; task;) {
         run_task(task);
         pthread_mutex_lock(&pool->lock);

@@ -182,6 +182,18 @@ class End(Case):
         self.assertEqual(busy.read().body, b"held")
         self.assertEqual(s.close()["gone"], 0)
 
+    def test_what_was_sent_before_the_stop_is_answered(self):
+        """Connections that the kernel has completed and nobody has accepted yet are not cut off."""
+        for _ in range(10):
+            s = self.server(loops=2)
+            clients = [self.client(s) for _ in range(20)]
+            for c in clients:
+                c.send("POST /park HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx")
+            self.assertEqual(s.say("drain 30000"), "drained")
+            for c in clients:
+                self.assertEqual(c.read().status, 200)
+            s.close()
+
     def test_close_while_parked(self):
         s = self.server()
         clients = [self.client(s) for _ in range(20)]
