@@ -69,7 +69,7 @@ typedef struct emb_command {
 extern const emb_command *const emb_commands[];
 const emb_command *emb_command_find(const char *name);
 
-extern const emb_command emb_command_embed, emb_command_tokenize, emb_command_similarity, emb_command_models,
+extern const emb_command emb_command_embed, emb_command_tokenize, emb_command_similarity, emb_command_models, emb_command_pull,
     emb_command_inspect, emb_command_bench, emb_command_tune, emb_command_quantize, emb_command_version, emb_command_help,
     emb_command_config, emb_command_key, emb_command_warm, emb_command_cache;
 

@@ -16,6 +16,7 @@ const emb_command *const emb_commands[] = {
     &emb_command_similarity,
     &emb_command_tokenize,
     &emb_command_models,
+    &emb_command_pull,
     &emb_command_inspect,
     &emb_command_quantize,
     &emb_command_bench,
