@@ -494,7 +494,7 @@ static emb_status why_not_wait(emb_cache_flight *f, emb_error *err)
             *err = f->error;
         return f->failure;
     }
-    if (f->cancel && *f->cancel)
+    if (f->cancel && __atomic_load_n(f->cancel, __ATOMIC_RELAXED))
         return emb_fail(err, EMB_E_CANCELLED, NULL, "cancelled while waiting for another request's computation");
     if (f->deadline_ns && emb_now_ns() >= f->deadline_ns)
         return emb_fail(err, EMB_E_DEADLINE, NULL,
