@@ -75,13 +75,13 @@ emb_status world_embed(world_call *c, const unsigned *numbers, size_t count, emb
     while (st == EMB_OK && emb_cache_next(flight, todo, &n, &st, err))
         if ((st = compute(c, l, numbers, todo, n)) == EMB_OK)
             emb_cache_publish(flight, todo, n);
+    emb_cache_end(flight, st, st != EMB_OK ? err : NULL); /* until here others may fill lookups */
     for (size_t i = 0; i < count; i++) {
         c->sources[i] = l[i].source;
         if (st == EMB_OK && (l[i].source == EMB_CACHE_NONE || l[i].tokens != numbers[i] ||
                              !world_is(numbers[i], l[i].vector)))
             c->wrong = true;
     }
-    emb_cache_end(flight, st, st != EMB_OK ? err : NULL);
     free(vectors);
     return st;
 }

@@ -82,7 +82,7 @@ static unsigned char *twisted(fake_l2 *f, fake_l2_mode mode, const entry *e, siz
         }
     } else if (mode == FAKE_L2_HALF_SIZE) {
         float vector[4096];
-        uint32_t half = (emb_value_dimension(e->value, e->length) + 1) / 2;
+        uint32_t whole = emb_value_dimension(e->value, e->length), half = whole > 1 ? (whole + 1) / 2 : 2;
         memset(vector, 0, half * sizeof *vector);
         (void)!emb_value_pack(&e->key, &(emb_value){ vector, half, 1, (uint64_t)time(NULL), 0 }, copy);
         *length = emb_value_size(half);
