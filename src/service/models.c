@@ -387,7 +387,7 @@ static emb_status make_search_path(const emb_config *config, char **out, emb_err
     emb_status status = emb_buf_add_str(&path, config->models_path);
     if (!status && add_hub)
         status = emb_buf_addf(&path, "%s%s/hub", *config->models_path ? ":" : "", config->hf_home);
-    const char *text = !status && path.length ? emb_buf_cstr(&path) : "";
+    const char *text = status ? NULL : emb_buf_cstr(&path);
     *out = text ? strdup(text) : NULL;
     emb_buf_fini(&path);
     return *out ? EMB_OK : emb_fail_nomem(err, "path of the models", strlen(config->models_path));

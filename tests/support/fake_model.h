@@ -46,6 +46,7 @@ typedef struct fake_control {
     size_t loads, open_encoders, open_workspaces;
     size_t workspace_limit;  /* tokens of the largest workspace there is memory for; 0: any */
     size_t workspaces_limit; /* how many there is memory for; 0: any */
+    atomic_int nan_id;       /* vectors of texts with this token hold NaN; 0: none */
 } fake_control;
 
 extern fake_control fake;

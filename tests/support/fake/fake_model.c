@@ -5,6 +5,7 @@
 #include "model/encoder.h"
 #include "tokenizer/tokenizer.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,6 +51,7 @@ void fake_model_reset(void)
     fake.closed_gate = false;
     fake.pass_us = fake.load_us = 0;
     fake.workspace_limit = fake.workspaces_limit = 0;
+    fake.nan_id = 0;
     pthread_mutex_unlock(&fake.lock);
 }
 
@@ -375,6 +377,10 @@ static void vector_of(const int32_t *ids, size_t count, size_t skip, const emb_b
     float all[FAKE_DIMENSION] = {
         sum, (float)count, turned, (float)batch->pooling, (float)batch->normalize, (float)batch->dimensions};
     size_t n = batch->dimensions ? batch->dimensions : FAKE_DIMENSION;
+    int nan_id = atomic_load(&fake.nan_id);
+    for (size_t i = 0; i < count && nan_id; i++)
+        if (ids[i] == nan_id)
+            all[n - 1] = NAN;
     memcpy(out, all, n * sizeof *out);
 }
 
