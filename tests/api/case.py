@@ -56,7 +56,7 @@ def rows(embeddings):
 def command_line(texts, *options):
     """What `embedd embed` says of the same texts."""
     lines = "".join(json.dumps({"text": t}) + "\n" for t in texts)
-    done = subprocess.run([service.PROGRAM, "embed", "--model", MODEL, "--input-format", "jsonl", "--format", "jsonl",
+    done = subprocess.run([service.PROGRAM, "embed", "--model", MODEL, "--input", "-", "--input-format", "jsonl", "--format", "jsonl",
                            *options], input=lines.encode(), stdout=subprocess.PIPE, check=True,
                           env=service.clean_environment())
     return rows(json.loads(line)["embedding"] for line in done.stdout.splitlines())
