@@ -69,9 +69,23 @@ typedef struct emb_command {
 extern const emb_command *const emb_commands[];
 const emb_command *emb_command_find(const char *name);
 
-extern const emb_command emb_command_embed, emb_command_tokenize, emb_command_similarity, emb_command_models, emb_command_pull,
-    emb_command_inspect, emb_command_bench, emb_command_tune, emb_command_quantize, emb_command_version, emb_command_help,
-    emb_command_config, emb_command_key, emb_command_warm, emb_command_cache;
+extern const emb_command emb_command_serve;
+extern const emb_command emb_command_embed;
+extern const emb_command emb_command_similarity;
+extern const emb_command emb_command_tokenize;
+extern const emb_command emb_command_models;
+extern const emb_command emb_command_pull;
+extern const emb_command emb_command_inspect;
+extern const emb_command emb_command_quantize;
+extern const emb_command emb_command_warm;
+extern const emb_command emb_command_cache;
+extern const emb_command emb_command_config;
+extern const emb_command emb_command_key;
+extern const emb_command emb_command_bench;
+extern const emb_command emb_command_tune;
+extern const emb_command emb_command_doctor;
+extern const emb_command emb_command_version;
+extern const emb_command emb_command_help;
 
 /* ---- options.c ---- */
 

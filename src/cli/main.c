@@ -12,6 +12,7 @@
 
 /* In the order of the list that `embedd help` prints. */
 const emb_command *const emb_commands[] = {
+    &emb_command_serve,
     &emb_command_embed,
     &emb_command_similarity,
     &emb_command_tokenize,
@@ -19,12 +20,13 @@ const emb_command *const emb_commands[] = {
     &emb_command_pull,
     &emb_command_inspect,
     &emb_command_quantize,
-    &emb_command_bench,
-    &emb_command_tune,
     &emb_command_warm,
     &emb_command_cache,
     &emb_command_config,
     &emb_command_key,
+    &emb_command_bench,
+    &emb_command_tune,
+    &emb_command_doctor,
     &emb_command_version,
     &emb_command_help,
     NULL,
