@@ -92,6 +92,7 @@ help:
 	@echo "make sanitize    the tests under ASan+UBSan, then TSan"
 	@echo "make fuzz        libFuzzer on every parser (FUZZ_SECONDS=600 each)"
 	@echo "make bench       embedd and its peers side by side (see bench/README.md)"
+	@echo "make bench-http  the service over HTTP beside the bare HTTP library"
 	@echo "make deb         a Debian package in $(BUILD)-deb"
 	@echo "make install     install program, library, header and model (CMAKE_FLAGS=-DCMAKE_INSTALL_PREFIX=...)"
 

@@ -16,3 +16,12 @@ bench: all bench-peers
 
 bench-peers: deps
 	@bench/setup-peers $(BENCH_DIR)
+
+# make bench-http: the service over HTTP beside the bare HTTP library (needs wrk).
+.PHONY: bench-http
+bench-http: all
+	@command -v wrk >/dev/null || tools/install-deps bench
+	@cmake --build $(BUILD) --target http_bare serialise_bench cache_bench -j $(JOBS)
+	@bench/http_service.py --program $(BUILD)/embedd --bare $(BUILD)/http_bare $(BENCH_HTTP_FLAGS)
+	@$(BUILD)/serialise_bench
+	@$(BUILD)/cache_bench
