@@ -421,7 +421,7 @@ const emb_command emb_command_doctor = {
     .usage = "doctor [OPTION...]\ndoctor --ready URL",
     .description = "Does what the service would do, once: loads the model and compares its vectors with those of the\n"
                    "portable kernels, looks at the data directory, connects to the second cache level, binds the\n"
-                   "address. Exit status 1 if something is to be mended.\n",
+                   "address. Exit status 1 if something is to be mended.",
     .examples = "  embedd doctor\n  embedd doctor --config /etc/embedd/embedd.yaml\n"
                 "  embedd doctor --ready http://127.0.0.1:8000 --quiet",
     .options = options,

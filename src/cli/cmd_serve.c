@@ -45,7 +45,7 @@ const emb_command emb_command_serve = {
     .usage = "serve [OPTION...]",
     .description = "Serves until SIGTERM or Ctrl-C; SIGHUP reloads the settings. Every setting below is a flag, an\n"
                    "environment variable and a line of the YAML file; a flag wins over the variable, that over the\n"
-                   "file. docs/operation.md tells how to run it.\n",
+                   "file. docs/operation.md tells how to run it.",
     .examples = "  embedd serve\n  embedd serve --listen :8000 --model bge-small-en-v1.5\n"
                 "  embedd serve --config /etc/embedd/embedd.yaml --log-level debug",
     .options = options,

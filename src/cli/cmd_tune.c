@@ -219,7 +219,7 @@ const emb_command emb_command_tune = {
     .summary = "find the best threads, pass and request sizes for this machine and model",
     .usage = "tune [OPTION...]",
     .description = "Measures tokens per second over numbers of threads, tokens in a forward pass and texts in\n"
-                   "a request, and names the smallest of each that is as fast as the best but for noise.\n",
+                   "a request, and names the smallest of each that is as fast as the best but for noise.",
     .examples = "  embedd tune\n  embedd tune --model bge-base-en-v1.5 --tokens 200 --seconds 120",
     .options = options,
     .settings_size = sizeof(settings),

@@ -175,6 +175,7 @@ static void check_urls(check *c)
     static const char *const redis[] = {"redis://", "rediss://", NULL};
     static const char *const cache[] = {"sqlite:", "redis://", "rediss://", "postgresql://", "postgres://", NULL};
     static const char *const store[] = {"sqlite:", "postgresql://", "postgres://", NULL};
+    static const char *const clouds[] = {"http://", "https://", "gcp=http", "aws=http", "azure=http", NULL};
     static const char web_problem[] = "does not begin with http:// or https://";
     static const struct {
         size_t index;
@@ -185,8 +186,8 @@ static void check_urls(check *c)
         {EMB_AT_hf_endpoint, "", web, web_problem},
         {EMB_AT_openai_base_url, "", web, web_problem},
         {EMB_AT_embedding_service_url, "", web, web_problem},
-        {EMB_AT_preemption_url, "gcp|aws|azure", web,
-         "is none of gcp, aws, azure, and does not begin with http:// or https://"},
+        {EMB_AT_preemption_url, "gcp|aws|azure", clouds,
+         "is none of gcp, aws, azure (with =ADDRESS or without), and does not begin with http:// or https://"},
         {EMB_AT_cache_url, "none", cache,
          "begins with none of sqlite:, redis://, rediss://, postgresql://, and is not none"},
         {EMB_AT_redis_url, "", redis, "begins with neither redis:// nor rediss://"},

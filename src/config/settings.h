@@ -97,7 +97,7 @@
     X(TEXT, log, "log.level", "EMBEDD_LOG", "info", 0, 0, "L,", "error, warn, info or debug, and plain or json, comma between (\"info,json\")") \
     /* ---- supervision ---- */                                                                                  \
     X(TEXT, preemption_url, "supervision.preemption_url", "EMBEDD_PREEMPTION_URL", "", 0, 0, "",                 \
-      "metadata address that announces the end of a spot machine; gcp, aws, azure or a URL; empty: not asked")   \
+      "metadata address that announces the end of a spot machine; gcp, aws, azure, one of them with =ADDRESS, or a URL; empty: not asked")   \
     X(COUNT, preemption_interval_ms, "supervision.preemption_interval_ms", "EMBEDD_PREEMPTION_INTERVAL_MS", "5000", 100, 3600000, "", "how often it is asked") \
     /* ---- hybrid system ---- */                                                                                \
     X(BOOL, hybrid, "hybrid.enabled", "USE_HYBRID_EMBEDDINGS", "true", 0, 0, "LF", "false: everything goes to the legacy provider") \

@@ -17,7 +17,7 @@ TEXTS = ["hello world", "a man plays guitar", "naïve café 東京", "hello worl
 
 def reference(texts, *options):
     """The vectors that `embedd embed` gives."""
-    p = subprocess.run([PROGRAM, "embed", "--format", "jsonl", "--input", "-", *options],
+    p = subprocess.run([PROGRAM, "embed", "--format", "jsonl", "--input", "-", "--input-format", "jsonl", *options],
                        input="".join(json.dumps({"text": t}) + "\n" for t in texts).encode(), stdout=subprocess.PIPE,
                        env=clean_environment(), check=True)
     return numpy.array([json.loads(l)["embedding"] for l in p.stdout.splitlines()], dtype=numpy.float32)

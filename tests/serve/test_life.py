@@ -102,7 +102,7 @@ class Stop(unittest.TestCase):
         return sum(float(l.split()[-1]) for l in text.decode().splitlines() if l.startswith("embedd_requests_active"))
 
     def test_grace_period(self):
-        with Service(env={"EMBEDD_SHUTDOWN_GRACE_MS": "60000", "EMBEDD_SHUTDOWN_SECONDS": "4"}) as s:
+        with Service(env={"EMBEDD_SHUTDOWN_GRACE_MS": "3000", "EMBEDD_SHUTDOWN_SECONDS": "8"}) as s:
             s.signal(signal.SIGTERM)
             s.wait_log("stopping")
             until(lambda: s.get("/ready")[0] == 503, "/ready to say 503")
@@ -135,7 +135,7 @@ class Stop(unittest.TestCase):
             self.assertNotEqual(gone, [200])
 
     def test_second_signal_ends_at_once(self):
-        with Service(env={"EMBEDD_SHUTDOWN_GRACE_MS": "60000", "EMBEDD_SHUTDOWN_SECONDS": "60"}) as s:
+        with Service(env={"EMBEDD_SHUTDOWN_GRACE_MS": "50000", "EMBEDD_SHUTDOWN_SECONDS": "60"}) as s:
             s.signal(signal.SIGTERM)
             s.wait_log("stopping")
             s.signal(signal.SIGINT)

@@ -194,7 +194,7 @@ static void urls(void **state)
     refuses_environment("EMBEDDING_SERVICE_URL=https://user:geheim@h/x",
                         "EMBEDDING_SERVICE_URL: the address holds a user name or password, which would be shown in "
                         "logs; leave it out of the address");
-    refuses_environment("EMBEDD_PREEMPTION_URL=gce", "EMBEDD_PREEMPTION_URL: 'gce' is none of gcp, aws, azure, and does "
+    refuses_environment("EMBEDD_PREEMPTION_URL=gce", "EMBEDD_PREEMPTION_URL: 'gce' is none of gcp, aws, azure (with =ADDRESS or without), and does "
                                                      "not begin with http:// or https://");
     refuses_environment("REDIS_URL=h:6379/geheim", "REDIS_URL: the value (which is not shown) begins with neither "
                                                    "redis:// nor rediss://");
