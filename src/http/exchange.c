@@ -75,7 +75,7 @@ static void reset(emb_exchange *x)
     emb_buf_fini(&x->answer);
     reset_buf(&x->stream.pending);
     reset_buf(&x->stream.sending);
-    x->stream.begun = x->stream.ended = x->stream.posted = false;
+    x->stream.begun = x->stream.ended = x->stream.posted = x->stream.cut = false;
     x->stream.head_sent = x->stream.end_seen = x->stream.chunked = false;
 }
 
@@ -512,16 +512,18 @@ static bool add_piece(emb_exchange *x, const void *data, size_t length)
                   ? emb_buf_add(pending, data, length) == EMB_OK
                   : !emb_buf_add(pending, size, n) && !emb_buf_add(pending, data, length) &&
                         !emb_buf_add(pending, "\r\n", 2);
-    if (ok)
+    if (ok) {
         x->answer_bytes += length;
-    else
+    } else {
         pending->length = before;
+        x->stream.cut = true;
+    }
     return ok;
 }
 
 bool emb_exchange_stream_write(emb_exchange *x, const void *data, size_t length)
 {
-    if (!x->stream.begun || x->broken)
+    if (!x->stream.begun || x->broken || x->stream.cut)
         return false;
     if (length == 0 || x->head_only)
         return !emb_http_exchange_is_gone(x);
@@ -543,8 +545,10 @@ void emb_exchange_stream_end(emb_exchange *x)
         pthread_mutex_unlock(&x->stream.lock);
         return;
     }
-    if (x->stream.chunked && !x->head_only && emb_buf_add(&x->stream.pending, "0\r\n\r\n", 5))
-        x->close_after = true; /* without the last chunk the client sees that it is cut off */
+    /* A stream that lacks a piece gets no last chunk: its client must see that it is cut off. */
+    if (x->stream.chunked && !x->head_only &&
+        (x->stream.cut || emb_buf_add(&x->stream.pending, "0\r\n\r\n", 5)))
+        x->close_after = true;
     x->stream.ended = true;
     emb_http_workers_free_place(x->loop->server->workers);
     post_stream(x);

@@ -130,6 +130,7 @@ typedef struct emb_http_stream {
     emb_buf pending; /* written by the worker, not yet taken by the loop */
     emb_buf sending; /* the loop's */
     bool begun, ended, posted;
+    bool cut; /* a piece was lost for lack of memory */
     bool head_sent, end_seen; /* the loop's */
     bool chunked;
 } emb_http_stream;
