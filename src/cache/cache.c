@@ -203,14 +203,14 @@ bool emb_cache_peek(emb_cache *c, emb_cache_lookup *lookups, size_t count, const
     if (!policy->read)
         return false;
     uint64_t start = emb_now_ns();
-    emb_l1_query query = { c->wall_s(), policy->max_age_s, false };
+    emb_l1_query query = { c->wall_s(), policy->max_age_s, count == 1 ? EMB_L1_COUNT_HIT : EMB_L1_LOOK };
     for (size_t i = 0; i < count; i++) {
         emb_cache_lookup *l = &lookups[i];
         if (!emb_l1_get(c->l1, &l->key, &query, l->vector, l->dimension, &l->tokens))
             return false;
         l->source = EMB_CACHE_L1;
     }
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; count > 1 && i < count; i++) /* only now that all of them are there */
         emb_l1_use(c->l1, &lookups[i].key);
     emb_series_add(c->hits, (double)count);
     emb_series_observe(c->seconds, (double)(emb_now_ns() - start) / 1e9);
@@ -224,7 +224,7 @@ static void ask_l1(emb_cache *c, emb_cache_flight *f, emb_cache_lookup *lookups,
         return;
     uint64_t start = emb_now_ns();
     size_t hits = 0;
-    emb_l1_query query = { c->wall_s(), policy->max_age_s, true };
+    emb_l1_query query = { c->wall_s(), policy->max_age_s, EMB_L1_COUNT };
     for (size_t i = 0; i < count; i++) {
         emb_cache_lookup *l = &lookups[i];
         if (emb_l1_get(c->l1, &l->key, &query, l->vector, l->dimension, &l->tokens)) {
@@ -318,7 +318,7 @@ emb_status emb_cache_begin(emb_cache *c, emb_cache_lookup *lookups, size_t count
         return st;
     emb_flight_set_owner(f, c);
     ask_l1(c, f, lookups, count);
-    recheck_context recheck = { c, { c->wall_s(), policy->max_age_s, false } };
+    recheck_context recheck = { c, { c->wall_s(), policy->max_age_s, EMB_L1_LOOK } };
     emb_flight_join(f, policy->read && policy->write && policy->shared, recheck_l1, &recheck);
     st = ask_l2(c, f, count, err);
     if (st != EMB_OK) {

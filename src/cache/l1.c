@@ -236,16 +236,14 @@ bool emb_l1_get(emb_l1 *l1, const emb_cache_key *key, const emb_l1_query *query,
         memcpy(vector, e->vector, (size_t)dimension * sizeof *vector);
         *tokens = e->tokens;
     }
-    if (query->count) {
-        *(hit ? &s->hits : &s->misses) += 1;
-        if (hit && e->uses < USES_MAX)
-            e->uses++;
-        if (e && e->dimension != dimension) {
-            s->corrupt++;
+    if (hit && query->mode != EMB_L1_LOOK) {
+        s->hits++;
+        e->uses += e->uses < USES_MAX;
+    } else if (!hit && query->mode == EMB_L1_COUNT) {
+        s->misses++;
+        s->corrupt += e && e->dimension != dimension;
+        if (e && (e->dimension != dimension || has_expired(e, query->now_s)))
             drop(s, e);
-        } else if (e && has_expired(e, query->now_s)) {
-            drop(s, e);
-        }
     }
     pthread_mutex_unlock(&s->lock);
     return hit;

@@ -127,7 +127,7 @@ double cache_trace_l1(const cache_trace *t, size_t entries)
     emb_l1 *l1;
     emb_error err;
     size_t hits = 0;
-    const emb_l1_query query = { 1000, 0, true };
+    const emb_l1_query query = { 1000, 0, EMB_L1_COUNT };
     if (emb_l1_open(entries, (size_t)1 << 30, 0, &l1, &err) != EMB_OK)
         exit(1);
     for (size_t i = 0; i < t->length; i++) {

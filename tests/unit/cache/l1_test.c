@@ -59,7 +59,7 @@ static bool get_at(emb_l1 *l1, uint32_t n, uint32_t dimension, uint64_t now_s, u
     static _Thread_local float vector[8192];
     emb_cache_key key = key_of(n);
     uint32_t tokens = 0;
-    const emb_l1_query query = { now_s, max_age_s, true };
+    const emb_l1_query query = { now_s, max_age_s, EMB_L1_COUNT };
     if (!emb_l1_get(l1, &key, &query, vector, dimension, &tokens))
         return false;
     if (tokens != n)
@@ -227,7 +227,7 @@ static void test_query_without_counting(void **state)
     emb_cache_key key = key_of(1), absent = key_of(2);
     float vector[4];
     uint32_t tokens;
-    const emb_l1_query query = { NOW, 0, false };
+    const emb_l1_query query = { NOW, 0, EMB_L1_LOOK };
     assert_true(emb_l1_get(l1, &key, &query, vector, 4, &tokens));
     assert_false(emb_l1_get(l1, &absent, &query, vector, 4, &tokens));
     assert_int_equal(stats(l1).hits + stats(l1).misses, 0);
