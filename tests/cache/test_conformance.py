@@ -26,6 +26,10 @@ class Conformance(unittest.TestCase):
             self.suite("L2_REDIS_CONFORMANCE", "EMBEDD_TEST_REDIS", "unix://:p%%40ss%%2Fword@%s?db=3" % redis.socket_path)
             self.assertEqual(redis.command("DBSIZE"), 0)  # all of it was done in database 3
 
+    def test_postgresql(self):
+        with start_postgresql() as postgresql:
+            self.suite("L2_POSTGRESQL_CONFORMANCE", "EMBEDD_TEST_POSTGRESQL", postgresql.url)
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)
