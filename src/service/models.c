@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "model/catalog.h"
 #include "service/models_parts.h"
 
 #include <stdlib.h>
@@ -264,14 +265,16 @@ static emb_status find_path(emb_models *models, const wanted *w, char **path, em
 {
     pthread_mutex_lock(&models->lock);
     emb_config *config = emb_config_retain(models->config);
-    bool may_pull = w->may_pull && models->puller;
+    bool may_pull = w->may_pull && config->pull;
     pthread_mutex_unlock(&models->lock);
     emb_status status = emb_names_locate(w->name, models->search_path, config->allowed_models, w->trusted, path, err);
     bool is_name = !emb_name_is_path(w->name);
-    const char *names[] = {w->name};
-    if (status == EMB_E_NOT_FOUND && is_name && !w->trusted && !emb_names_allow(config->allowed_models, names, 1))
+    may_pull = may_pull && emb_pull_is_possible(w->name);
+    const emb_catalog_entry *known = emb_catalog_find(w->name);
+    const char *names[] = {w->name, known ? known->name : NULL, known ? known->repository : NULL};
+    if (status == EMB_E_NOT_FOUND && is_name && !w->trusted && !emb_names_allow(config->allowed_models, names, 3))
         status = refuse(w->name, err);
-    if (status == EMB_E_NOT_FOUND && is_name && may_pull && config->pull) {
+    if (status == EMB_E_NOT_FOUND && is_name && may_pull) {
         pthread_mutex_lock(&models->lock);
         status = emb_pull_wait(models, w->name, w->cancel, w->deadline_ns, err);
         pthread_mutex_unlock(&models->lock);
@@ -408,6 +411,7 @@ emb_status emb_models_open(emb_engine *engine, emb_config *config, emb_metrics *
     models->engine = engine;
     models->metrics = metrics;
     models->config = emb_config_retain(config);
+    models->puller = emb_models_pull_from_hub;
     models->precision = (emb_precision)config->precision; /* the choices stand in the order of the enum */
     models->memory_limit = config->model_memory ? config->model_memory : emb_half_of_memory();
     models->loads_ok = emb_metrics_series(metrics, EMB_METRIC_MODEL_LOADS, "all", "ok");

@@ -94,7 +94,8 @@ typedef struct emb_pull {
     emb_models *models;
     char *name; /* on the hub, or of the catalog */
     pthread_t thread;
-    bool done, joined;
+    bool done;
+    uint64_t ended_ns;
     size_t waiting;
     emb_status status;
     emb_error error;
@@ -174,6 +175,11 @@ size_t emb_half_of_memory(void);
 
 /* ---- pull.c ---- */
 
+/* Whether the hub could have a model of this name. */
+bool emb_pull_is_possible(const char *name);
+/* The emb_models_puller of every registry, unless a test sets another. */
+emb_status emb_models_pull_from_hub(void *context, const emb_config *config, const char *name,
+                                    const volatile int *cancel, emb_error *err);
 /* Begins or joins the fetch of a model and waits for it. Locked; unlocks while it waits. */
 EMB_MUST_CHECK emb_status emb_pull_wait(emb_models *models, const char *name, const volatile int *cancel,
                                         uint64_t deadline_ns, emb_error *err);

@@ -4,17 +4,54 @@
  * A fetch takes minutes, a request has seconds. So it runs in a thread of its own, goes on when the request that began
  * it has given up, and all requests for that model wait for the one fetch. At most PULLS_MAX run at a time; what is
  * asked for beyond that is EMB_E_BUSY. A fetch that failed is forgotten once those who waited have seen why: the next
- * request begins another one, which goes on where it stopped.
+ * request begins another one, which goes on where it stopped. That the hub has no such model is remembered for
+ * ABSENT_NS, so that a client with a wrong name does not become a stream of questions to the hub.
+ *
+ * Only names that the hub could know are fetched: those of the catalog, and ORG/NAME.
  */
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "hub/hub.h"
+#include "model/catalog.h"
 #include "service/models_parts.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
-enum { PULLS_MAX = 4 };
+enum { PULLS_MAX = 4, ABSENT_MAX = 256 };
+#define ABSENT_NS UINT64_C(60000000000)
+
+bool emb_pull_is_possible(const char *name)
+{
+    const emb_catalog_entry *known = emb_catalog_find(name);
+    const char *slash = strchr(name, '/');
+    return known ? known->repository != NULL : slash && slash > name && slash[1] && !strchr(slash + 1, '/');
+}
+
+emb_status emb_models_pull_from_hub(void *context, const emb_config *config, const char *name,
+                                    const volatile int *cancel, emb_error *err)
+{
+    (void)context;
+    emb_hub_options options = EMB_HUB_OPTIONS_INIT;
+    emb_hub_result result;
+    char *cache = NULL;
+    if (*config->hf_home && !getenv("HF_HUB_CACHE") && asprintf(&cache, "%s/hub", config->hf_home) < 0)
+        return emb_fail_nomem(err, "path of the hub's cache", strlen(config->hf_home));
+    options.name = name;
+    options.endpoint = config->hf_endpoint;
+    options.token = *config->hf_token ? config->hf_token : NULL;
+    options.offline = config->hf_offline;
+    options.cache_directory = cache;
+    options.cancel = cancel;
+    emb_status status = emb_hub_pull(&options, &result, err);
+    if (!status)
+        emb_hub_result_fini(&result);
+    free(cache);
+    return status;
+}
 
 static void *run_pull(void *context)
 {
@@ -38,18 +75,27 @@ static void *run_pull(void *context)
     pull->status = status;
     pull->error = error;
     pull->done = true;
+    pull->ended_ns = emb_now_ns();
     models->pulls_running--;
     pthread_cond_broadcast(&models->changed);
     pthread_mutex_unlock(&models->lock);
     return NULL;
 }
 
-/* (locked) Releases the fetches that ended and that nobody waits for. */
-static void sweep(emb_models *models)
+/* Whether the hub said not long ago that there is no such model. */
+static bool is_absent(const emb_pull *pull, uint64_t now)
 {
-    for (emb_pull **at = &models->pulls; *at;) {
+    return pull->done && pull->status == EMB_E_NOT_FOUND && now - pull->ended_ns < ABSENT_NS;
+}
+
+/* (locked) Releases the fetches that ended and that nobody waits for; `all`: with what is remembered of them. */
+static void sweep(emb_models *models, bool all)
+{
+    uint64_t now = emb_now_ns();
+    size_t kept = 0;
+    for (emb_pull **at = &models->pulls; *at;) { /* the newest first */
         emb_pull *pull = *at;
-        if (!pull->done || pull->waiting) {
+        if (!pull->done || pull->waiting || (!all && is_absent(pull, now) && kept++ < ABSENT_MAX)) {
             at = &pull->next;
             continue;
         }
@@ -85,14 +131,22 @@ static emb_status begin(emb_models *models, const char *name, emb_pull **out, em
     return EMB_OK;
 }
 
+/* (locked) The fetch of this model that runs, or the one that found the hub to have none. */
+static emb_pull *find(emb_models *models, const char *name)
+{
+    uint64_t now = emb_now_ns();
+    emb_pull *pull = models->pulls;
+    while (pull && ((pull->done && !is_absent(pull, now)) || strcasecmp(pull->name, name) != 0))
+        pull = pull->next;
+    return pull;
+}
+
 emb_status emb_pull_wait(emb_models *models, const char *name, const volatile int *cancel, uint64_t deadline_ns,
                          emb_error *err)
 {
     emb_status status = EMB_OK;
-    sweep(models);
-    emb_pull *pull = models->pulls;
-    while (pull && (pull->done || strcasecmp(pull->name, name) != 0))
-        pull = pull->next;
+    sweep(models, false);
+    emb_pull *pull = find(models, name);
     if (!pull && (status = begin(models, name, &pull, err)))
         return status;
     pull->waiting++;
@@ -106,7 +160,7 @@ emb_status emb_pull_wait(emb_models *models, const char *name, const volatile in
         if (err)
             *err = pull->error;
     }
-    sweep(models);
+    sweep(models, false);
     return status;
 }
 
@@ -114,7 +168,7 @@ void emb_pulls_end(emb_models *models)
 {
     __atomic_store_n(&models->closing, 1, __ATOMIC_RELAXED);
     for (;;) {
-        sweep(models);
+        sweep(models, true);
         if (!models->pulls)
             return;
         pthread_cond_wait(&models->changed, &models->lock);

@@ -217,6 +217,7 @@ static void allowed_bounds_what_is_opened(void **state)
     /* It is the directory's name that counts, not what a caller puts before it. */
     FAILS(EMB_E_UNSUPPORTED, "models.allowed", emb_models_acquire(models, "bge-org/other", NULL, &served, err));
     FAILS(EMB_E_NOT_FOUND, "model", emb_models_acquire(models, "bge-absent", NULL, &served, err));
+    FAILS(EMB_E_NOT_FOUND, "model", emb_models_acquire(models, "BAAI/bge-m3", NULL, &served, err));
     emb_models_release(acquire("bge-x"));
     emb_models_release(acquire(NULL)); /* the default is the operator's own */
     emb_config *other = make_config("models-allowed", "other", NULL);
@@ -443,9 +444,13 @@ static emb_status pull(void *context, const emb_config *with, const char *name, 
     pthread_mutex_unlock(&hub.lock);
     if (__atomic_load_n(cancel, __ATOMIC_RELAXED))
         return emb_fail(err, EMB_E_CANCELLED, NULL, "stopped");
+    if (strstr(name, "absent"))
+        return emb_fail(err, EMB_E_NOT_FOUND, name, "the hub has no %s", name);
     if (fails)
         return emb_fail(err, EMB_E_IO, "hub", "the hub fell over");
-    fake_model_make(name, NULL);
+    char config_file[300];
+    snprintf(config_file, sizeof config_file, "%s/config.json", name);
+    make_file(config_file, "");
     return EMB_OK;
 }
 
@@ -480,7 +485,7 @@ static void one_fetch_serves_all(void **state)
     start_hub("");
     pthread_t threads[6];
     for (size_t i = 0; i < 6; i++)
-        assert_int_equal(pthread_create(&threads[i], NULL, acquire_and_release, "far"), 0);
+        assert_int_equal(pthread_create(&threads[i], NULL, acquire_and_release, "acme/far"), 0);
     UNTIL(pulls_running() == 1);
     gate(true, false);
     for (size_t i = 0; i < 6; i++) {
@@ -489,7 +494,7 @@ static void one_fetch_serves_all(void **state)
         assert_null(failed);
     }
     assert_int_equal(hub.calls, 1);
-    emb_models_release(acquire("far"));
+    emb_models_release(acquire("acme/far"));
     assert_int_equal(hub.calls, 1);
     stop();
 }
@@ -502,13 +507,13 @@ static void callers_leave_a_fetch(void **state)
     volatile int cancel = 0;
     uint64_t begin = emb_now_ns();
     FAILS(EMB_E_DEADLINE, "being fetched",
-          emb_models_acquire_until(models, "far", &cancel, emb_now_ns() + 30000000, &served, err));
+          emb_models_acquire_until(models, "acme/far", &cancel, emb_now_ns() + 30000000, &served, err));
     cancel = 1;
-    FAILS(EMB_E_CANCELLED, NULL, emb_models_acquire(models, "far", &cancel, &served, err));
+    FAILS(EMB_E_CANCELLED, NULL, emb_models_acquire(models, "acme/far", &cancel, &served, err));
     assert_true(emb_now_ns() - begin < UINT64_C(20000000000));
     assert_int_equal(pulls_running(), 1); /* it goes on */
     gate(true, false);
-    emb_models_release(acquire("far"));
+    emb_models_release(acquire("acme/far"));
     assert_int_equal(hub.calls, 1);
     stop();
 }
@@ -519,25 +524,44 @@ static void failed_fetches_are_told_and_tried_again(void **state)
     start_hub("");
     emb_served *served;
     gate(true, true);
-    FAILS(EMB_E_IO, "fell over", emb_models_acquire(models, "far", NULL, &served, err));
+    FAILS(EMB_E_IO, "fell over", emb_models_acquire(models, "acme/far", NULL, &served, err));
     gate(true, false);
-    emb_models_release(acquire("far"));
+    emb_models_release(acquire("acme/far"));
     assert_int_equal(hub.calls, 2);
+    stop();
+}
+
+/* A client that goes on asking for what is not there does not become a client of the hub. */
+static void what_the_hub_has_not_is_asked_once(void **state)
+{
+    (void)state;
+    start_hub("");
+    emb_served *served;
+    gate(true, false);
+    for (size_t i = 0; i < 5; i++)
+        FAILS(EMB_E_NOT_FOUND, "the hub has no acme/absent",
+              emb_models_acquire(models, "acme/absent", NULL, &served, err));
+    FAILS(EMB_E_NOT_FOUND, "model", emb_models_acquire(models, "acme/absent", NULL, &served, err));
+    assert_int_equal(hub.calls, 1);
+    FAILS(EMB_E_NOT_FOUND, "model", emb_models_acquire(models, "absent", NULL, &served, err));
+    FAILS(EMB_E_NOT_FOUND, "model", emb_models_acquire(models, "a/b/absent", NULL, &served, err));
+    FAILS(EMB_E_NOT_FOUND, "openai", emb_models_acquire(models, "text-embedding-3-large", NULL, &served, err));
+    assert_int_equal(hub.calls, 1);
     stop();
 }
 
 static void few_fetches_at_a_time_and_only_of_allowed_models(void **state)
 {
     (void)state;
-    start_hub("far*");
+    start_hub("acme/*");
     emb_served *served;
     volatile int gone = 0;
-    char name[8] = "far0";
-    FAILS(EMB_E_UNSUPPORTED, "models.allowed", emb_models_acquire(models, "near", NULL, &served, err));
-    for (; name[3] < '4'; name[3]++)
+    char name[] = "acme/far0";
+    FAILS(EMB_E_UNSUPPORTED, "models.allowed", emb_models_acquire(models, "org/near", NULL, &served, err));
+    for (; name[8] < '4'; name[8]++)
         FAILS(EMB_E_DEADLINE, NULL,
               emb_models_acquire_until(models, name, &gone, emb_now_ns() + 1000000, &served, err));
-    FAILS(EMB_E_BUSY, "being fetched", emb_models_acquire(models, "far9", NULL, &served, err));
+    FAILS(EMB_E_BUSY, "being fetched", emb_models_acquire(models, "acme/far9", NULL, &served, err));
     UNTIL(pulls_running() == 4);
     stop(); /* ends them */
     assert_int_equal(pulls_running(), 0);
@@ -552,7 +576,7 @@ static void nothing_is_fetched_unless_asked_for(void **state)
     emb_models_reconfigure(models, off);
     emb_config_release(off);
     emb_served *served;
-    FAILS(EMB_E_NOT_FOUND, "model", emb_models_acquire(models, "far", NULL, &served, err));
+    FAILS(EMB_E_NOT_FOUND, "model", emb_models_acquire(models, "acme/far", NULL, &served, err));
     assert_int_equal(hub.calls, 0);
     stop();
 }
@@ -741,6 +765,7 @@ int main(void)
         cmocka_unit_test_setup(one_fetch_serves_all, setup),
         cmocka_unit_test_setup(callers_leave_a_fetch, setup),
         cmocka_unit_test_setup(failed_fetches_are_told_and_tried_again, setup),
+        cmocka_unit_test_setup(what_the_hub_has_not_is_asked_once, setup),
         cmocka_unit_test_setup(few_fetches_at_a_time_and_only_of_allowed_models, setup),
         cmocka_unit_test_setup(nothing_is_fetched_unless_asked_for, setup),
         cmocka_unit_test_setup(listing, setup),
