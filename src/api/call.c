@@ -297,8 +297,13 @@ void emb_call_fail_error(emb_api_call *call, const emb_error *err)
         emb_exchange_set_refused(call->x, "overload");
         emb_exchange_add_header(call->x, "retry-after", "1");
     }
-    fail(call, &(emb_failure){error_status(call, err), error_code(err), member_of(call, err->where, member, sizeof member),
-                              err->message});
+    char message[sizeof err->message + sizeof member + 4];
+    const char *where = member_of(call, err->where, member, sizeof member);
+    size_t n = strlen(err->where);
+    bool named = n && strncmp(err->message, err->where, n) == 0 && err->message[n] == ':';
+    if (named) /* "input[1]: …" by the name and the place that the client gave it */
+        snprintf(message, sizeof message, "%s%s", where, err->message + n);
+    fail(call, &(emb_failure){error_status(call, err), error_code(err), where, named ? message : err->message});
 }
 
 /* ---- the request ---- */
