@@ -91,7 +91,7 @@ class Embedding(Case):
             detail = self.post(path, body, 422)["detail"]
             self.assertEqual(len(detail), 1, body)
             self.assertEqual(detail[0]["loc"][:2], ["body", member], body)
-            self.assertIn(member, detail[0]["msg"])
+            self.assertIn(member.split("_")[0], detail[0]["msg"])
             self.assertTrue(detail[0]["type"])
         self.assertEqual(self.post("/embed/text", {}, 422)["detail"][0]["type"], "missing")
         self.assertEqual(self.post("/embed/batch", {"texts": ["a", 1]}, 422)["detail"][0]["loc"], ["body", "texts", 1])
