@@ -1,13 +1,12 @@
 /*
  * What HTTP itself costs: one program, three servers of the same bytes, to be loaded with wrk.
  *
- *     taskset -c 0 http_bare MODE PORT BYTES      MODE: evhttp | place | parked
+ *     taskset -c 0 http_bare bare inline BYTES PORT    libevent's evhttp as it is, TCP_NODELAY set, the body by reference
+ *     taskset -c 0 http_bare ours inline BYTES PORT    src/http, answered on the loop's thread
+ *     taskset -c 0 http_bare ours parked BYTES PORT    src/http, answered by a worker
  *
- *   evhttp     libevent's evhttp as it is, TCP_NODELAY set, the body by reference
- *   place      src/http, answered on the loop's thread
- *   parked     src/http, answered by a worker
- *
- * Each has one loop. Ends when stdin does. bench/http_bare.sh runs them interleaved and prints ratios.
+ * Port 0: a free one. Prints "port N"; runs until it is killed. Each has one loop. bench/http_bare.sh runs them
+ * interleaved and prints ratios.
  */
 #include "http/server.h"
 
@@ -49,12 +48,17 @@ static int listening(int port)
     return fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) || listen(fd, 1024) ? -1 : fd;
 }
 
-static void stdin_ended(evutil_socket_t fd, short what, void *base)
+static int port_of(int fd)
 {
-    char byte;
-    (void)what;
-    if (read(fd, &byte, 1) <= 0)
-        event_base_loopbreak(base);
+    struct sockaddr_in address;
+    socklen_t length = sizeof address;
+    return getsockname(fd, (struct sockaddr *)&address, &length) ? 0 : ntohs(address.sin_port);
+}
+
+static void say_port(int port)
+{
+    printf("port %d\n", port);
+    fflush(stdout);
 }
 
 static int run_bare(int port)
@@ -67,10 +71,8 @@ static int run_bare(int port)
         return 1;
     }
     evhttp_set_gencb(http, bare_answer, NULL);
-    struct event *end = event_new(base, 0, EV_READ | EV_PERSIST, stdin_ended, base);
-    event_add(end, NULL);
+    say_port(port_of(fd));
     event_base_dispatch(base);
-    event_free(end);
     evhttp_free(http);
     event_base_free(base);
     return 0;
@@ -98,7 +100,7 @@ static void parked(void *context, emb_exchange *x)
 
 static int run_ours(bool park, int port)
 {
-    char listen_on[32], byte;
+    char listen_on[32];
     snprintf(listen_on, sizeof listen_on, "127.0.0.1:%d", port);
     emb_http_options o = EMB_HTTP_OPTIONS_INIT;
     o.listen = listen_on;
@@ -111,29 +113,28 @@ static int run_ours(bool park, int port)
         fprintf(stderr, "http_bare: %s\n", err.message);
         return 1;
     }
-    int code = emb_http_start(server, &err) != EMB_OK;
-    while (!code && read(0, &byte, 1) > 0) {}
-    emb_http_close(server);
-    return code;
+    if (emb_http_start(server, &err)) {
+        fprintf(stderr, "http_bare: %s\n", err.message);
+        emb_http_close(server);
+        return 1;
+    }
+    say_port(atoi(strrchr(emb_http_address(server, 0), ':') + 1));
+    for (;;)
+        pause();
 }
 
 int main(int argc, char **argv)
 {
-    if (argc != 4) {
-        fprintf(stderr, "usage: http_bare evhttp|place|parked PORT BYTES\n");
+    bool ours = argc == 5 && strcmp(argv[1], "ours") == 0, park = argc == 5 && strcmp(argv[2], "parked") == 0;
+    if (argc != 5 || (!ours && strcmp(argv[1], "bare")) || (!park && strcmp(argv[2], "inline")) || (park && !ours)) {
+        fprintf(stderr, "usage: http_bare bare inline | ours inline | ours parked BYTES PORT\n");
         return 2;
     }
-    const char *mode = argv[1];
-    int port = atoi(argv[2]);
     body_bytes = strtoull(argv[3], NULL, 10);
     body = malloc(body_bytes + 1);
     if (!body)
         return 1;
     memset(body, 'x', body_bytes);
-    int code = strcmp(mode, "evhttp") == 0   ? run_bare(port)
-               : strcmp(mode, "place") == 0  ? run_ours(false, port)
-               : strcmp(mode, "parked") == 0 ? run_ours(true, port)
-                                             : 2;
-    free(body);
-    return code;
+    int port = atoi(argv[4]);
+    return ours ? run_ours(park, port) : run_bare(port);
 }
