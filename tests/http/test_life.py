@@ -239,8 +239,8 @@ class End(Case):
 
     def test_watchdog(self):
         s = self.server(loops=2)
-        time.sleep(0.6)  # idle for some ticks: the clock must have gone on
-        self.assertLess(s.stats()["turn_ms"], 500)
+        time.sleep(0.6)  # with nothing to do; the loops must tick all the same
+        until(lambda: s.stats()["turn_ms"] < 400, "a fresh turn of both loops")
 
 
 if __name__ == "__main__":
