@@ -1,21 +1,23 @@
 /*
  * log.c: lines to a descriptor, from any thread, without a lock and without waiting for a reader.
  *
- * A line is built on the caller's stack and goes out in one write(2) of at most 4 KiB, which is PIPE_BUF: pipes take
- * it whole or not at all, files and sockets as good as always. So threads need no lock to keep their lines apart.
+ * A line is built on the caller's stack and goes out in one write(2) of at most 4 KiB, which is PIPE_BUF:
+ * pipes take it whole or not at all, files and sockets as good as always. So threads need no lock to keep
+ * their lines apart.
  *
  * Whoever reads our stderr may stop reading, and a service must not stand still for that. O_NONBLOCK on the
- * descriptor we were given would belong to everybody who shares it (the shell, for one), so a pipe or terminal is
- * opened once more through /proc/self/fd, which gives a description of our own to make non-blocking; a socket
- * (systemd's journal) takes MSG_DONTWAIT; regular files do not block for readers and are used as they are, since a
- * second description would have its own position. Where a pipe cannot be opened again, a poll before the write
- * does: under a lock, because two threads may see the same last free page.
- * A line that finds no room waits WAIT_MS once; as long as none gets through after that, further ones are dropped at
- * once and counted, and the next one that gets through is followed by a line that says how many were lost.
+ * descriptor we were given would belong to everybody who shares it (the shell, for one), so a pipe or
+ * terminal is opened once more through /proc/self/fd, which gives a description of our own to make
+ * non-blocking; a socket (systemd's journal) takes MSG_DONTWAIT; regular files do not block for readers and
+ * are used as they are, since a second description would have its own position. Where a pipe cannot be opened
+ * again, a poll before the write does: under a lock, because two threads may see the same last free page. A
+ * line that finds no room waits WAIT_MS once; as long as none gets through after that, further ones are
+ * dropped at once and counted, and the next one that gets through is followed by a line that says how many
+ * were lost.
  *
- * JSON lines are valid whatever the bytes: invalid UTF-8 becomes U+FFFD. Values over VALUE_MAX are cut, and fields that
- * would make the line too long are left out, with "cut":true at the end. Numbers do not depend on the locale and the time is UTC,
- * computed here: gmtime_r takes a lock in glibc.
+ * JSON lines are valid whatever the bytes: invalid UTF-8 becomes U+FFFD. Values over VALUE_MAX are cut, and
+ * fields that would make the line too long are left out, with "cut":true at the end. Numbers do not depend on
+ * the locale and the time is UTC, computed here: gmtime_r takes a lock in glibc.
  */
 #include "base/log.h"
 
@@ -202,7 +204,8 @@ static void put_time(line *l)
     unsigned year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
     unsigned day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     unsigned shifted = (5 * day_of_year + 2) / 153;
-    unsigned day = day_of_year - (153 * shifted + 2) / 5 + 1, month = shifted < 10 ? shifted + 3 : shifted - 9;
+    unsigned day = day_of_year - (153 * shifted + 2) / 5 + 1,
+             month = shifted < 10 ? shifted + 3 : shifted - 9;
     long long year = (long long)year_of_era + era * 400 + (month <= 2);
     char text[64];
     snprintf(text, sizeof text, "%04lld-%02u-%02uT%02u:%02u:%02u.%03uZ", year, month, day, rest / 3600,
@@ -299,7 +302,8 @@ static bool write_line(const char *data, size_t length)
     return done == length;
 }
 
-static void build(line *l, emb_log_level level, const char *message, const emb_log_field *fields, size_t count)
+static void build(line *l, emb_log_level level, const char *message, const emb_log_field *fields,
+                  size_t count)
 {
     l->length = 0;
     l->cut = false;

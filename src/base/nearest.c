@@ -1,6 +1,6 @@
 /*
- * Damerau's distance (optimal string alignment) with three rows on the stack. Candidates are few and short, so each is
- * compared in full; a BK-tree would be faster for dictionaries, which these are not.
+ * Damerau's distance (optimal string alignment) with three rows on the stack. Candidates are few and short,
+ * so each is compared in full; a BK-tree would be faster for dictionaries, which these are not.
  */
 #include "base/nearest.h"
 

@@ -1,8 +1,9 @@
 /*
- * cmd_config.c: `embedd config print|check|schema|docs`: what holds, what is wrong, and the documents of the table.
+ * cmd_config.c: `embedd config print|check|schema|docs`: what holds, what is wrong, and the documents of the
+ * table.
  *
- * `check` reads the file of API keys as well, because a service would not start without it. Mistakes go to stderr as
- * the ones of any command, but all of them; what may be meant otherwise goes to stdout.
+ * `check` reads the file of API keys as well, because a service would not start without it. Mistakes go to
+ * stderr as the ones of any command, but all of them; what may be meant otherwise goes to stdout.
  */
 #include "cli/settings_flags.h"
 

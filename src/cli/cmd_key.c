@@ -1,9 +1,10 @@
 /*
- * cmd_key.c: `embedd key`: a new API key and the entry for it; `embedd key hash`: the entry for a key that there is.
+ * cmd_key.c: `embedd key`: a new API key and the entry for it; `embedd key hash`: the entry for a key that
+ * there is.
  *
- * A key is 32 random bytes, so that its plain SHA-256 is as good as a slow hash: there is nothing to guess. The key
- * goes to stdout alone on the first line, for scripts; then the YAML entry. It is read from stdin and not from the
- * command line, where others on the machine could see it.
+ * A key is 32 random bytes, so that its plain SHA-256 is as good as a slow hash: there is nothing to guess.
+ * The key goes to stdout alone on the first line, for scripts; then the YAML entry. It is read from stdin and
+ * not from the command line, where others on the machine could see it.
  */
 #include "cli/command.h"
 
@@ -136,8 +137,9 @@ static int hash_key(const settings *s)
     for (size_t i = 0; i < length; i++)
         good = good && key[i] > ' ' && key[i] <= '~';
     if (!good)
-        return emb_usage_error(&emb_command_key, "standard input is not a key: one line of 1 to %d ASCII characters "
-                                                 "without spaces is wanted",
+        return emb_usage_error(&emb_command_key,
+                               "standard input is not a key: one line of 1 to %d ASCII characters "
+                               "without spaces is wanted",
                                KEY_MAX);
     int status = print_entry(s, key, length);
     explicit_bzero(key, sizeof key);
@@ -148,13 +150,16 @@ static int run(const void *opaque, char **arguments, size_t count)
 {
     const settings *s = opaque;
     if (s->name && !is_name(s->name))
-        return emb_usage_error(&emb_command_key, "--name: is not a word of 1 to 64 ASCII characters without spaces, "
-                                                 "quotes and backslashes");
+        return emb_usage_error(&emb_command_key,
+                               "--name: is not a word of 1 to 64 ASCII characters without spaces, "
+                               "quotes and backslashes");
     if (s->models)
         for (const char *c = s->models; *c; c++)
-            if (*c < ' ' || *c > '~' || *c == '"' || *c == '\\' || (*c == '*' && c[1] && c[1] != ',' && c[1] != ' '))
-                return emb_usage_error(&emb_command_key, "--models: is not a list of names with commas between, a * "
-                                                         "only at the end of one");
+            if (*c < ' ' || *c > '~' || *c == '"' || *c == '\\' ||
+                (*c == '*' && c[1] && c[1] != ',' && c[1] != ' '))
+                return emb_usage_error(&emb_command_key,
+                                       "--models: is not a list of names with commas between, a * "
+                                       "only at the end of one");
     if (count == 0)
         return make_key(s);
     if (strcmp(arguments[0], "hash") != 0)
@@ -167,9 +172,8 @@ const emb_command emb_command_key = {
     .name = "key",
     .summary = "a new API key for the service, and its line in the file of keys",
     .usage = "key [OPTION...]\nkey [OPTION...] hash <FILE",
-    .description =
-        "The key is printed once, on the first line; the service keeps its SHA-256 alone.\n"
-        "hash reads a key from standard input and prints the entry for it.",
+    .description = "The key is printed once, on the first line; the service keeps its SHA-256 alone.\n"
+                   "hash reads a key from standard input and prints the entry for it.",
     .examples = "  embedd key --name search --requests-per-minute 600 --models 'all-MiniLM-L6-v2,bge-*'\n"
                 "  printf %s \"$OLD_KEY\" | embedd key --name billing hash",
     .options = options,

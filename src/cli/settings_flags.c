@@ -1,9 +1,9 @@
 /*
  * settings_flags.c: the table of settings as options.
  *
- * Values are not checked here: they go to emb_config_load as they are, so that a wrong one gets the same message
- * whether it stands in the file, the environment or on the command line. Repeated flags overwrite their slot, so there
- * is room for all of them and nothing is allocated.
+ * Values are not checked here: they go to emb_config_load as they are, so that a wrong one gets the same
+ * message whether it stands in the file, the environment or on the command line. Repeated flags overwrite
+ * their slot, so there is room for all of them and nothing is allocated.
  */
 #include "cli/settings_flags.h"
 
@@ -39,7 +39,8 @@ bool emb_settings_flag_nearest(const char *word, char out[EMB_SETTINGS_FLAG_NAME
     for (size_t i = 0; i < count; i++) {
         candidates[i] = emb_settings_flag_name(&settings[i], names[i]) + 2;
         size_t n = strlen(candidates[i]);
-        bool is_end = n > length && candidates[i][n - length - 1] == '-' && strcmp(candidates[i] + n - length, word) == 0;
+        bool is_end = n > length && candidates[i][n - length - 1] == '-' &&
+                      strcmp(candidates[i] + n - length, word) == 0;
         if (is_end) { /* --listen for --server-listen */
             match = &settings[i];
             matches++;

@@ -1,10 +1,10 @@
 /*
- * check.c: what the kind of a setting does not say: the form of addresses, URLs and word lists, and settings that
- * only make sense together.
+ * check.c: what the kind of a setting does not say: the form of addresses, URLs and word lists, and settings
+ * that only make sense together.
  *
- * Runs once over the values that count. A message begins with the place where the user wrote the value; it names the
- * other setting where two are in conflict. URLs that may carry a password are secrets and not shown; the others must
- * not carry one, since they are printed and logged.
+ * Runs once over the values that count. A message begins with the place where the user wrote the value; it
+ * names the other setting where two are in conflict. URLs that may carry a password are secrets and not
+ * shown; the others must not carry one, since they are printed and logged.
  */
 #include "config/parts.h"
 
@@ -105,10 +105,12 @@ static bool check_listen_item(void *context, const char *item, size_t length)
     if (host && item[0] == '[') {
         bool good = host > 2 && item[host - 1] == ']' && memchr(item, ':', host) &&
                     all_of(item + 1, host - 2, DIGITS "abcdefABCDEF:.%" LETTERS);
-        return good || refuse(c, item, length, "is not an IPv6 address in brackets and a port, such as [::1]:8000");
+        return good ||
+               refuse(c, item, length, "is not an IPv6 address in brackets and a port, such as [::1]:8000");
     }
     if (memchr(item, ':', host))
-        return refuse(c, item, length, "holds several colons; an IPv6 address goes into brackets: [::1]:8000");
+        return refuse(c, item, length,
+                      "holds several colons; an IPv6 address goes into brackets: [::1]:8000");
     return all_of(item, host, LETTERS DIGITS ".-_") ||
            refuse(c, item, length, "holds a character that no host name has");
 }
@@ -163,17 +165,19 @@ static void check_url(check *c, const char *const *schemes, const char *problem)
     if (web && authority == 0)
         refuse(c, url, length, "names no host");
     else if (web && memchr(host, '@', authority)) /* it would be printed and logged */
-        c->status = emb_fail(c->err, EMB_E_INVALID, subject_of(c),
-                             "%s: the address holds a user name or password, which would be shown in logs; leave it "
-                             "out of the address",
-                             subject_of(c));
+        c->status =
+            emb_fail(c->err, EMB_E_INVALID, subject_of(c),
+                     "%s: the address holds a user name or password, which would be shown in logs; leave it "
+                     "out of the address",
+                     subject_of(c));
 }
 
 static void check_urls(check *c)
 {
     static const char *const web[] = {"http://", "https://", NULL};
     static const char *const redis[] = {"redis://", "rediss://", NULL};
-    static const char *const cache[] = {"sqlite:", "redis://", "rediss://", "postgresql://", "postgres://", NULL};
+    static const char *const cache[] = {"sqlite:",       "redis://",    "rediss://",
+                                        "postgresql://", "postgres://", NULL};
     static const char *const store[] = {"sqlite:", "postgresql://", "postgres://", NULL};
     static const char *const clouds[] = {"http://", "https://", "gcp=http", "aws=http", "azure=http", NULL};
     static const char web_problem[] = "does not begin with http:// or https://";
@@ -187,7 +191,8 @@ static void check_urls(check *c)
         {EMB_AT_openai_base_url, "", web, web_problem},
         {EMB_AT_embedding_service_url, "", web, web_problem},
         {EMB_AT_preemption_url, "gcp|aws|azure", clouds,
-         "is none of gcp, aws, azure (with =ADDRESS or without), and does not begin with http:// or https://"},
+         "is none of gcp, aws, azure (with =ADDRESS or without), and does not begin with http:// or "
+         "https://"},
         {EMB_AT_cache_url, "none", cache,
          "begins with none of sqlite:, redis://, rediss://, postgresql://, and is not none"},
         {EMB_AT_redis_url, "", redis, "begins with neither redis:// nor rediss://"},
@@ -223,13 +228,15 @@ static bool check_log_word(void *context, const char *item, size_t length)
     for (size_t i = 0; i < 4; i++)
         if (is_word(item, length, levels[i])) {
             if (c->has_level)
-                return refuse(c, item, length, "is a second level; one of error, warn, info and debug is wanted");
+                return refuse(c, item, length,
+                              "is a second level; one of error, warn, info and debug is wanted");
             c->has_level = true;
             c->state->values.log_level = (emb_log_level)i;
             return true;
         }
     if (!is_word(item, length, "json") && !is_word(item, length, "plain"))
-        return refuse(c, item, length, "is not a word for the log; allowed: error, warn, info, debug, plain, json");
+        return refuse(c, item, length,
+                      "is not a word for the log; allowed: error, warn, info, debug, plain, json");
     if (c->has_format)
         return refuse(c, item, length, "is a second form; one of plain and json is wanted");
     c->has_format = true;
@@ -250,8 +257,9 @@ static bool check_key(void *context, const char *item, size_t length)
     check *c = context;
     for (size_t i = 0; i < length; i++)
         if (item[i] <= ' ' || item[i] > '~')
-            return refuse(c, item, length, "holds a key with a space or a character outside ASCII, which no client "
-                                           "can send");
+            return refuse(c, item, length,
+                          "holds a key with a space or a character outside ASCII, which no client "
+                          "can send");
     return true;
 }
 
@@ -284,8 +292,8 @@ static void check_tls(check *c)
     if (c->status || !*v->tls_cert == !*v->tls_key)
         return;
     c->setting = setting_at(*v->tls_cert ? EMB_AT_tls_cert : EMB_AT_tls_key);
-    c->status = emb_fail(c->err, EMB_E_INVALID, subject_of(c), "%s: is set without %s; TLS needs both", subject_of(c),
-                         *v->tls_cert ? "server.tls_key" : "server.tls_cert");
+    c->status = emb_fail(c->err, EMB_E_INVALID, subject_of(c), "%s: is set without %s; TLS needs both",
+                         subject_of(c), *v->tls_cert ? "server.tls_key" : "server.tls_cert");
 }
 
 static void check_shutdown(check *c)
@@ -294,8 +302,8 @@ static void check_shutdown(check *c)
     c->setting = setting_at(EMB_AT_shutdown_grace_ms);
     if (!c->status && v->shutdown_grace_ms >= v->shutdown_seconds * 1000)
         c->status = emb_fail(c->err, EMB_E_INVALID, subject_of(c),
-                             "%s: %zu ms leave nothing of server.shutdown_seconds, which is %zu (%s)", subject_of(c),
-                             v->shutdown_grace_ms, v->shutdown_seconds,
+                             "%s: %zu ms leave nothing of server.shutdown_seconds, which is %zu (%s)",
+                             subject_of(c), v->shutdown_grace_ms, v->shutdown_seconds,
                              c->state->origins[EMB_AT_shutdown_seconds].text);
 }
 
@@ -304,8 +312,11 @@ static void check_lists(check *c)
     static const struct {
         size_t index;
         bool (*visit)(void *, const char *, size_t);
-    } lists[] = {{EMB_AT_listen, check_listen_item}, {EMB_AT_cors_origins, check_origin}, {EMB_AT_log, check_log_word},
-                 {EMB_AT_allowed_models, check_pattern}, {EMB_AT_api_keys, check_key}};
+    } lists[] = {{EMB_AT_listen, check_listen_item},
+                 {EMB_AT_cors_origins, check_origin},
+                 {EMB_AT_log, check_log_word},
+                 {EMB_AT_allowed_models, check_pattern},
+                 {EMB_AT_api_keys, check_key}};
     for (size_t i = 0; i < sizeof lists / sizeof *lists && !c->status; i++) {
         c->setting = setting_at(lists[i].index);
         emb_config_each(text_of(c), lists[i].visit, c);

@@ -1,12 +1,14 @@
 /*
- * document.c: the table and a configuration as documents: YAML that loads again, a JSON schema, a page of Markdown.
+ * document.c: the table and a configuration as documents: YAML that loads again, a JSON schema, a page of
+ * Markdown.
  *
- * The printed YAML is a complete file: every setting stands in it, so that what it says does not depend on later
- * defaults. Secrets are left out as comments; a file made of it gets them from the environment as before. Texts are
- * quoted unless nobody could read them as anything else, since other readers of YAML take yes, 1.2 or null for
- * something of their own.
+ * The printed YAML is a complete file: every setting stands in it, so that what it says does not depend on
+ * later defaults. Secrets are left out as comments; a file made of it gets them from the environment as
+ * before. Texts are quoted unless nobody could read them as anything else, since other readers of YAML take
+ * yes, 1.2 or null for something of their own.
  *
- * Two steps write everything: a value for a human (value.c) and a JSON string, which is also YAML's double-quoted form.
+ * Two steps write everything: a value for a human (value.c) and a JSON string, which is also YAML's
+ * double-quoted form.
  */
 #include "config/parts.h"
 
@@ -168,8 +170,9 @@ static void write_type(writer *w, const emb_setting *s)
         write_choices(w, s->choices);
         return;
     case EMB_SETTING_TEXT:
-        add(w, s->separator ? "\"anyOf\":[{\"type\":\"string\"},{\"type\":\"array\",\"items\":{\"type\":\"string\"}}]"
-                            : "\"type\":\"string\"");
+        add(w, s->separator
+                   ? "\"anyOf\":[{\"type\":\"string\"},{\"type\":\"array\",\"items\":{\"type\":\"string\"}}]"
+                   : "\"type\":\"string\"");
         return;
     }
 }
@@ -190,7 +193,8 @@ emb_status emb_config_write_schema(emb_buf *out)
     writer w = {.out = out};
     size_t count;
     const emb_setting *settings = emb_settings(&count);
-    add(&w, "{\n\"$schema\":\"https://json-schema.org/draft/2020-12/schema\",\n\"title\":\"embedd configuration\",\n"
+    add(&w, "{\n\"$schema\":\"https://json-schema.org/draft/2020-12/schema\",\n\"title\":\"embedd "
+            "configuration\",\n"
             "\"type\":\"object\",\n\"additionalProperties\":false,\n\"properties\":{");
     for (size_t i = 0; i < count; i++) {
         if (begins_section(settings, i)) {
@@ -266,47 +270,61 @@ static void write_row(writer *w, const emb_setting *s)
     add(w, " |\n");
 }
 
-static const char page_head[] =
-    "# Configuration\n"
-    "\n"
-    "<!-- Made by `embedd config docs` from the table in src/config/settings.h; a test compares the two. -->\n"
-    "\n"
-    "Every setting can stand in a YAML file, in the environment and on the command line. Order, the last wins:\n"
-    "built-in default, YAML file (`--config FILE`, or `EMBEDD_CONFIG`), `.env` in the working directory, environment,\n"
-    "flag. `embedd config print` shows what holds and where each value comes from, `embedd config check` what is wrong,\n"
-    "`embedd config schema` is a JSON schema of the file for editors.\n"
-    "\n"
-    "A key that is not known, or a value that cannot be used, ends the program with status 2 before it does anything,\n"
-    "and the message names place, setting, value, reason and what is allowed.\n"
-    "\n"
-    "**The file.** Sections hold settings; `server.listen: …` on one line is the same as `listen` in `server`. Lists may\n"
-    "be written as texts with their separator or as YAML lists. The file is UTF-8, one document, at most 1 MiB.\n"
-    "\n"
-    "```yaml\n"
-    "server:\n"
-    "  listen: [\"127.0.0.1:8000\", \"unix:/run/embedd/embedd.sock\"]\n"
-    "  max_body_bytes: 32MiB\n"
-    "models:\n"
-    "  default: bge-small-en-v1.5\n"
-    "  allowed: [\"bge-*\", all-MiniLM-L6-v2]\n"
-    "log.level: info,json\n"
-    "```\n"
-    "\n"
-    "**The environment.** Of several names for a setting the first that is set and not empty counts. `.env` holds\n"
-    "`NAME=value` lines, with quotes, `export` and comments; a variable in the environment, even an empty one, hides its\n"
-    "namesake there. Variables that begin with `EMBEDD_` and are not known are reported by `embedd config check` and at\n"
-    "start.\n"
-    "\n"
-    "**Flags.** The flag of `server.max_body_bytes` is `--server-max-body-bytes`. `embedd serve` and every command that\n"
-    "works with the service's cache or models takes them all.\n"
-    "\n"
-    "**Values.** Sizes are bytes or carry a unit: kB, MB, GB, TB (thousands), KiB, MiB, GiB, TiB (1024s), also `1.5GiB`.\n"
-    "Switches are `true`, `yes`, `on`, `1` and their opposites.\n"
-    "\n"
-    "**Reload.** `SIGHUP` reads file and `.env` again. Settings marked *(live)* take effect at once; a change of\n"
-    "another is reported and waits for a restart. A configuration that is not good is refused as a whole, and the one\n"
-    "in force stays. Values marked *(secret)* are never printed or logged. Those marked *(no effect yet)* are checked,\n"
-    "and wait for a part of the program that this version does not have.\n";
+static const char page_head[] = "# Configuration\n"
+                                "\n"
+                                "<!-- Made by `embedd config docs` from the table in src/config/settings.h; "
+                                "a test compares the two. -->\n"
+                                "\n"
+                                "Every setting can stand in a YAML file, in the environment and on the "
+                                "command line. Order, the last wins:\n"
+                                "built-in default, YAML file (`--config FILE`, or `EMBEDD_CONFIG`), `.env` "
+                                "in the working directory, environment,\n"
+                                "flag. `embedd config print` shows what holds and where each value comes "
+                                "from, `embedd config check` what is wrong,\n"
+                                "`embedd config schema` is a JSON schema of the file for editors.\n"
+                                "\n"
+                                "A key that is not known, or a value that cannot be used, ends the program "
+                                "with status 2 before it does anything,\n"
+                                "and the message names place, setting, value, reason and what is allowed.\n"
+                                "\n"
+                                "**The file.** Sections hold settings; `server.listen: …` on one line is the "
+                                "same as `listen` in `server`. Lists may\n"
+                                "be written as texts with their separator or as YAML lists. The file is "
+                                "UTF-8, one document, at most 1 MiB.\n"
+                                "\n"
+                                "```yaml\n"
+                                "server:\n"
+                                "  listen: [\"127.0.0.1:8000\", \"unix:/run/embedd/embedd.sock\"]\n"
+                                "  max_body_bytes: 32MiB\n"
+                                "models:\n"
+                                "  default: bge-small-en-v1.5\n"
+                                "  allowed: [\"bge-*\", all-MiniLM-L6-v2]\n"
+                                "log.level: info,json\n"
+                                "```\n"
+                                "\n"
+                                "**The environment.** Of several names for a setting the first that is set "
+                                "and not empty counts. `.env` holds\n"
+                                "`NAME=value` lines, with quotes, `export` and comments; a variable in the "
+                                "environment, even an empty one, hides its\n"
+                                "namesake there. Variables that begin with `EMBEDD_` and are not known are "
+                                "reported by `embedd config check` and at\n"
+                                "start.\n"
+                                "\n"
+                                "**Flags.** The flag of `server.max_body_bytes` is "
+                                "`--server-max-body-bytes`. `embedd serve` and every command that\n"
+                                "works with the service's cache or models takes them all.\n"
+                                "\n"
+                                "**Values.** Sizes are bytes or carry a unit: kB, MB, GB, TB (thousands), "
+                                "KiB, MiB, GiB, TiB (1024s), also `1.5GiB`.\n"
+                                "Switches are `true`, `yes`, `on`, `1` and their opposites.\n"
+                                "\n"
+                                "**Reload.** `SIGHUP` reads file and `.env` again. Settings marked *(live)* "
+                                "take effect at once; a change of\n"
+                                "another is reported and waits for a restart. A configuration that is not "
+                                "good is refused as a whole, and the one\n"
+                                "in force stays. Values marked *(secret)* are never printed or logged. Those "
+                                "marked *(no effect yet)* are checked,\n"
+                                "and wait for a part of the program that this version does not have.\n";
 
 static const char page_tail[] =
     "\n## The file of API keys\n"
@@ -322,8 +340,10 @@ static const char page_tail[] =
     "    models: [all-MiniLM-L6-v2, \"bge-*\"]\n"
     "```\n"
     "\n"
-    "Names and keys are unique, 10,000 at most. A file without keys lets nobody in. It is read again on `SIGHUP`; a bad\n"
-    "one is refused and the keys in force stay, and limits go on where they were for keys that keep their name. A file\n"
+    "Names and keys are unique, 10,000 at most. A file without keys lets nobody in. It is read again on "
+    "`SIGHUP`; a bad\n"
+    "one is refused and the keys in force stay, and limits go on where they were for keys that keep their "
+    "name. A file\n"
     "that others can read, or its group write, gives a warning: `chmod 0640` is enough.\n";
 
 emb_status emb_config_write_markdown(emb_buf *out)

@@ -1,11 +1,12 @@
 /*
  * dotenv.c: the file .env, as the tools that share it with us read it.
  *
- * There is no standard; this is what docker compose, python-dotenv and a shell agree on: KEY=VALUE, `export ` before
- * it, # for comments (after a value only behind white space), 'single' quotes with \' and \\, "double" quotes with
- * \n \r \t \" \\ \$ as well, both over several lines (other programs keep PEM keys there). ${NAME} is not expanded.
- * The file belongs to others too: what stands under names that are not ours is not looked at, but a line that cannot
- * be read at all is an error, since nothing behind it could be trusted. Messages name the line and never its text.
+ * There is no standard; this is what docker compose, python-dotenv and a shell agree on: KEY=VALUE, `export `
+ * before it, # for comments (after a value only behind white space), 'single' quotes with \' and \\, "double"
+ * quotes with \n \r \t \" \\ \$ as well, both over several lines (other programs keep PEM keys there).
+ * ${NAME} is not expanded. The file belongs to others too: what stands under names that are not ours is not
+ * looked at, but a line that cannot be read at all is an error, since nothing behind it could be trusted.
+ * Messages name the line and never its text.
  *
  * A directory called .env (some keep a virtual environment there) counts as no file.
  */
@@ -57,14 +58,15 @@ static char unescaped(char c)
     return c == 'n' ? '\n' : c == 'r' ? '\r' : c == 't' ? '\t' : c;
 }
 
-/* r->at is behind the opening quote; the value is written to `to`, which has room for the rest of the file. */
+/* r->at is behind the opening quote; the value is written to `to`, which has room for the rest of the file.
+ */
 static emb_status read_quoted(reader *r, char quote, char *to, size_t *length)
 {
     size_t start = r->line, n = 0;
     for (; r->at < r->end && *r->at != quote; r->at++) {
         char c = *r->at, next = r->at + 1 < r->end ? r->at[1] : 0;
-        bool escapes = c == '\\' && (next == quote || next == '\\' ||
-                                     (quote == '"' && next && strchr("nrt$", next)));
+        bool escapes =
+            c == '\\' && (next == quote || next == '\\' || (quote == '"' && next && strchr("nrt$", next)));
         if (escapes) {
             r->at++;
             c = quote == '"' ? unescaped(next) : next;
@@ -95,7 +97,8 @@ static size_t read_plain(reader *r, char *to)
     return (size_t)(stop - start);
 }
 
-static emb_status add(reader *r, const char *name, size_t name_length, const char *value, size_t length, size_t line)
+static emb_status add(reader *r, const char *name, size_t name_length, const char *value, size_t length,
+                      size_t line)
 {
     emb_variables *v = r->out;
     if (v->count == v->capacity) { /* the old array stays in the arena: at most as much again */
@@ -143,10 +146,11 @@ static emb_status read_assignment(reader *r, char *scratch)
     return status ? status : add(r, name, name_length, scratch, length, line);
 }
 
-emb_status emb_dotenv_parse(const char *path, const char *text, size_t length, emb_arena *arena, emb_variables *out,
-                            emb_error *err)
+emb_status emb_dotenv_parse(const char *path, const char *text, size_t length, emb_arena *arena,
+                            emb_variables *out, emb_error *err)
 {
-    reader r = {.path = path, .at = text, .end = text + length, .line = 1, .arena = arena, .out = out, .err = err};
+    reader r = {
+        .path = path, .at = text, .end = text + length, .line = 1, .arena = arena, .out = out, .err = err};
     *out = (emb_variables){.file = path};
     if (memchr(text, 0, length))
         return emb_fail(err, EMB_E_INVALID, path, "%s: holds a NUL byte", path);

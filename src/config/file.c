@@ -1,13 +1,14 @@
 /*
  * file.c: the YAML file to settings.
  *
- * A setting is written as its path, nested or with dots: `server: {listen: …}` and `server.listen: …` are the same,
- * and the same setting in both spellings is refused as a duplicate. A list setting may be a sequence, whose items are
- * joined with its separator. A section without content is allowed (all of its lines are comments); a setting without
- * value is not, because nobody can tell whether the default or an empty text was meant.
+ * A setting is written as its path, nested or with dots: `server: {listen: …}` and `server.listen: …` are the
+ * same, and the same setting in both spellings is refused as a duplicate. A list setting may be a sequence,
+ * whose items are joined with its separator. A section without content is allowed (all of its lines are
+ * comments); a setting without value is not, because nobody can tell whether the default or an empty text was
+ * meant.
  *
- * The walk is driven by the file, two levels deep, with the table as its dictionary; sections that are lists of their
- * own will branch off in read_entry.
+ * The walk is driven by the file, two levels deep, with the table as its dictionary; sections that are lists
+ * of their own will branch off in read_entry.
  */
 #include "config/parts.h"
 
@@ -71,8 +72,10 @@ static emb_status unknown(reading *r, const char *path, size_t line)
     char near[PATH_MAX_BYTES], shown[EMB_SHOWN_MAX];
     emb_setting_shown(NULL, path, strlen(path), shown);
     if (nearest_path(path, near))
-        return emb_yaml_fail(r->err, r->file, line, "there is no setting %s; did you mean '%s'?", shown, near);
-    return emb_yaml_fail(r->err, r->file, line, "there is no setting %s; 'embedd config print' lists them", shown);
+        return emb_yaml_fail(r->err, r->file, line, "there is no setting %s; did you mean '%s'?", shown,
+                             near);
+    return emb_yaml_fail(r->err, r->file, line, "there is no setting %s; 'embedd config print' lists them",
+                         shown);
 }
 
 /* ---- values ---- */
@@ -81,10 +84,12 @@ static emb_status join_list(reading *r, const emb_setting *s, const emb_yaml_nod
 {
     for (const emb_yaml_node *item = list->first; item; item = item->next) {
         if (item->kind != EMB_YAML_SCALAR || item->empty)
-            return emb_yaml_fail(r->err, r->file, item->line, "%s: an item of the list is not a value", s->path);
+            return emb_yaml_fail(r->err, r->file, item->line, "%s: an item of the list is not a value",
+                                 s->path);
         if (memchr(item->text, s->separator, item->length))
-            return emb_yaml_fail(r->err, r->file, item->line, "%s: an item of the list holds a '%c', which separates "
-                                                              "items",
+            return emb_yaml_fail(r->err, r->file, item->line,
+                                 "%s: an item of the list holds a '%c', which separates "
+                                 "items",
                                  s->path, s->separator);
         emb_status status = item == list->first ? EMB_OK : emb_buf_add(out, &s->separator, 1);
         if (!status)
@@ -117,11 +122,13 @@ static emb_status set(reading *r, const emb_setting *s, const emb_yaml_node *val
     size_t *line = &r->lines[emb_setting_index(s)];
     size_t key_line = value->key->line;
     if (*line)
-        return emb_yaml_fail(r->err, r->file, key_line, "%s: is here twice; the first is in line %zu", s->path, *line);
+        return emb_yaml_fail(r->err, r->file, key_line, "%s: is here twice; the first is in line %zu",
+                             s->path, *line);
     *line = key_line;
     if (value->kind == EMB_YAML_SCALAR && value->empty)
-        return emb_yaml_fail(r->err, r->file, key_line, "%s: has no value; write one (\"\" for an empty text) or leave "
-                                                        "the line out",
+        return emb_yaml_fail(r->err, r->file, key_line,
+                             "%s: has no value; write one (\"\" for an empty text) or leave "
+                             "the line out",
                              s->path);
     if (value->kind == EMB_YAML_MAPPING || (value->kind == EMB_YAML_SEQUENCE && !s->separator))
         return emb_yaml_fail(r->err, r->file, key_line, "%s: is a %s, a single value is wanted", s->path,
@@ -166,7 +173,8 @@ static emb_status read_entry(reading *r, const emb_yaml_node *entry)
     const emb_setting *s = emb_setting_find(entry->key->text);
     if (s)
         return set(r, s, entry);
-    return is_section(entry->key->text) ? read_section(r, entry) : unknown(r, entry->key->text, entry->key->line);
+    return is_section(entry->key->text) ? read_section(r, entry)
+                                        : unknown(r, entry->key->text, entry->key->line);
 }
 
 static emb_status read_root(reading *r, const emb_yaml_node *root)
@@ -175,7 +183,8 @@ static emb_status read_root(reading *r, const emb_yaml_node *root)
     if (!root || root->empty)
         return EMB_OK;
     if (root->kind != EMB_YAML_MAPPING)
-        return emb_yaml_fail(r->err, r->file, root->line, "the file is a %s; sections such as 'server:' are wanted",
+        return emb_yaml_fail(r->err, r->file, root->line,
+                             "the file is a %s; sections such as 'server:' are wanted",
                              emb_yaml_kind_name(root->kind));
     for (const emb_yaml_node *n = root->first; n && !status; n = n->next)
         status = emb_config_settle(r->state, read_entry(r, n), r->err);

@@ -1,16 +1,17 @@
 /*
  * load.c: one configuration out of its sources, and its life.
  *
- * Sources are applied in the order in which they override each other, each value being checked as it is read: a wrong
- * value that another source overrides is an error all the same, because it would come back when that source is gone.
- * What concerns several settings is checked at the end, on the values that count, and only if each is good by itself.
+ * Sources are applied in the order in which they override each other, each value being checked as it is read:
+ * a wrong value that another source overrides is an error all the same, because it would come back when that
+ * source is gone. What concerns several settings is checked at the end, on the values that count, and only if
+ * each is good by itself.
  *
- * Variables: for each setting the names are tried in the order of the table, in the environment first, then in .env.
- * An empty variable counts as not set, except that one in the environment hides its namesake in .env, so that
- * `REDIS_URL= embedd serve` takes back what .env says.
+ * Variables: for each setting the names are tried in the order of the table, in the environment first, then
+ * in .env. An empty variable counts as not set, except that one in the environment hides its namesake in
+ * .env, so that `REDIS_URL= embedd serve` takes back what .env says.
  *
- * A configuration is one block and an arena, counted with an atomic; nothing in it changes once it is loaded, so a
- * reload is the exchange of one pointer by whoever holds it.
+ * A configuration is one block and an arena, counted with an atomic; nothing in it changes once it is loaded,
+ * so a reload is the exchange of one pointer by whoever holds it.
  */
 #include "config/parts.h"
 
@@ -70,8 +71,8 @@ static const emb_variable *dotenv_value(const emb_variables *dotenv, const char 
     return NULL;
 }
 
-/* The first of `names` that is set and not empty. *file is that of .env if it comes from there. Name and value point
- * into the environment or .env. */
+/* The first of `names` that is set and not empty. *file is that of .env if it comes from there. Name and
+ * value point into the environment or .env. */
 static bool find_variable(const char *names, char *const *environment, const emb_variables *dotenv,
                           emb_variable *out, size_t *name_length, bool *from_dotenv)
 {
@@ -96,8 +97,8 @@ static bool find_variable(const char *names, char *const *environment, const emb
     return false;
 }
 
-static emb_status take_variables(emb_config_state *state, char *const *environment, const emb_variables *dotenv,
-                                 emb_error *err)
+static emb_status take_variables(emb_config_state *state, char *const *environment,
+                                 const emb_variables *dotenv, emb_error *err)
 {
     size_t count;
     const emb_setting *settings = emb_settings(&count);
@@ -173,7 +174,8 @@ static emb_status take_defaults(emb_config_state *state, emb_error *err)
     emb_status status = EMB_OK;
     for (size_t i = 0; i < count && !status; i++) {
         emb_origin origin = {EMB_SOURCE_DEFAULT, "default", settings[i].path};
-        status = emb_config_set(state, &settings[i], &origin, settings[i].fallback, strlen(settings[i].fallback), err);
+        status = emb_config_set(state, &settings[i], &origin, settings[i].fallback,
+                                strlen(settings[i].fallback), err);
     }
     return status;
 }
@@ -184,8 +186,8 @@ static const char *variable(char *const *environment, const char *name)
     return value && *value ? value : NULL;
 }
 
-/* data_dir, or what stands for it. systemd separates several state directories by a colon: the first is ours. A
- * relative XDG_DATA_HOME is to be ignored, says its specification. */
+/* data_dir, or what stands for it. systemd separates several state directories by a colon: the first is ours.
+ * A relative XDG_DATA_HOME is to be ignored, says its specification. */
 static emb_status find_data_path(emb_config_state *state, char *const *environment, emb_error *err)
 {
     const char *base = state->values.data_dir, *behind = "";
@@ -212,14 +214,15 @@ static emb_status find_data_path(emb_config_state *state, char *const *environme
 }
 
 /* The file to read: as told, else $EMBEDD_CONFIG. An error about it names the variable. */
-static emb_status read_file(emb_config_state *state, const emb_config_sources *sources, const emb_variables *dotenv,
-                            emb_error *err)
+static emb_status read_file(emb_config_state *state, const emb_config_sources *sources,
+                            const emb_variables *dotenv, emb_error *err)
 {
     const char *path = sources->file;
     emb_variable v;
     size_t length;
     bool from_dotenv;
-    bool named = !path && find_variable("EMBEDD_CONFIG", sources->environment, dotenv, &v, &length, &from_dotenv);
+    bool named =
+        !path && find_variable("EMBEDD_CONFIG", sources->environment, dotenv, &v, &length, &from_dotenv);
     if (named)
         path = v.value;
     state->values.file = "";
@@ -321,7 +324,8 @@ static bool differs(const emb_config *a, const emb_config *b, const emb_setting 
     return strcmp(*(const char *const *)x, *(const char *const *)y) != 0;
 }
 
-void emb_config_differences(const emb_config *before, const emb_config *after, emb_config_visit visit, void *context)
+void emb_config_differences(const emb_config *before, const emb_config *after, emb_config_visit visit,
+                            void *context)
 {
     size_t count;
     const emb_setting *settings = emb_settings(&count);

@@ -1,11 +1,11 @@
 /*
- * notes.c: what is no error and yet not what the user meant: settings that this version only checks, and variables
- * that look like ours and are not.
+ * notes.c: what is no error and yet not what the user meant: settings that this version only checks, and
+ * variables that look like ours and are not.
  *
- * Every unknown EMBEDD_* variable is noted; of the families that other programs share (EMBEDDING_*, ALERT_* …) only
- * those that are one or two letters away from one of ours. Kubernetes puts EMBEDD_SERVICE_HOST, EMBEDD_PORT_… into
- * every container beside a service called embedd: these are left alone. Notes name variables and settings, never
- * values.
+ * Every unknown EMBEDD_* variable is noted; of the families that other programs share (EMBEDDING_*, ALERT_*
+ * …) only those that are one or two letters away from one of ours. Kubernetes puts EMBEDD_SERVICE_HOST,
+ * EMBEDD_PORT_… into every container beside a service called embedd: these are left alone. Notes name
+ * variables and settings, never values.
  */
 #include "config/parts.h"
 
@@ -109,12 +109,13 @@ static bool is_known(const names *n, const char *name)
 
 static bool is_of_kubernetes(const char *name)
 {
-    return begins(name, "EMBEDD_SERVICE_") || strcmp(name, "EMBEDD_PORT") == 0 || begins(name, "EMBEDD_PORT_");
+    return begins(name, "EMBEDD_SERVICE_") || strcmp(name, "EMBEDD_PORT") == 0 ||
+           begins(name, "EMBEDD_PORT_");
 }
 
 /* `place` is "" or ".env:3: ". */
-static emb_status note_variable(emb_config_state *state, const names *known, const char *name, const char *place,
-                                emb_error *err)
+static emb_status note_variable(emb_config_state *state, const names *known, const char *name,
+                                const char *place, emb_error *err)
 {
     bool ours = begins(name, "EMBEDD_"), shared = false;
     for (size_t i = 0; i < sizeof shared_prefixes / sizeof *shared_prefixes; i++)
@@ -125,7 +126,8 @@ static emb_status note_variable(emb_config_state *state, const names *known, con
     if (nearest && emb_edit_distance(name, nearest) > (ours ? 4 : 2))
         nearest = NULL;
     if (nearest)
-        return add_note(state, true, err, "%sthere is no variable %.100s; did you mean %s?", place, name, nearest);
+        return add_note(state, true, err, "%sthere is no variable %.100s; did you mean %s?", place, name,
+                        nearest);
     return ours ? add_note(state, true, err, "%sthere is no variable %.100s", place, name) : EMB_OK;
 }
 
@@ -141,8 +143,8 @@ static emb_status note_environment(emb_config_state *state, char *const *environ
     return status;
 }
 
-emb_status emb_config_take_notes(emb_config_state *state, char *const *environment, const emb_variables *dotenv,
-                                 emb_error *err)
+emb_status emb_config_take_notes(emb_config_state *state, char *const *environment,
+                                 const emb_variables *dotenv, emb_error *err)
 {
     names known;
     collect_names(&known);

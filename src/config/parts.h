@@ -1,5 +1,6 @@
 /*
- * parts.h: what the files of this room share: the whole of a configuration, of which config.h shows the front.
+ * parts.h: what the files of this room share: the whole of a configuration, of which config.h shows the
+ * front.
  *
  *     emb_config_state *state = emb_config_state_of(config);
  *     emb_origin origin = { .source = EMB_SOURCE_ENVIRONMENT, .text = name, .name = name };
@@ -56,7 +57,8 @@ static inline emb_config_state *emb_config_state_of(const emb_config *config)
     return (emb_config_state *)config;
 }
 
-/* Passes a status on, or, where all mistakes are wanted, tells of the mistake that err describes and gives EMB_OK. */
+/* Passes a status on, or, where all mistakes are wanted, tells of the mistake that err describes and gives
+ * EMB_OK. */
 EMB_MUST_CHECK emb_status emb_config_settle(emb_config_state *state, emb_status status, const emb_error *err);
 
 /* The setting's place in the table. */
@@ -78,10 +80,12 @@ typedef struct emb_variables {
 
 /* Parses and stores a value; the text is copied. A message begins with the origin's subject. */
 EMB_MUST_CHECK emb_status emb_config_set(emb_config_state *state, const emb_setting *setting,
-                                         const emb_origin *origin, const char *text, size_t length, emb_error *err);
+                                         const emb_origin *origin, const char *text, size_t length,
+                                         emb_error *err);
 /* The value for a message, in quotes, cut and made printable; of a secret "the value". Returns out. */
 enum { EMB_SHOWN_MAX = 120 };
-const char *emb_setting_shown(const emb_setting *setting, const char *text, size_t length, char out[EMB_SHOWN_MAX]);
+const char *emb_setting_shown(const emb_setting *setting, const char *text, size_t length,
+                              char out[EMB_SHOWN_MAX]);
 /* "0 to 64", "1KiB to 1GiB", "auto, cpu, cuda", or "" for none. Returns out. */
 enum { EMB_RANGE_MAX = 96 };
 const char *emb_setting_range(const emb_setting *setting, char out[EMB_RANGE_MAX]);
@@ -92,9 +96,10 @@ const char *emb_size_text(uint64_t bytes, char out[EMB_SIZE_TEXT_MAX]);
 /* ---- dotenv.c ---- */
 
 /* Reads KEY=VALUE lines; a file that is not there has none. */
-EMB_MUST_CHECK emb_status emb_dotenv_read(const char *path, emb_arena *arena, emb_variables *out, emb_error *err);
-EMB_MUST_CHECK emb_status emb_dotenv_parse(const char *path, const char *text, size_t length, emb_arena *arena,
-                                           emb_variables *out, emb_error *err);
+EMB_MUST_CHECK emb_status emb_dotenv_read(const char *path, emb_arena *arena, emb_variables *out,
+                                          emb_error *err);
+EMB_MUST_CHECK emb_status emb_dotenv_parse(const char *path, const char *text, size_t length,
+                                           emb_arena *arena, emb_variables *out, emb_error *err);
 
 /* ---- file.c ---- */
 

@@ -1,11 +1,11 @@
 /*
  * value.c: texts to values and back, by kind.
  *
- * All sources give text (a YAML scalar, a variable, a flag), so there is one parser, and a value is written in the same
- * way everywhere. Numbers are read without the locale: a decimal point is a point. Sizes are exact integers also with
- * a fraction ("1.5GiB"), computed in 128 bits. Messages say the value, what is wrong with it and what is allowed;
- * those of a secret leave the value out. Control characters and invalid UTF-8 are refused in every text, so that no
- * value can break a line of the log, a header or the printed YAML.
+ * All sources give text (a YAML scalar, a variable, a flag), so there is one parser, and a value is written
+ * in the same way everywhere. Numbers are read without the locale: a decimal point is a point. Sizes are
+ * exact integers also with a fraction ("1.5GiB"), computed in 128 bits. Messages say the value, what is wrong
+ * with it and what is allowed; those of a secret leave the value out. Control characters and invalid UTF-8
+ * are refused in every text, so that no value can break a line of the log, a header or the printed YAML.
  */
 #include "config/parts.h"
 
@@ -20,7 +20,8 @@
 
 /* ---- what messages show ---- */
 
-const char *emb_setting_shown(const emb_setting *setting, const char *text, size_t length, char out[EMB_SHOWN_MAX])
+const char *emb_setting_shown(const emb_setting *setting, const char *text, size_t length,
+                              char out[EMB_SHOWN_MAX])
 {
     enum { LONGEST = 80 };
     if (setting && setting->secret) {
@@ -187,8 +188,16 @@ static uint64_t unit_bytes(const char *text, size_t length)
         const char *name;
         uint64_t bytes;
     } units[] = {
-        {"", 1},           {"b", 1},           {"kb", 1000},       {"mb", 1000000},      {"gb", 1000000000},
-        {"tb", 1000000000000}, {"kib", 1 << 10}, {"mib", 1 << 20}, {"gib", 1ull << 30}, {"tib", 1ull << 40},
+        {"", 1},
+        {"b", 1},
+        {"kb", 1000},
+        {"mb", 1000000},
+        {"gb", 1000000000},
+        {"tb", 1000000000000},
+        {"kib", 1 << 10},
+        {"mib", 1 << 20},
+        {"gib", 1ull << 30},
+        {"tib", 1ull << 40},
     };
     for (size_t i = 0; i < sizeof units / sizeof *units; i++)
         if (is_word(text, length, units[i].name))
@@ -280,8 +289,8 @@ static int parse_choice(const char *choices, const char *text, size_t length)
 
 /* ---- storing ---- */
 
-static emb_status refuse(const emb_setting *setting, const emb_origin *origin, const char *text, size_t length,
-                         const char *problem, emb_error *err)
+static emb_status refuse(const emb_setting *setting, const emb_origin *origin, const char *text,
+                         size_t length, const char *problem, emb_error *err)
 {
     char shown[EMB_SHOWN_MAX], range[EMB_RANGE_MAX];
     emb_setting_shown(setting, text, length, shown);

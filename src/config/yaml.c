@@ -1,13 +1,13 @@
 /*
  * yaml.c: libyaml's events made into a tree.
  *
- * libyaml reads the text; the tree is ours, because its own document tree (yaml_parser_load) bounds neither anchors
- * nor depth and drops duplicate keys without a word. libcyaml was rejected: it wants the schema as static structs,
- * which the table of settings already is in another form.
+ * libyaml reads the text; the tree is ours, because its own document tree (yaml_parser_load) bounds neither
+ * anchors nor depth and drops duplicate keys without a word. libcyaml was rejected: it wants the schema as
+ * static structs, which the table of settings already is in another form.
  *
- * An alias becomes a copy of the anchored node's head, sharing its children. So nothing is expanded and the "billion
- * laughs" stay as small as they are in the file; whoever walks the tree goes to a fixed depth, never over all of it.
- * A node cannot contain itself: an anchor can be used only when its node is complete.
+ * An alias becomes a copy of the anchored node's head, sharing its children. So nothing is expanded and the
+ * "billion laughs" stay as small as they are in the file; whoever walks the tree goes to a fixed depth, never
+ * over all of it. A node cannot contain itself: an anchor can be used only when its node is complete.
  *
  * Duplicate keys are found by sorting the keys of each mapping when it ends, O(n log n).
  */
@@ -102,7 +102,8 @@ static const node *recall(const builder *b, const char *anchor)
 
 static bool is_empty_word(const char *text)
 {
-    return !*text || !strcmp(text, "~") || !strcmp(text, "null") || !strcmp(text, "Null") || !strcmp(text, "NULL");
+    return !*text || !strcmp(text, "~") || !strcmp(text, "null") || !strcmp(text, "Null") ||
+           !strcmp(text, "NULL");
 }
 
 static emb_status take_key(builder *b, level *top, const node *n)
@@ -207,9 +208,11 @@ static emb_status on_start(builder *b, const yaml_event_t *event, emb_yaml_kind 
     if (status)
         return status;
     if (b->depth == MAX_DEPTH)
-        return emb_yaml_fail(b->err, b->name, event->start_mark.line + 1, "more than %d levels are nested", MAX_DEPTH);
+        return emb_yaml_fail(b->err, b->name, event->start_mark.line + 1, "more than %d levels are nested",
+                             MAX_DEPTH);
     node *n = new_node(b, kind, event);
-    if (!n || !copy_anchor(b, mapping ? event->data.mapping_start.anchor : event->data.sequence_start.anchor, &anchor))
+    if (!n || !copy_anchor(b, mapping ? event->data.mapping_start.anchor : event->data.sequence_start.anchor,
+                           &anchor))
         return no_memory(b);
     b->levels[b->depth++] = (level){.parent = n, .anchor = anchor};
     return EMB_OK;
@@ -236,8 +239,9 @@ static emb_status check_keys(builder *b, const node *mapping)
     emb_status status = EMB_OK;
     for (size_t i = 1; i < count && !status; i++)
         if (strcmp(sorted[i - 1]->key->text, sorted[i]->key->text) == 0)
-            status = emb_yaml_fail(b->err, b->name, sorted[i]->key->line, "%.60s: is here twice; the first is in line %zu",
-                                   sorted[i]->key->text, sorted[i - 1]->key->line);
+            status = emb_yaml_fail(b->err, b->name, sorted[i]->key->line,
+                                   "%.60s: is here twice; the first is in line %zu", sorted[i]->key->text,
+                                   sorted[i - 1]->key->line);
     free(sorted);
     return status;
 }

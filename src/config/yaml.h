@@ -7,31 +7,27 @@
  *         printf("%s:%zu: %s\n", path, n->line, n->key->text);
  *     emb_yaml_close(y);
  *
- * What configuration needs and no more: one document of mappings, sequences and scalars, in UTF-8. Keys are scalars
- * and none may stand twice in a mapping; tags and merge keys (<<) are refused; anchors, depth and size are bounded.
- * Errors say FILE:LINE and the reason, and never the text of the file, which may hold secrets.
- * Strings are NUL-terminated and live until emb_yaml_close. Read-only once it is open.
+ * What configuration needs and no more: one document of mappings, sequences and scalars, in UTF-8. Keys are
+ * scalars and none may stand twice in a mapping; tags and merge keys (<<) are refused; anchors, depth and
+ * size are bounded. Errors say FILE:LINE and the reason, and never the text of the file, which may hold
+ * secrets. Strings are NUL-terminated and live until emb_yaml_close. Read-only once it is open.
  */
 #ifndef EMB_CONFIG_YAML_H
 #define EMB_CONFIG_YAML_H
 
 #include <embedd.h>
 
-typedef enum emb_yaml_kind {
-    EMB_YAML_SCALAR,
-    EMB_YAML_SEQUENCE,
-    EMB_YAML_MAPPING
-} emb_yaml_kind;
+typedef enum emb_yaml_kind { EMB_YAML_SCALAR, EMB_YAML_SEQUENCE, EMB_YAML_MAPPING } emb_yaml_kind;
 
 typedef struct emb_yaml_node {
     emb_yaml_kind kind;
-    bool empty;                       /* a scalar without value: nothing, ~ or null */
-    size_t line, length;              /* from 1; of text */
-    const char *text;                 /* of a scalar */
-    size_t count;                     /* of children */
+    bool empty;                        /* a scalar without value: nothing, ~ or null */
+    size_t line, length;               /* from 1; of text */
+    const char *text;                  /* of a scalar */
+    size_t count;                      /* of children */
     const struct emb_yaml_node *first; /* child of a sequence or mapping; then `next` of each */
     const struct emb_yaml_node *next;
-    const struct emb_yaml_node *key;  /* of a child of a mapping */
+    const struct emb_yaml_node *key; /* of a child of a mapping */
 } emb_yaml_node;
 
 typedef struct emb_yaml emb_yaml;

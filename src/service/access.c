@@ -1,20 +1,22 @@
 /*
  * access.c: which key a request carries, and whether it may go on now.
  *
- * The keys are a set that never changes (access_file.c); a reload makes another set and exchanges the pointer. To take
- * a reference, a thread locks one of SHARDS mutexes, its own unless there are many threads, and a reload locks them
- * all: requests never meet on one lock, and no set is freed under a reader. Rejected: a plain rwlock, whose
- * counter every request would write; a list of retired sets, which grows with each reload.
+ * The keys are a set that never changes (access_file.c); a reload makes another set and exchanges the
+ * pointer. To take a reference, a thread locks one of SHARDS mutexes, its own unless there are many threads,
+ * and a reload locks them all: requests never meet on one lock, and no set is freed under a reader. Rejected:
+ * a plain rwlock, whose counter every request would write; a list of retired sets, which grows with each
+ * reload.
  *
- * The key that was sent is hashed and compared with every key of the set, each in constant time and without leaving
- * early, so neither a near miss nor a key's place shows in the time. Ten thousand keys, the most there can be, take
- * some 0.2 ms.
+ * The key that was sent is hashed and compared with every key of the set, each in constant time and without
+ * leaving early, so neither a near miss nor a key's place shows in the time. Ten thousand keys, the most
+ * there can be, take some 0.2 ms.
  *
- * Limits are token buckets in the form of the generic cell rate algorithm: a bucket is the time at which it will be
- * full again, one atomic word, moved on by what a request takes. It is full when that time has passed, and empty when
- * it lies a burst ahead. Requests are taken before they run; tokens are known only afterwards, so the bucket may run
- * into debt, a minute's tokens being its size, and requests wait until it is out of it. With changed limits after a
- * reload the word keeps its meaning, the time until the bucket is full. Time is the caller's, for tests.
+ * Limits are token buckets in the form of the generic cell rate algorithm: a bucket is the time at which it
+ * will be full again, one atomic word, moved on by what a request takes. It is full when that time has
+ * passed, and empty when it lies a burst ahead. Requests are taken before they run; tokens are known only
+ * afterwards, so the bucket may run into debt, a minute's tokens being its size, and requests wait until it
+ * is out of it. With changed limits after a reload the word keeps its meaning, the time until the bucket is
+ * full. Time is the caller's, for tests.
  */
 #include "service/access.h"
 
@@ -171,7 +173,8 @@ static uint64_t time_of(uint64_t amount, uint64_t per_minute)
 /* How long until the bucket, which holds `size_ns`, has `wanted_ns` in it; 0: it has. */
 static uint64_t wait_for(uint64_t full_ns, uint64_t now_ns, uint64_t size_ns, uint64_t wanted_ns)
 {
-    uint64_t missing = full_ns > now_ns ? full_ns - now_ns : 0, most = size_ns > wanted_ns ? size_ns - wanted_ns : 0;
+    uint64_t missing = full_ns > now_ns ? full_ns - now_ns : 0,
+             most = size_ns > wanted_ns ? size_ns - wanted_ns : 0;
     return missing > most ? missing - most : 0;
 }
 
@@ -220,7 +223,8 @@ static emb_caller *find(const emb_key_set *set, const uint8_t digest[EMB_SHA256_
 {
     uintptr_t found = 0;
     for (size_t i = 0; i < set->count; i++) {
-        uintptr_t mask = (uintptr_t)0 - emb_equal_in_constant_time(set->callers[i].digest, digest, EMB_SHA256_BYTES);
+        uintptr_t mask =
+            (uintptr_t)0 - emb_equal_in_constant_time(set->callers[i].digest, digest, EMB_SHA256_BYTES);
         found = (found & ~mask) | ((uintptr_t)&set->callers[i] & mask);
     }
     return (emb_caller *)found;
@@ -260,7 +264,8 @@ emb_access_verdict emb_access_check(emb_access *access, const char *key, size_t 
 static bool matches(const char *pattern, const char *model)
 {
     size_t length = strlen(pattern);
-    return pattern[length - 1] == '*' ? strncmp(pattern, model, length - 1) == 0 : strcmp(pattern, model) == 0;
+    return pattern[length - 1] == '*' ? strncmp(pattern, model, length - 1) == 0
+                                      : strcmp(pattern, model) == 0;
 }
 
 bool emb_caller_may_use(const emb_caller *caller, const char *model)

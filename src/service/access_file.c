@@ -1,10 +1,11 @@
 /*
  * access_file.c: the keys of a configuration, read into a set.
  *
- * The file is YAML, `keys:` with a list of mappings; an entry names its fields or is refused, with the line and the
- * nearest spelling. Two entries of one name would share limits by accident, and two of one hash would make it a matter
- * of luck whose limits hold: both are errors, also between the file and access.api_keys. A plain key is kept as its
- * hash only. No message shows a key or a hash: what stands under sha256 may be a key that was pasted by mistake.
+ * The file is YAML, `keys:` with a list of mappings; an entry names its fields or is refused, with the line
+ * and the nearest spelling. Two entries of one name would share limits by accident, and two of one hash would
+ * make it a matter of luck whose limits hold: both are errors, also between the file and access.api_keys. A
+ * plain key is kept as its hash only. No message shows a key or a hash: what stands under sha256 may be a key
+ * that was pasted by mistake.
  */
 #include "service/access_keys.h"
 
@@ -103,7 +104,8 @@ static emb_status read_name(reader *r, const emb_yaml_node *n, emb_caller *calle
     for (size_t i = 0; good && i < n->length; i++) /* names stand in logs, metrics and headers */
         good = n->text[i] > ' ' && n->text[i] <= '~' && n->text[i] != '"' && n->text[i] != '\\';
     if (!good)
-        return bad(r, n, "name", "is not a word of 1 to 64 ASCII characters without spaces, quotes and backslashes");
+        return bad(r, n, "name",
+                   "is not a word of 1 to 64 ASCII characters without spaces, quotes and backslashes");
     caller->name = emb_arena_strndup(&r->set->arena, n->text, n->length);
     return caller->name ? EMB_OK : no_memory(r->err);
 }
@@ -113,7 +115,8 @@ static emb_status read_digest(reader *r, const emb_yaml_node *n, emb_caller *cal
     if (n->kind != EMB_YAML_SCALAR || n->length != 2 * EMB_SHA256_BYTES ||
         !emb_unhex(n->text, caller->digest, EMB_SHA256_BYTES))
         return bad(r, n, "sha256",
-                   "is not a SHA-256 of 64 hexadecimal digits; 'embedd key hash' makes it of a key (the value is not "
+                   "is not a SHA-256 of 64 hexadecimal digits; 'embedd key hash' makes it of a key (the "
+                   "value is not "
                    "shown)");
     return EMB_OK;
 }
@@ -127,8 +130,8 @@ static emb_status read_count(reader *r, const emb_yaml_node *n, uint64_t maximum
         value = value * 10 + (uint64_t)(n->text[i] - '0');
     }
     if (!good || value < 1 || value > maximum)
-        return emb_yaml_fail(r->err, r->file, n->line, "%s: is not a whole number; allowed: 1 to %llu", n->key->text,
-                             (unsigned long long)maximum);
+        return emb_yaml_fail(r->err, r->file, n->line, "%s: is not a whole number; allowed: 1 to %llu",
+                             n->key->text, (unsigned long long)maximum);
     *out = value;
     return EMB_OK;
 }
@@ -156,8 +159,8 @@ static emb_status read_models(reader *r, const emb_yaml_node *list, emb_caller *
 
 static emb_status read_field(reader *r, const emb_yaml_node *n, emb_caller *caller)
 {
-    static const char *const fields[] = {"name",  "sha256",           "requests_per_minute",
-                                         "burst", "tokens_per_minute", "models"};
+    static const char *const fields[] = {
+        "name", "sha256", "requests_per_minute", "burst", "tokens_per_minute", "models"};
     enum { REQUESTS_MAX = 1000000000 };
     const char *key = n->key->text;
     if (strcmp(key, "name") == 0)
@@ -192,8 +195,8 @@ static emb_status finish_entry(reader *r, const emb_yaml_node *entry, emb_caller
     if (!has_field(entry, "sha256"))
         return emb_yaml_fail(r->err, r->file, entry->line, "the key '%s' has no sha256", caller->name);
     if (caller->burst && !caller->requests_per_minute)
-        return emb_yaml_fail(r->err, r->file, entry->line, "the key '%s' has a burst and no requests_per_minute",
-                             caller->name);
+        return emb_yaml_fail(r->err, r->file, entry->line,
+                             "the key '%s' has a burst and no requests_per_minute", caller->name);
     if (!caller->burst) /* a tenth of a minute's */
         caller->burst = caller->requests_per_minute / 10 ? caller->requests_per_minute / 10 : 1;
     return EMB_OK;
@@ -203,7 +206,8 @@ static emb_status read_entry(reader *r, const emb_yaml_node *entry)
 {
     emb_caller *caller;
     if (entry->kind != EMB_YAML_MAPPING)
-        return emb_yaml_fail(r->err, r->file, entry->line, "an entry of keys is a %s; fields such as 'name:' are wanted",
+        return emb_yaml_fail(r->err, r->file, entry->line,
+                             "an entry of keys is a %s; fields such as 'name:' are wanted",
                              emb_yaml_kind_name(entry->kind));
     if (r->set->count == EMB_KEYS_MAX)
         return emb_yaml_fail(r->err, r->file, entry->line, "there are more than %d keys", EMB_KEYS_MAX);
@@ -221,8 +225,9 @@ static emb_status read_keys(reader *r, const emb_yaml_node *root)
     const emb_yaml_node *keys = root && root->kind == EMB_YAML_MAPPING ? root->first : NULL;
     for (const emb_yaml_node *n = keys; n; n = n->next)
         if (strcmp(n->key->text, "keys") != 0)
-            return emb_yaml_fail(r->err, r->file, n->key->line, "'%.60s' is not known here; 'keys:' with a list is "
-                                                                "wanted",
+            return emb_yaml_fail(r->err, r->file, n->key->line,
+                                 "'%.60s' is not known here; 'keys:' with a list is "
+                                 "wanted",
                                  n->key->text);
     if (!keys || keys->kind != EMB_YAML_SEQUENCE)
         return emb_yaml_fail(r->err, r->file, keys ? keys->line : 1,
@@ -254,7 +259,8 @@ static int compare_names(const void *a, const void *b)
 
 static int compare_digests(const void *a, const void *b)
 {
-    int order = memcmp((*(const emb_caller *const *)a)->digest, (*(const emb_caller *const *)b)->digest, EMB_SHA256_BYTES);
+    int order = memcmp((*(const emb_caller *const *)a)->digest, (*(const emb_caller *const *)b)->digest,
+                       EMB_SHA256_BYTES);
     return order ? order : compare_names(a, b);
 }
 
@@ -264,13 +270,15 @@ static emb_status check_pairs(const emb_caller **sorted, size_t count, const cha
     qsort(sorted, count, sizeof *sorted, compare_names);
     for (size_t i = 1; i < count; i++)
         if (compare_names(&sorted[i - 1], &sorted[i]) == 0)
-            return emb_fail(err, EMB_E_INVALID, where, "%s: two keys have the name '%s'%s", where, sorted[i]->name,
+            return emb_fail(err, EMB_E_INVALID, where, "%s: two keys have the name '%s'%s", where,
+                            sorted[i]->name,
                             sorted[i]->from_file == sorted[i - 1]->from_file
                                 ? ""
                                 : "; keys of access.api_keys are called key-1, key-2 and so on");
     qsort(sorted, count, sizeof *sorted, compare_digests);
     for (size_t i = 1; i < count; i++)
-        if (memcmp(sorted[i - 1]->digest, sorted[i]->digest, EMB_SHA256_BYTES) == 0 && (sorted[i]->from_file || sorted[i - 1]->from_file))
+        if (memcmp(sorted[i - 1]->digest, sorted[i]->digest, EMB_SHA256_BYTES) == 0 &&
+            (sorted[i]->from_file || sorted[i - 1]->from_file))
             return emb_fail(err, EMB_E_INVALID, where, "%s: '%s' and '%s' are the same key", where,
                             sorted[i - 1]->name, sorted[i]->name);
     return EMB_OK;

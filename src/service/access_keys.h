@@ -1,12 +1,13 @@
 /*
- * access_keys.h: the keys of one configuration: a set that never changes, made by access_file.c, used by access.c.
+ * access_keys.h: the keys of one configuration: a set that never changes, made by access_file.c, used by
+ * access.c.
  *
  *     emb_key_set *set;
  *     if ((st = emb_key_set_read(config, &set, err))) return st;   // set->keys[i].caller
  *     emb_key_set_release(set);
  *
- * Counted: whoever uses a caller of the set holds the set. Limits outlive it: a new set takes over those of the keys
- * that keep their name (access.c).
+ * Counted: whoever uses a caller of the set holds the set. Limits outlive it: a new set takes over those of
+ * the keys that keep their name (access.c).
  */
 #ifndef EMB_SERVICE_ACCESS_KEYS_H
 #define EMB_SERVICE_ACCESS_KEYS_H

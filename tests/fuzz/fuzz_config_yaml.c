@@ -1,6 +1,6 @@
 /*
- * The YAML file of settings, the file of API keys and .env from any bytes. The first byte chooses. What is accepted
- * must be printed as a file that says the same; messages are one line and have their end.
+ * The YAML file of settings, the file of API keys and .env from any bytes. The first byte chooses. What is
+ * accepted must be printed as a file that says the same; messages are one line and have their end.
  */
 #include "base/error.h"
 #include "config/parts.h"
@@ -31,7 +31,8 @@ static void init(emb_config_state *state)
     emb_arena_init(&state->arena);
     for (size_t i = 0; i < count; i++) {
         emb_origin origin = {EMB_SOURCE_DEFAULT, "default", settings[i].path};
-        must(!emb_config_set(state, &settings[i], &origin, settings[i].fallback, strlen(settings[i].fallback), NULL));
+        must(!emb_config_set(state, &settings[i], &origin, settings[i].fallback, strlen(settings[i].fallback),
+                             NULL));
     }
 }
 
@@ -46,7 +47,8 @@ static void try_again(const emb_config_state *first)
     for (size_t i = 0, count; i < EMB_SETTING_TOTAL; i++) { /* secrets are not printed */
         const emb_setting *s = &emb_settings(&count)[i];
         if (s->secret)
-            memcpy((char *)&second.values + s->offset, (const char *)&first->values + s->offset, sizeof(char *));
+            memcpy((char *)&second.values + s->offset, (const char *)&first->values + s->offset,
+                   sizeof(char *));
     }
     must(!emb_config_write_yaml(&second.values, false, &again));
     must(text.length == again.length && memcmp(text.data, again.data, text.length) == 0);

@@ -1,4 +1,5 @@
-/* Lines as they arrive: their form, what is escaped and cut, threads, and readers that are slow, gone or short. */
+/* Lines as they arrive: their form, what is escaped and cut, threads, and readers that are slow, gone or
+ * short. */
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/json.h"
@@ -73,14 +74,16 @@ static void plain_lines(void **state)
     emb_log(EMB_LOG_WARN, "cache: L2 is down", EMB_LOG_TEXT("url", "redis://h"), EMB_LOG_INT("failures", -5),
             EMB_LOG_REAL("ms", 12.5), EMB_LOG_BOOL("again", true), EMB_LOG_TEXT("left_out", NULL));
     take(text, sizeof text);
-    assert_matches(text, "^" TIME " warn  cache: L2 is down url=redis://h failures=-5 ms=12[.]5 again=true\n$");
+    assert_matches(text,
+                   "^" TIME " warn  cache: L2 is down url=redis://h failures=-5 ms=12[.]5 again=true\n$");
     emb_log(EMB_LOG_INFO, "no fields");
     take(text, sizeof text);
     assert_matches(text, "^" TIME " info  no fields\n$");
-    emb_log(EMB_LOG_INFO, "m", EMB_LOG_TEXT("a", "two words"), EMB_LOG_TEXT("b", ""), EMB_LOG_TEXT("c", "x=\"\\\n\033[31m"),
-            EMB_LOG_TEXT("d", "ä\xff"));
+    emb_log(EMB_LOG_INFO, "m", EMB_LOG_TEXT("a", "two words"), EMB_LOG_TEXT("b", ""),
+            EMB_LOG_TEXT("c", "x=\"\\\n\033[31m"), EMB_LOG_TEXT("d", "ä\xff"));
     take(text, sizeof text);
-    assert_non_null(strstr(text, " m a=\"two words\" b=\"\" c=\"x=\\\"\\\\\\n\\u001b[31m\" d=\"ä\xEF\xBF\xBD\"\n"));
+    assert_non_null(
+        strstr(text, " m a=\"two words\" b=\"\" c=\"x=\\\"\\\\\\n\\u001b[31m\" d=\"ä\xEF\xBF\xBD\"\n"));
     close_pipe();
 }
 
@@ -148,12 +151,14 @@ static void json_is_valid_whatever_the_bytes(void **state)
         for (size_t i = 0; i < length; i++)
             value[i] = (char)(round < 255 ? round + 1 : 1 + rand_r(&seed) % 255);
         value[length < sizeof value ? length : sizeof value - 1] = 0;
-        emb_log(EMB_LOG_INFO, "m", EMB_LOG_TEXT("a", value), EMB_LOG_TEXT("b", value), EMB_LOG_TEXT("c", value),
-                EMB_LOG_TEXT("d", value), EMB_LOG_TEXT("e", value), EMB_LOG_INT("f", 1));
+        emb_log(EMB_LOG_INFO, "m", EMB_LOG_TEXT("a", value), EMB_LOG_TEXT("b", value),
+                EMB_LOG_TEXT("c", value), EMB_LOG_TEXT("d", value), EMB_LOG_TEXT("e", value),
+                EMB_LOG_INT("f", 1));
         size_t n = take(text, sizeof text);
         assert_true(n > 0 && n <= 4096);
         emb_json_close(parse_line(text, n));
-        assert_int_equal(strstr(text, "\"cut\":true}") != NULL, strstr(text, "…") || !strstr(text, "\"f\":1"));
+        assert_int_equal(strstr(text, "\"cut\":true}") != NULL,
+                         strstr(text, "…") || !strstr(text, "\"f\":1"));
     }
     close_pipe();
 }
@@ -220,7 +225,8 @@ static void check_stuck_reader(void)
     uint64_t start = emb_now_ns();
     for (int i = 0; i < 2000; i++)
         emb_log(EMB_LOG_INFO, "m", EMB_LOG_TEXT("v", value));
-    assert_true(emb_now_ns() - start < 5000000000u); /* blocked writes would last for ever, waits of 20 ms 40 s */
+    assert_true(emb_now_ns() - start <
+                5000000000u); /* blocked writes would last for ever, waits of 20 ms 40 s */
     uint64_t lost = emb_log_dropped();
     assert_true(lost > 500 && lost < 2000);
     size_t n = take(text, sizeof text);
@@ -376,7 +382,8 @@ enum { THREADS = 4, LINES = 500 };
 
 static void *write_lines(void *context)
 {
-    static const char filler[] = "some text that makes the line longer, so that two of them would mix more easily";
+    static const char filler[] =
+        "some text that makes the line longer, so that two of them would mix more easily";
     for (int i = 0; i < LINES; i++)
         emb_log(EMB_LOG_INFO, "line", EMB_LOG_INT("thread", (intptr_t)context), EMB_LOG_INT("number", i),
                 EMB_LOG_TEXT("filler", filler));

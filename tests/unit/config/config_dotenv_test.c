@@ -40,7 +40,9 @@ static void lines(void **state)
     (void)state;
     accepts("A=1", "1", 1);
     accepts("A=1\r\nB=2\r\n", "1", 1);
-    accepts("\xEF\xBB\xBF" "A=1\n", "1", 1);
+    accepts("\xEF\xBB\xBF"
+            "A=1\n",
+            "1", 1);
     accepts("\n  # comment\n\t\nA=1\n", "1", 4);
     accepts("export A=1\n", "1", 1);
     accepts("export\tA = 1  \n", "1", 1);

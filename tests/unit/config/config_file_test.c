@@ -70,34 +70,46 @@ static void spellings(void **state)
 static void unknown_keys(void **state)
 {
     (void)state;
-    refuses("server:\n  loop: 1\n", "f.yaml:2: there is no setting 'server.loop'; did you mean 'server.loops'?");
+    refuses("server:\n  loop: 1\n",
+            "f.yaml:2: there is no setting 'server.loop'; did you mean 'server.loops'?");
     refuses("servr:\n  loops: 1\n", "f.yaml:1: there is no setting 'servr'; did you mean 'server'?");
-    refuses("\n\nserver.lops: 1\n", "f.yaml:3: there is no setting 'server.lops'; did you mean 'server.loops'?");
+    refuses("\n\nserver.lops: 1\n",
+            "f.yaml:3: there is no setting 'server.lops'; did you mean 'server.loops'?");
     refuses("loops: 1\n", "f.yaml:1: there is no setting 'loops'; did you mean 'server.loops'?");
-    refuses("server: {l1_size: 1}\n", "f.yaml:1: there is no setting 'server.l1_size'; did you mean 'cache.l1_size'?");
-    refuses("frobnicate: 1\n", "f.yaml:1: there is no setting 'frobnicate'; 'embedd config print' lists them");
-    refuses("server: {\"a\\nb\": 1}\n", "f.yaml:1: there is no setting 'server.a?b'; 'embedd config print' lists them");
+    refuses("server: {l1_size: 1}\n",
+            "f.yaml:1: there is no setting 'server.l1_size'; did you mean 'cache.l1_size'?");
+    refuses("frobnicate: 1\n",
+            "f.yaml:1: there is no setting 'frobnicate'; 'embedd config print' lists them");
+    refuses("server: {\"a\\nb\": 1}\n",
+            "f.yaml:1: there is no setting 'server.a?b'; 'embedd config print' lists them");
     refuses("\"\": 1\n", "f.yaml:1: there is no setting ''; 'embedd config print' lists them");
 }
 
 static void wrong_kinds(void **state)
 {
     (void)state;
-    refuses("server: 5\n", "f.yaml:1: server: is a section and holds settings, not a value; write them below it, indented");
-    refuses("server: [a]\n", "f.yaml:1: server: is a section and holds settings, not a list; write them below it, indented");
+    refuses("server: 5\n",
+            "f.yaml:1: server: is a section and holds settings, not a value; write them below it, indented");
+    refuses("server: [a]\n",
+            "f.yaml:1: server: is a section and holds settings, not a list; write them below it, indented");
     refuses("server:\n  loops: [1]\n", "f.yaml:2: server.loops: is a list, a single value is wanted");
     refuses("server:\n  loops: {a: 1}\n", "f.yaml:2: server.loops: is a mapping, a single value is wanted");
     refuses("server:\n  listen: {a: 1}\n", "f.yaml:2: server.listen: is a mapping, a single value is wanted");
-    refuses("server:\n  loops:\n", "f.yaml:2: server.loops: has no value; write one (\"\" for an empty text) or leave the "
-                                   "line out");
-    refuses("server:\n  loops: ~\n", "f.yaml:2: server.loops: has no value; write one (\"\" for an empty text) or leave "
-                                     "the line out");
-    refuses("server:\n  loops: many\n", "f.yaml:2: server.loops: 'many' is not a whole number; allowed: 0 to 64");
+    refuses("server:\n  loops:\n",
+            "f.yaml:2: server.loops: has no value; write one (\"\" for an empty text) or leave the "
+            "line out");
+    refuses("server:\n  loops: ~\n",
+            "f.yaml:2: server.loops: has no value; write one (\"\" for an empty text) or leave "
+            "the line out");
+    refuses("server:\n  loops: many\n",
+            "f.yaml:2: server.loops: 'many' is not a whole number; allowed: 0 to 64");
     refuses("server:\n  loops: \"\"\n", "f.yaml:2: server.loops: '' is not a whole number; allowed: 0 to 64");
-    refuses("server:\n  listen:\n  - :1\n  - [a]\n", "f.yaml:4: server.listen: an item of the list is not a value");
+    refuses("server:\n  listen:\n  - :1\n  - [a]\n",
+            "f.yaml:4: server.listen: an item of the list is not a value");
     refuses("server:\n  listen: [~]\n", "f.yaml:2: server.listen: an item of the list is not a value");
-    refuses("server:\n  listen: [\"a,b\"]\n", "f.yaml:2: server.listen: an item of the list holds a ',', which separates "
-                                             "items");
+    refuses("server:\n  listen: [\"a,b\"]\n",
+            "f.yaml:2: server.listen: an item of the list holds a ',', which separates "
+            "items");
     refuses("- a\n", "f.yaml:1: the file is a list; sections such as 'server:' are wanted");
     refuses("\nserver\n", "f.yaml:2: the file is a value; sections such as 'server:' are wanted");
     refuses("hub:\n  home: \"a\\0b\"\n", "f.yaml:2: hub.home: 'a?b' holds a control character");
@@ -106,7 +118,8 @@ static void wrong_kinds(void **state)
 static void duplicates(void **state)
 {
     (void)state;
-    refuses("server:\n  loops: 1\n  access_log: on\n  loops: 1\n", "f.yaml:4: loops: is here twice; the first is in line 2");
+    refuses("server:\n  loops: 1\n  access_log: on\n  loops: 1\n",
+            "f.yaml:4: loops: is here twice; the first is in line 2");
     refuses("server: {}\ncache: {}\nserver: {}\n", "f.yaml:3: server: is here twice; the first is in line 1");
     refuses("server:\n  loops: 1\nserver.loops: 1\n",
             "f.yaml:3: server.loops: is here twice; the first is in line 2");
@@ -117,14 +130,19 @@ static void not_yaml(void **state)
     (void)state;
     refuses("server:\n\tloops: 1\n", "f.yaml:2: the line is indented with a tab; YAML wants spaces");
     refuses("server:\n  \tloops: x: y\n", "f.yaml:2: the line is indented with a tab; YAML wants spaces");
-    refuses("server: [1\n", "f.yaml:2: this is not YAML: while parsing a flow sequence, did not find expected ',' or ']'");
+    refuses("server: [1\n",
+            "f.yaml:2: this is not YAML: while parsing a flow sequence, did not find expected ',' or ']'");
     refuses("a: b: c\n", "f.yaml:1: this is not YAML: mapping values are not allowed in this context");
-    refuses("a: \"b\n", "f.yaml:2: this is not YAML: while scanning a quoted scalar, found unexpected end of stream");
+    refuses("a: \"b\n",
+            "f.yaml:2: this is not YAML: while scanning a quoted scalar, found unexpected end of stream");
     refuses("a: \x01\n", "f.yaml:1: holds a character that YAML does not allow");
     refuses("server.loops: 1\nx: \xff\n", "f.yaml:2: is not valid UTF-8");
     refuses_bytes("a: 1\n\0b", 7, "f.yaml:2: holds a NUL byte");
-    refuses_bytes("\xff\xfe" "a\0:\0", 6, "f.yaml:1: is not valid UTF-8");
-    refuses("server.loops: 1\n---\nserver.loops: 2\n", "f.yaml:2: a second document begins here; one is allowed");
+    refuses_bytes("\xff\xfe"
+                  "a\0:\0",
+                  6, "f.yaml:1: is not valid UTF-8");
+    refuses("server.loops: 1\n---\nserver.loops: 2\n",
+            "f.yaml:2: a second document begins here; one is allowed");
     refuses("server: !x {}\n", "f.yaml:1: tags (!name) are not supported");
     refuses("server.loops: !!int 3\n", "f.yaml:1: tags (!name) are not supported");
     refuses("server: &a {loops: 1}\ncache:\n  <<: *a\n", "f.yaml:3: merge keys (<<) are not supported");
@@ -138,7 +156,8 @@ static void bounds(void **state)
 {
     (void)state;
     refuses("a: *x\n", "f.yaml:1: an alias (*name) has no anchor (&name) that ends before it");
-    refuses("server: &x {loops: *x}\n", "f.yaml:1: an alias (*name) has no anchor (&name) that ends before it");
+    refuses("server: &x {loops: *x}\n",
+            "f.yaml:1: an alias (*name) has no anchor (&name) that ends before it");
     refuses("a: [[[[[[[[[[[[[[[[[[[[\n", "f.yaml:1: more than 16 levels are nested");
     char text[4096] = "";
     for (size_t i = 0; i < 65; i++)
@@ -160,9 +179,12 @@ static void bounds(void **state)
 static void secrets_stay_secret(void **state)
 {
     (void)state;
-    static const char *const texts[] = {"access: {api_keys: \"geheim\\n\"}\n", "cache.redis_url: \"geheim\\e\"\n",
-                                        "access:\n  api_keys: [geheim, \"a,geheim\"]\n", "access:\n  api_keys: {geheim: 1}\n",
-                                        "access:\n  api_keys: geheim: x\n", "access:\n  api_keys: \"geheim\n"};
+    static const char *const texts[] = {"access: {api_keys: \"geheim\\n\"}\n",
+                                        "cache.redis_url: \"geheim\\e\"\n",
+                                        "access:\n  api_keys: [geheim, \"a,geheim\"]\n",
+                                        "access:\n  api_keys: {geheim: 1}\n",
+                                        "access:\n  api_keys: geheim: x\n",
+                                        "access:\n  api_keys: \"geheim\n"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         emb_config_state s;
         emb_error err = {0};
@@ -222,9 +244,15 @@ static void memory_may_run_out_anywhere(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(spellings),   cmocka_unit_test(unknown_keys), cmocka_unit_test(wrong_kinds),
-        cmocka_unit_test(duplicates),  cmocka_unit_test(not_yaml),     cmocka_unit_test(bounds),
-        cmocka_unit_test(secrets_stay_secret), cmocka_unit_test(files), cmocka_unit_test(memory_may_run_out_anywhere),
+        cmocka_unit_test(spellings),
+        cmocka_unit_test(unknown_keys),
+        cmocka_unit_test(wrong_kinds),
+        cmocka_unit_test(duplicates),
+        cmocka_unit_test(not_yaml),
+        cmocka_unit_test(bounds),
+        cmocka_unit_test(secrets_stay_secret),
+        cmocka_unit_test(files),
+        cmocka_unit_test(memory_may_run_out_anywhere),
     };
     return cmocka_run_group_tests_name("config file", tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
-/* The order of sources, every variable, values by kind, flags, what differs. The messages are the contract. */
+/* The order of sources, every variable, values by kind, flags, what differs. The messages are the contract.
+ */
 #include "support/fail_alloc.h"
 #include "unit/config/config_checks.h"
 
@@ -50,7 +51,8 @@ static const struct variable {
     {"OPENAI_EMBEDDING_MAX_RETRIES", "providers.openai_max_retries", "3", "0", "0"},
     {"HF_API_KEY", "hub.token", "", "hf_secret", "(set)"},
     {"HF_TOKEN", "hub.token", "", "hf_secret", "(set)"},
-    {"HF_ENDPOINT", "hub.endpoint", "https://huggingface.co", "https://mirror.example", "https://mirror.example"},
+    {"HF_ENDPOINT", "hub.endpoint", "https://huggingface.co", "https://mirror.example",
+     "https://mirror.example"},
     {"HF_HOME", "hub.home", "", "/srv/hf", "/srv/hf"},
     {"HF_HUB_OFFLINE", "hub.offline", "false", "1", "true"},
     {"LOCAL_EMBEDDING_MODEL", "models.default", "all-MiniLM-L6-v2", "bge-m3", "bge-m3"},
@@ -134,7 +136,6 @@ static void every_setting_takes_its_own_default(void **state)
     }
 }
 
-
 static void names_in_their_order(void **state)
 {
     (void)state;
@@ -150,15 +151,17 @@ static void names_in_their_order(void **state)
 static void dotenv_is_below_the_environment(void **state)
 {
     (void)state;
-    static const char text[] = "LOCAL_EMBEDDING_MODEL=file\nREDIS_URL=redis://file\nHF_HOME=/file\nHF_HOME=/again\n"
-                               "EMBEDD_CONFIG=/nonexistent/from/dotenv.yaml\n";
+    static const char text[] =
+        "LOCAL_EMBEDDING_MODEL=file\nREDIS_URL=redis://file\nHF_HOME=/file\nHF_HOME=/again\n"
+        "EMBEDD_CONFIG=/nonexistent/from/dotenv.yaml\n";
     const char *path = write_file("test.env", text, sizeof text - 1);
     emb_error err = {0};
     emb_config *c;
-    emb_config_sources sources = {.file = "", .dotenv = path, .environment = ENVIRONMENT("EMBEDDING_MODEL=env", "REDIS_URL=")};
+    emb_config_sources sources = {
+        .file = "", .dotenv = path, .environment = ENVIRONMENT("EMBEDDING_MODEL=env", "REDIS_URL=")};
     if (emb_config_load(&sources, &c, &err))
         fail_msg("%s", err.message);
-    assert_string_equal(c->model, "env"); /* another name of the same setting */
+    assert_string_equal(c->model, "env");  /* another name of the same setting */
     assert_string_equal(c->redis_url, ""); /* an empty variable hides the file's */
     assert_string_equal(c->hf_home, "/again");
     char expected[300];
@@ -166,7 +169,8 @@ static void dotenv_is_below_the_environment(void **state)
     assert_string_equal(origin(c, "hub.home"), expected);
     emb_config_release(c);
     sources.file = NULL;
-    refuses_sources(&sources, "EMBEDD_CONFIG: opening /nonexistent/from/dotenv.yaml: No such file or directory");
+    refuses_sources(&sources,
+                    "EMBEDD_CONFIG: opening /nonexistent/from/dotenv.yaml: No such file or directory");
     unlink(path);
     sources.file = "";
     assert_int_equal(emb_config_load(&sources, &c, &err), EMB_OK); /* no such file: nothing is set */
@@ -219,7 +223,8 @@ static void every_source_is_checked(void **state)
 {
     (void)state;
     emb_config_flag flag = {"server-loops", "1"};
-    emb_config_sources sources = {.environment = ENVIRONMENT("EMBEDD_LOOPS=x"), .flags = &flag, .flag_count = 1};
+    emb_config_sources sources = {
+        .environment = ENVIRONMENT("EMBEDD_LOOPS=x"), .flags = &flag, .flag_count = 1};
     refuses_sources(&sources, "EMBEDD_LOOPS: 'x' is not a whole number; allowed: 0 to 64");
 }
 
@@ -234,9 +239,9 @@ static void differences(void **state)
     (void)state;
     char out[400] = "";
     emb_config *a = load_environment(NO_ENVIRONMENT);
-    emb_config *b = load_environment(ENVIRONMENT("EMBEDD_LISTEN=:1", "EMBEDD_PULL=1", "EMBEDD_LOOPS=2", "EMBEDD_L1_CACHE_BYTES=1",
-                                                 "EMBEDDING_ROLLOUT_PERCENTAGE=5", "EMBEDD_PRECISION=int8",
-                                                 "EMBEDD_MAX_INPUTS=2048"));
+    emb_config *b = load_environment(ENVIRONMENT("EMBEDD_LISTEN=:1", "EMBEDD_PULL=1", "EMBEDD_LOOPS=2",
+                                                 "EMBEDD_L1_CACHE_BYTES=1", "EMBEDDING_ROLLOUT_PERCENTAGE=5",
+                                                 "EMBEDD_PRECISION=int8", "EMBEDD_MAX_INPUTS=2048"));
     emb_config_differences(a, b, remember_path, out);
     assert_string_equal(out, "server.listen server.loops models.precision models.pull cache.l1_bytes "
                              "hybrid.rollout_percentage ");
@@ -260,10 +265,12 @@ static const char *note(const emb_config *c, size_t index, bool warning)
 static void notes(void **state)
 {
     (void)state;
-    emb_config *c = load_environment(ENVIRONMENT("EMBEDD_LISEN=geheim", "EMBEDDING_CACHE_ENABLED=1", "OPENAI_API_KEY=geheim",
-                                                 "EMBEDD_ISA=avx2", "EMBEDD_CONFIG=", "EMBEDD_PORT=tcp://1", "PATH=/"));
+    emb_config *c = load_environment(ENVIRONMENT("EMBEDD_LISEN=geheim", "EMBEDDING_CACHE_ENABLED=1",
+                                                 "OPENAI_API_KEY=geheim", "EMBEDD_ISA=avx2",
+                                                 "EMBEDD_CONFIG=", "EMBEDD_PORT=tcp://1", "PATH=/"));
     assert_string_equal(note(c, 0, true), "there is no variable EMBEDD_LISEN; did you mean EMBEDD_LISTEN?");
-    assert_string_equal(note(c, 1, false), "providers.openai_api_key (OPENAI_API_KEY) has no effect in this version");
+    assert_string_equal(note(c, 1, false),
+                        "providers.openai_api_key (OPENAI_API_KEY) has no effect in this version");
     assert_string_equal(note(c, 2, false), "");
     emb_config_release(c);
 }
@@ -334,7 +341,10 @@ static void memory_may_run_out_anywhere(void **state)
     const char *file = write_file("nomem.yaml", yaml, sizeof yaml - 1);
     const char *env = write_file("nomem.env", dotenv, sizeof dotenv - 1);
     emb_config_flag flag = {"data-dir", "/d"};
-    emb_config_sources sources = {.file = file, .dotenv = env, .environment = ENVIRONMENT("HF_TOKEN=t"), .flags = &flag,
+    emb_config_sources sources = {.file = file,
+                                  .dotenv = env,
+                                  .environment = ENVIRONMENT("HF_TOKEN=t"),
+                                  .flags = &flag,
                                   .flag_count = 1};
     size_t n = 1;
     for (bool failed = true; failed; n++) {

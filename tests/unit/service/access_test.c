@@ -77,7 +77,8 @@ static void reload(emb_access *access, const char *keys, const char *file)
     emb_config_release(config);
 }
 
-static emb_access_verdict check_at(emb_access *access, const char *key, uint64_t now, emb_caller **caller, uint64_t *wait)
+static emb_access_verdict check_at(emb_access *access, const char *key, uint64_t now, emb_caller **caller,
+                                   uint64_t *wait)
 {
     return emb_access_check(access, key, key ? strlen(key) : 0, now, caller, wait);
 }
@@ -166,7 +167,8 @@ static const char *file_of(const char *a, const char *b)
 static void a_file_of_keys(void **state)
 {
     (void)state;
-    emb_access *access = open_access("plain", file_of(entry("a", "ka", "    models: [m1, \"bge-*\"]\n"), entry("b", "kb", "")));
+    emb_access *access = open_access(
+        "plain", file_of(entry("a", "ka", "    models: [m1, \"bge-*\"]\n"), entry("b", "kb", "")));
     emb_caller *caller;
     uint64_t wait;
     assert_int_equal(check_at(access, "ka", start, &caller, &wait), EMB_ACCESS_GRANTED);
@@ -193,8 +195,9 @@ static void a_file_of_keys(void **state)
 static void requests_per_minute(void **state)
 {
     (void)state;
-    emb_access *access = open_access("", file_of(entry("a", "ka", "    requests_per_minute: 60\n    burst: 3\n"),
-                                                 entry("b", "kb", "    requests_per_minute: 600\n")));
+    emb_access *access =
+        open_access("", file_of(entry("a", "ka", "    requests_per_minute: 60\n    burst: 3\n"),
+                                entry("b", "kb", "    requests_per_minute: 600\n")));
     for (int i = 0; i < 3; i++)
         assert_int_equal(check(access, "ka", start), EMB_ACCESS_GRANTED);
     assert_int_equal(wait_of(access, "ka", start), 1000);
@@ -294,40 +297,54 @@ static void bad_files(void **state)
     refuses_with("", "- a\n", ":1: 'keys:' with a list of keys is wanted; 'embedd key' makes an entry");
     refuses_with("", "kes: []\n", ":1: 'kes' is not known here; 'keys:' with a list is wanted");
     refuses_with("", "keys: []\nmore: 1\n", ":2: 'more' is not known here; 'keys:' with a list is wanted");
-    refuses_with("", "keys:\n - geheim\n", ":2: an entry of keys is a value; fields such as 'name:' are wanted");
+    refuses_with("", "keys:\n - geheim\n",
+                 ":2: an entry of keys is a value; fields such as 'name:' are wanted");
     refuses_with("", "keys:\n - name: a\n", ":2: the key 'a' has no sha256");
     refuses_with("", file_of("  - sha256: ", hash("x")), ":2: this key has no name");
-    static const char sha[] = ": is not a SHA-256 of 64 hexadecimal digits; 'embedd key hash' makes it of a key (the "
-                              "value is not shown)";
+    static const char sha[] =
+        ": is not a SHA-256 of 64 hexadecimal digits; 'embedd key hash' makes it of a key (the "
+        "value is not shown)";
     char message[200];
     snprintf(message, sizeof message, ":3: sha256%s", sha);
     refuses_with("", "keys:\n - name: a\n   sha256: geheim\n", message);
-    refuses_with("", "keys:\n - name: a\n   sha256: geheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgehe\n", message);
+    refuses_with(
+        "",
+        "keys:\n - name: a\n   sha256: geheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgehe\n",
+        message);
     refuses_with("", "keys:\n - name: a\n   sha256: [x]\n", message);
-    snprintf(message, sizeof message, ":2: name: is not a word of 1 to 64 ASCII characters without spaces, quotes and backslashes");
+    snprintf(message, sizeof message,
+             ":2: name: is not a word of 1 to 64 ASCII characters without spaces, quotes and backslashes");
     refuses_with("", "keys:\n - name: a b\n", message);
     refuses_with("", "keys:\n - name: ~\n", message);
     refuses_with("", "keys:\n - name: \"\"\n", message);
     refuses_with("", "keys:\n - name: ä\n", message);
     refuses_with("", "keys:\n - name: [a]\n", message);
     refuses_with("", "keys:\n - nam: a\n", ":2: 'nam' is not a field of a key; did you mean 'name'?");
-    refuses_with("", "keys:\n - requests: a\n", ":2: 'requests' is not a field of a key; did you mean 'requests_per_minute'?");
+    refuses_with("", "keys:\n - requests: a\n",
+                 ":2: 'requests' is not a field of a key; did you mean 'requests_per_minute'?");
     refuses_with("", "keys:\n - frobnicate: a\n", ":2: 'frobnicate' is not a field of a key");
     refuses_with("", "keys:\n - requests_per_minute: 0\n",
                  ":2: requests_per_minute: is not a whole number; allowed: 1 to 1000000000");
     refuses_with("", "keys:\n - burst: 1.5\n", ":2: burst: is not a whole number; allowed: 1 to 1000000000");
     refuses_with("", "keys:\n - tokens_per_minute: 100000000001\n",
                  ":2: tokens_per_minute: is not a whole number; allowed: 1 to 100000000000");
-    refuses_with("", file_of(entry("a", "ka", "    burst: 2\n"), ""), ":2: the key 'a' has a burst and no requests_per_minute");
-    refuses_with("", "keys:\n - models: m\n", ":2: models: is not a list of 1 to 1000 names; leave it out to allow every model");
-    refuses_with("", "keys:\n - models: []\n", ":2: models: is not a list of 1 to 1000 names; leave it out to allow every model");
-    refuses_with("", "keys:\n - models: [m, \"a*b\"]\n", ":2: models: an item is not a name, or has a * that is not at its end");
-    refuses_with("", "keys:\n - models: [\"\"]\n", ":2: models: an item is not a name, or has a * that is not at its end");
+    refuses_with("", file_of(entry("a", "ka", "    burst: 2\n"), ""),
+                 ":2: the key 'a' has a burst and no requests_per_minute");
+    refuses_with("", "keys:\n - models: m\n",
+                 ":2: models: is not a list of 1 to 1000 names; leave it out to allow every model");
+    refuses_with("", "keys:\n - models: []\n",
+                 ":2: models: is not a list of 1 to 1000 names; leave it out to allow every model");
+    refuses_with("", "keys:\n - models: [m, \"a*b\"]\n",
+                 ":2: models: an item is not a name, or has a * that is not at its end");
+    refuses_with("", "keys:\n - models: [\"\"]\n",
+                 ":2: models: an item is not a name, or has a * that is not at its end");
     refuses_with("", file_of(entry("a", "ka", ""), entry("a", "kb", "")), ": two keys have the name 'a'");
-    refuses_with("", file_of(entry("a", "ka", ""), entry("b", "ka", "    models: [m]\n")), ": 'a' and 'b' are the same key");
+    refuses_with("", file_of(entry("a", "ka", ""), entry("b", "ka", "    models: [m]\n")),
+                 ": 'a' and 'b' are the same key");
     refuses_with("x,ka", file_of(entry("a", "ka", ""), ""), ": 'a' and 'key-2' are the same key");
-    refuses_with("x", file_of(entry("key-1", "ka", ""), ""), ": two keys have the name 'key-1'; keys of access.api_keys are "
-                                                           "called key-1, key-2 and so on");
+    refuses_with("x", file_of(entry("key-1", "ka", ""), ""),
+                 ": two keys have the name 'key-1'; keys of access.api_keys are "
+                 "called key-1, key-2 and so on");
     emb_error err = {0};
     emb_access *access;
     emb_config *config = configure("", "keys: []");
@@ -363,7 +380,8 @@ static void open_files_are_noted(void **state)
         close(ends[0]);
         assert_int_equal(n > 0, modes[i].shown != NULL);
         if (modes[i].shown) {
-            assert_non_null(strstr(text, " warn  access: the file of API keys is open to others; 0640 is enough file=/tmp/"));
+            assert_non_null(strstr(
+                text, " warn  access: the file of API keys is open to others; 0640 is enough file=/tmp/"));
             assert_non_null(strstr(text, modes[i].shown));
         }
         emb_access_close(access);
@@ -422,8 +440,10 @@ static void *reload_often(void *context)
 {
     shared *s = context;
     emb_error err;
-    emb_config *config =
-        configure("", file_of(entry("a", "ka", "    requests_per_minute: 60\n    burst: 1000\n    tokens_per_minute: 1000000\n"), ""));
+    emb_config *config = configure(
+        "", file_of(entry("a", "ka",
+                          "    requests_per_minute: 60\n    burst: 1000\n    tokens_per_minute: 1000000\n"),
+                    ""));
     while (!atomic_load(&s->done))
         assert_int_equal(emb_access_reload(s->access, config, &err), EMB_OK);
     emb_config_release(config);
@@ -434,8 +454,9 @@ static void *reload_often(void *context)
 static void threads_share_a_bucket(void **state)
 {
     (void)state;
-    shared s = {.access = open_access("", file_of(entry("a", "ka", "    requests_per_minute: 60\n    burst: 1000\n    "
-                                                                   "tokens_per_minute: 1000000\n"),
+    shared s = {.access = open_access("", file_of(entry("a", "ka",
+                                                        "    requests_per_minute: 60\n    burst: 1000\n    "
+                                                        "tokens_per_minute: 1000000\n"),
                                                   ""))};
     pthread_t threads[THREADS], reloader;
     pthread_create(&reloader, NULL, reload_often, &s);
@@ -455,7 +476,8 @@ static void memory_may_run_out_anywhere(void **state)
     if (!fail_alloc_available())
         skip();
     emb_access *old = open_access("z", NULL);
-    emb_config *config = configure("x,y", file_of(entry("a", "ka", "    models: [m, n]\n"), entry("b", "kb", "")));
+    emb_config *config =
+        configure("x,y", file_of(entry("a", "ka", "    models: [m, n]\n"), entry("b", "kb", "")));
     assert_int_equal(check(old, "z", start), EMB_ACCESS_GRANTED);
     size_t live = 0;
     enum { PASSES = 12 };
@@ -468,7 +490,8 @@ static void memory_may_run_out_anywhere(void **state)
             fail_alloc_at(n);
             emb_status status = emb_access_open(config, &access, &err);
             bool failed = fail_alloc_stop();
-            assert_true(status == EMB_OK || (failed && status == EMB_E_NOMEM)); /* stdio does without its buffer */
+            assert_true(status == EMB_OK ||
+                        (failed && status == EMB_E_NOMEM)); /* stdio does without its buffer */
             if (!status)
                 assert_int_equal(check(access, "ka", start), EMB_ACCESS_GRANTED);
             emb_access_close(access);
