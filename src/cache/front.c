@@ -198,9 +198,11 @@ void emb_front_probe(emb_front *f)
     if (open) {
         note_error(f, st, &err);
         emb_circuit_probe_failed(&f->circuit, emb_now_ns());
+    } else { /* asked at the start: one failure is enough to know */
+        f->circuit.failures = f->circuit.threshold - 1;
     }
     pthread_mutex_unlock(&f->lock);
-    for (unsigned i = 0; !open && i < f->circuit.threshold; i++) /* the probe of opening: down from the start */
+    if (!open)
         failed(f, st, &err, true);
 }
 

@@ -704,6 +704,36 @@ static void test_short_of_memory(void **state)
     }
 }
 
+/* Keeping is not worth failing for: the vector is the caller's, and what is lost is counted. */
+static void test_short_of_memory_for_keeping(void **state)
+{
+    (void)state;
+    if (!fail_alloc_available())
+        skip();
+    const emb_cache_policy policy = WORLD_POLICY;
+    float vector[WORLD_LONGEST];
+    emb_cache_lookup l = { .key = world_key(1), .vector = vector, .dimension = world_dimension(1) };
+    emb_cache_flight *flight;
+    emb_error err;
+    emb_status st;
+    size_t todo[1], n;
+    assert_int_equal(emb_cache_begin(cache, &l, 1, &policy, 0, NULL, &flight, &err), EMB_OK);
+    assert_true(emb_cache_next(flight, todo, &n, &st, &err));
+    world_vector(1, vector);
+    fail_alloc_from(1);
+    emb_cache_publish(flight, todo, n);
+    assert_true(fail_alloc_stop());
+    assert_false(emb_cache_next(flight, todo, &n, &st, &err));
+    assert_int_equal(st, EMB_OK);
+    assert_int_equal(l.source, EMB_CACHE_COMPUTED);
+    emb_cache_end(flight, EMB_OK, NULL);
+    emb_cache_stats s = stats();
+    assert_int_equal(s.dropped, 1);
+    assert_int_equal(s.queued, 0);
+    assert_int_equal(s.l1.entries, 0);
+    assert_int_equal(embed_one(1), 1);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -731,6 +761,7 @@ int main(void)
         T(test_metrics),
         T(test_urls),
         T(test_short_of_memory),
+        T(test_short_of_memory_for_keeping),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
