@@ -1,20 +1,9 @@
-/*
- * Which store a URL means. A kind is built in when its sources are part of the tree: a build for small deployments may
- * leave databases out, and then their URLs are refused by name.
- */
+/* Which store a URL means. */
 #include "cache/l2.h"
 
 #include <string.h>
 
-static const emb_l2_kind *const KINDS[] = {
-    &emb_l2_sqlite,
-#if __has_include("store/redis.h")
-    &emb_l2_redis,
-#endif
-#if __has_include("store/postgresql.h")
-    &emb_l2_postgresql,
-#endif
-};
+static const emb_l2_kind *const KINDS[] = { &emb_l2_sqlite, &emb_l2_redis, &emb_l2_postgresql };
 
 static bool lists(const char *schemes, const char *scheme, size_t length)
 {
