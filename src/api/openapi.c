@@ -126,17 +126,25 @@ static void put_parameters(writer *w, const emb_route *route)
     put(w, "]");
 }
 
+/* What the server refuses before a route is known (a malformed head, a body that is too large) has OpenAI's form. */
+static bool may_be_early(const char *status)
+{
+    return strcmp(status, "400") == 0 || strcmp(status, "413") == 0 || strcmp(status, "default") == 0;
+}
+
 static void put_error(writer *w, const char *status, const char *text, emb_family family)
 {
+    static const char *const names[] = {"OpenAIError", "EmbedderError", "ModelServerError",
+                                        "OllamaError", "CohereError",   "HybridError"};
+    bool early = family != EMB_FAMILY_OPENAI && may_be_early(status);
     put(w, ",\"");
     put(w, status);
     put(w, "\":{\"description\":");
     put_string(w, text);
-    put(w, ",\"content\":{\"application/json\":{\"schema\":{\"$ref\":\"#/components/schemas/");
-    static const char *const names[] = {"OpenAIError", "EmbedderError", "ModelServerError",
-                                        "OllamaError", "CohereError",   "HybridError"};
+    put(w, ",\"content\":{\"application/json\":{\"schema\":{");
+    put(w, early ? "\"anyOf\":[{\"$ref\":\"#/components/schemas/" : "\"$ref\":\"#/components/schemas/");
     put(w, names[family]);
-    put(w, "\"}}}}");
+    put(w, early ? "\"},{\"$ref\":\"#/components/schemas/OpenAIError\"}]}}}}" : "\"}}}}");
 }
 
 static void put_responses(writer *w, const emb_route *route)

@@ -452,6 +452,8 @@ void emb_http_exchange_refuse(emb_exchange *x, const emb_http_fault *fault)
     emb_buf body = EMB_BUF_INIT(SIZE_MAX);
     x->close_after = true;
     x->refused = fault->why;
+    if (fault->status == 405)
+        emb_exchange_add_header(x, "allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
     if (emb_buf_addf(&body,
                      "{\"error\":{\"message\":\"%s\",\"type\":\"invalid_request_error\",\"param\":null,\"code\":"
                      "\"%s\"}}",

@@ -24,7 +24,7 @@
     X(BAD_TARGET, 400, "malformed", "malformed_target",                                                          \
       "The request's target is not a path, or holds an invalid percent-encoding, NUL or invalid UTF-8.")         \
     X(BAD_VERSION, 505, "malformed", "unsupported_version", "Only HTTP/1.1 and HTTP/1.0 are spoken here.")       \
-    X(BAD_METHOD, 501, "malformed", "unsupported_method",                                                        \
+    X(BAD_METHOD, 405, "malformed", "unsupported_method",                                                        \
       "The method is none of GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS.")                                  \
     X(BAD_LINE_END, 400, "malformed", "malformed_request", "A line of the head does not end in CR LF.")          \
     X(BAD_FIELD_NAME, 400, "malformed", "malformed_header",                                                      \

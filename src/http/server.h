@@ -17,7 +17,7 @@
  * touch it no more).
  *
  * What never reaches `handle`, because the server answers it: malformed heads 400, too large 413/431, too slow 408,
- * HTTP versions other than 1.0/1.1 505, methods other than the usual 501, unknown Expect 417, OPTIONS with CORS. What is
+ * HTTP versions other than 1.0/1.1 505, methods other than the usual 405, unknown Expect 417, OPTIONS with CORS. What is
  * rejected beyond evhttp: two Content-Length or one that is not plain digits, Content-Length with Transfer-Encoding,
  * codings other than chunked, white space around a header's name, obs-fold, control characters, a missing, doubled or
  * malformed Host in 1.1, bare CR or LF. Every head and body has a deadline of its own that trickling does not move.

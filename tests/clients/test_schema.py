@@ -16,7 +16,7 @@ class Schemathesis(Case):
         p = subprocess.run(
             [RUN, "run", self.url + "/openapi.json", "--url", self.url, "--checks",
              "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
-             "--max-examples", os.environ.get("EMBEDD_SCHEMA_EXAMPLES", "25"), "--seed", "1", "--workers", "2",
+             "--max-examples", os.environ.get("EMBEDD_SCHEMA_EXAMPLES", "25"), "--seed", "1", "--workers", "1",
              "--request-timeout", "60", "--phases", "examples,coverage,fuzzing", "--no-color"],
             cwd=self.service.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=850)
         self.assertEqual(p.returncode, 0, p.stdout.decode("utf-8", "replace")[-8000:])

@@ -42,7 +42,7 @@ class Malformed(Case):
             self.refuses(POST + b"Transfer-Encoding: chunked\r\n\r\n" + chunk + inner, 400, "malformed_chunk")
 
     def test_statuses(self):
-        self.refuses(b"BREW / HTTP/1.1\r\nHost: a\r\n\r\n", 501, "unsupported_method")
+        self.refuses(b"BREW / HTTP/1.1\r\nHost: a\r\n\r\n", 405, "unsupported_method")
         self.refuses(b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505, "unsupported_version")
         self.refuses(b"GET / HTTP/1.1\r\n\r\n", 400, "malformed_host")
         self.refuses(b"GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n", 400, "malformed_target")
