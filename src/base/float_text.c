@@ -4,13 +4,13 @@
  * without branches; its digits are made at once in one word. Where that cannot decide, for one float in twenty, the
  * second way does.
  *
- * The second, for all else: shortest round-trip text of a float32 by trial: scale in double so that 8 decimal digits stand before
- * the point, round, and see whether they read back; then try fewer digits, or take 9, which always
- * suffice. 10^0..10^22 are exact in double, so digits / 10^k is the correctly rounded double of the text;
- * its conversion to float equals the text's own unless the double lies exactly between two floats, and
- * such candidates are refused unless exact. General algorithms (Ryu, Dragonbox) handle all of double with tables and
- * 128-bit products; the components of unit vectors need neither. Outside 1e-13..1e9 printf's digits are
- * tried instead: rare, so their speed does not matter.
+ * The second, for all else, finds the shortest text by trial: scale in double so that 8 decimal digits stand before the
+ * point, round, and see whether they read back; then try fewer digits, or take 9, which always suffice. 10^0..10^22 are
+ * exact in double, so digits / 10^k is the correctly rounded double of the text; its conversion to float equals the
+ * text's own unless the double lies exactly between two floats, and such candidates are refused unless exact. General
+ * algorithms (Ryu, Dragonbox) handle all of double with tables and 128-bit products; the components of unit vectors need
+ * neither. Below 1e-13 tiny_digits does as unit_text. What is left, and all outside 1e-37..1e9, is tried with printf:
+ * rare, so its speed does not matter.
  */
 #include "base/float_text.h"
 
@@ -145,6 +145,28 @@ static uint64_t eight_digits(uint32_t n)
     return tens | (twos - tens * 10) << 8;
 }
 
+/* The nearest multiple of ten, else of one, that is nearer to y than `half`, the way to the midpoint to the neighbours; 0 if
+ * that cannot be told: too near to call, nine digits needed, or a second multiple of ten, perhaps a rounder one, in reach.
+ * y is 10^7 .. 10^8, off by at most 2^-24; half is 0.3 .. 6. */
+static inline int64_t nearest_short(double y, double half)
+{
+    static const double margin = 1e-6; /* far above the error of y */
+    int64_t one = (int64_t)(y + 0.5), ten = (int64_t)(y * 0.1 + 0.5) * 10;
+    double off_one = fabs((double)one - y), off_ten = fabs((double)ten - y);
+    bool unsure = (fabs(off_ten - half) < margin) | (off_one > half - margin) | (10 - off_ten < half + margin);
+    int64_t digits = off_ten < half ? ten : one;
+    return unsure | (digits >= 100000000) | (digits < 10000000) ? 0 : digits;
+}
+
+/* 2^(exponent - 24) for a normal float of these bits: half the way to its neighbours, unless it is a power of two. */
+static inline double half_gap(uint32_t bits)
+{
+    uint64_t half_bits = ((uint64_t)(bits >> 23) - 127 - 24 + 1023) << 52;
+    double half;
+    memcpy(&half, &half_bits, 8);
+    return half;
+}
+
 /* Plain text of 1e-5 <= magnitude < 1, or 0 if the other way has to decide. Writes up to 14 bytes. */
 static inline size_t unit_text(float magnitude, char *out)
 {
@@ -153,26 +175,31 @@ static inline size_t unit_text(float magnitude, char *out)
     double x = magnitude;
     int zeros = (x < 0.1) + (x < 0.01) + (x < 0.001) + (x < 0.0001);
     double scale = power_of_ten[8 + zeros];
-    double y = x * scale; /* 10^7 .. 10^8, off by at most 2^-27 */
-    /* half the distance of neighbours, 2^(exponent - 24), in y's units: 0.3 .. 6 */
-    uint64_t half_bits = ((uint64_t)(bits >> 23) - 127 - 24 + 1023) << 52;
-    double half;
-    memcpy(&half, &half_bits, 8);
-    half *= scale;
-    static const double margin = 1e-6; /* far above the error of y */
-    int64_t one = (int64_t)(y + 0.5), ten = (int64_t)(y * 0.1 + 0.5) * 10;
-    double off_one = fabs((double)one - y), off_ten = fabs((double)ten - y);
-    /* Too near to call, nine digits needed, a second multiple of ten (perhaps a rounder one) in reach, or neighbours
-     * that are not equally far. */
-    bool unsure = (fabs(off_ten - half) < margin) | (off_one > half - margin) | (10 - off_ten < half + margin) |
-                  ((bits & 0x7FFFFF) == 0);
-    int64_t digits = off_ten < half ? ten : one;
-    if (unsure | (digits >= 100000000) | (digits < 10000000))
+    int64_t digits = nearest_short(x * scale, half_gap(bits) * scale);
+    if (digits == 0 || (bits & 0x7FFFFF) == 0)
         return 0;
     uint64_t eight = eight_digits((uint32_t)digits), text = eight + 0x3030303030303030u;
     memcpy(out, "0.00000", 8);
     memcpy(out + 2 + zeros, &text, 8);
     return (size_t)(2 + zeros) + 8 - (size_t)__builtin_clzll(eight) / 8; /* without the zeros at the end */
+}
+
+/* Digits and scale of 1e-37 <= magnitude < 1e-13, which models have in components that they do not use; -1 if printf has
+ * to decide. The power of ten is a product of two exact ones: two roundings, which nearest_short allows for. */
+static int tiny_digits(float magnitude, uint64_t *digits, int *scale)
+{
+    uint32_t bits;
+    memcpy(&bits, &magnitude, 4);
+    double x = (double)magnitude * 1e22, half = half_gap(bits) * 1e22;
+    int s = 0;
+    while (s < 22 && x * power_of_ten[s] < 1e7)
+        s++;
+    int64_t found = nearest_short(x * power_of_ten[s], half * power_of_ten[s]);
+    if (found == 0 || (bits & 0x7FFFFF) == 0)
+        return -1;
+    *digits = (uint64_t)found;
+    *scale = 22 + s;
+    return 0;
 }
 
 size_t emb_float_text(float value, char *out)
@@ -195,7 +222,9 @@ size_t emb_float_text(float value, char *out)
     }
     uint64_t digits;
     int scale;
-    if (magnitude < 1e-13f || magnitude >= 1e9f || shortest_digits(magnitude, &digits, &scale) < 0)
+    bool tiny = magnitude < 1e-13f;
+    if (magnitude < 1e-37f || magnitude >= 1e9f ||
+        (tiny ? tiny_digits(magnitude, &digits, &scale) : shortest_digits(magnitude, &digits, &scale)) < 0)
         return w + by_printf(magnitude, out + w);
     while (digits % 10 == 0) {
         digits /= 10;
