@@ -205,6 +205,7 @@ static void reload(emb_daemon *d)
                 EMB_LOG_TEXT("where", err.where), EMB_LOG_TEXT("error", err.message));
         emb_config_release(next);
     } else {
+        emb_config_log_notes(next);
         emb_config_differences(d->config, next, tell_difference, &live);
         emb_log(EMB_LOG_INFO, "configuration reloaded", EMB_LOG_TEXT("file", next->file), EMB_LOG_INT("changes", live));
         emb_config_release(d->config);
@@ -368,6 +369,7 @@ int emb_daemon_run(const emb_daemon_options *options)
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
     emb_log_open(d.config->log_level, d.config->log_format, STDERR_FILENO);
+    emb_config_log_notes(d.config);
     int status = EXIT_SUCCESS;
     if (start(&d, &err)) {
         emb_log(EMB_LOG_ERROR, "embedd cannot start", EMB_LOG_TEXT("where", err.where),
