@@ -146,18 +146,6 @@ static void embed_sparse(emb_api_call *call)
         refuse_after_checks(call, reason);
 }
 
-static void embed_all(emb_api_call *call)
-{
-    static const char *const reason[] = {
-        "token embedding", "Vectors of single tokens are not given out by this version; POST /embed pools them."
-    };
-    emb_json_value root;
-    unsigned kinds = EMB_TEXTS_ONE | EMB_TEXTS_MANY | EMB_TEXTS_IDS | EMB_TEXTS_NOT_ZERO;
-    if (emb_call_json(call, &root) && emb_decode_texts(call, root, "inputs", kinds, &call->request, NULL) &&
-        emb_server_options(call, root, &call->request))
-        refuse_after_checks(call, reason);
-}
-
 static void rerank(emb_api_call *call)
 {
     static const char *const reason[] = {
@@ -334,8 +322,8 @@ const emb_route emb_routes_model_server[] = {
     { EMB_HTTP_POST, "/embed", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, embed,
       "Embed: {texts} answers {embeddings, model, dimension}, {inputs} the bare array of vectors.", EMBED_REQUEST,
       EMBED_ANSWER, NULL, NULL },
-    { EMB_HTTP_POST, "/embed_all", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, embed_all,
-      "A vector for each token; 424 while no model can.", INPUTS_REQUEST,
+    { EMB_HTTP_POST, "/embed_all", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, emb_server_embed_all,
+      "A vector for each token of each text: the last layer's states.", INPUTS_REQUEST,
       "{\"type\":\"array\",\"items\":" ROWS "}", NULL, NULL },
     { EMB_HTTP_POST, "/embed_sparse", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, embed_sparse,
       "Sparse vectors; 424 while no model makes them.", INPUTS_REQUEST, SPARSE_ANSWER, NULL, NULL },

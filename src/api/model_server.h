@@ -7,7 +7,7 @@
  *         emb_server_embed_inputs(call, root, &r);
  *
  * model_server.c has /embed and what models of other kinds would do; similarity.c the hub client's paths and cosines;
- * tokens.c tokens and text. Rules of ownership and threads are those of call.h.
+ * tokens.c tokens and text; embed_all.c vectors of tokens. Rules of ownership and threads are those of call.h.
  */
 #ifndef EMB_API_MODEL_SERVER_H
 #define EMB_API_MODEL_SERVER_H
@@ -18,6 +18,7 @@
 EMB_MUST_CHECK bool emb_server_options(emb_api_call *call, emb_json_value root, emb_request *request);
 /* Embeds "inputs" and answers the bare array of vectors. */
 void emb_server_embed_inputs(emb_api_call *call, emb_json_value root, emb_request *request);
+void emb_server_embed_all(emb_api_call *call); /* a route's handler */
 
 #define EMB_SERVER_OPTION_MEMBERS                                                                                         \
     "\"model\":{\"type\":[\"string\",\"null\"],\"maxLength\":1024,\"examples\":[\"all-MiniLM-L6-v2\"]},"                  \

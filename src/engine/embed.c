@@ -14,8 +14,10 @@
 #include "base/error.h"
 #include "engine/engine.h"
 #include "engine/options.h"
+#include "engine/tokens.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* What the public functions have in common; either texts or ids and offsets. */
@@ -27,6 +29,7 @@ typedef struct embed_request {
     float *out;
     size_t out_floats;
     uint32_t *token_counts;
+    emb_token_vectors *tokens; /* instead of `out`: vectors of tokens */
 } embed_request;
 
 /* ---- running a call -------------------------------------------------------------------------- */
@@ -227,17 +230,38 @@ static emb_status make_call(emb_call *call, const emb_engine *engine, const embe
     if (request->ids)
         return take_ids(call, request, scratch, err);
     call->waiting_tokens = estimate_all(call->plan, request);
-    if (call->waiting_tokens <= engine->pass_tokens && request->count <= EMB_MAX_ROWS)
+    if (request->tokens || (call->waiting_tokens <= engine->pass_tokens && request->count <= EMB_MAX_ROWS))
         return tokenize_all(call, request, scratch, err);
     call->texts = request->texts;
     return EMB_OK;
 }
 
+/* Room for the vectors of all tokens, now that they are counted. */
+static emb_status make_room(emb_call *call, emb_token_vectors *out, emb_error *err)
+{
+    size_t count = call->count, width = call->plan->width, first = count ? call->offsets[0] : 0;
+    size_t total = count ? call->offsets[count] - first : 0, limit = SIZE_MAX / sizeof(float) / width;
+    *out = (emb_token_vectors){ .count = count, .dimension = width };
+    out->offsets = calloc(count + 1, sizeof *out->offsets);
+    out->vectors = total < limit ? malloc((total ? total : 1) * width * sizeof *out->vectors) : NULL;
+    if (!out->offsets || !out->vectors) {
+        emb_token_vectors_fini(out);
+        return emb_fail_nomem(err, "vectors of tokens", total < limit ? total * width * sizeof(float) : SIZE_MAX);
+    }
+    for (size_t i = 0; i <= count && count; i++)
+        out->offsets[i] = call->offsets[i] - first;
+    call->out = out->vectors;
+    return EMB_OK;
+}
+
 static emb_status check_request(const emb_plan *plan, const embed_request *request, emb_error *err)
 {
-    if (!request->out && request->count)
+    if (!request->out && request->count && !request->tokens)
         return emb_fail(err, EMB_E_INVALID, "out", "out is NULL");
-    if (request->count > SIZE_MAX / sizeof(float) / plan->width ||
+    if (request->tokens) {
+        if (request->count > SIZE_MAX / sizeof(size_t) - 1)
+            return emb_fail_nomem(err, "vectors of tokens", SIZE_MAX);
+    } else if (request->count > SIZE_MAX / sizeof(float) / plan->width ||
         request->out_floats < request->count * plan->width)
         return emb_fail(err, EMB_E_INVALID, "out_floats",
                         "out has room for %zu floats; %zu vectors of %zu floats are to be stored",
@@ -259,6 +283,11 @@ static emb_status embed(emb_model *model, const embed_request *request, const em
     if (!scratch)
         return EMB_E_NOMEM;
     emb_status status = emb_plan_make(&plan, core, options, request->ids == NULL, scratch, err);
+    if (!status && request->tokens) {
+        plan.settings.tokens = true;
+        plan.settings.dimensions = 0;
+        plan.width = core->spec.hidden;
+    }
     if (!status)
         status = check_request(&plan, request, err);
     if (!status)
@@ -269,12 +298,16 @@ static emb_status embed(emb_model *model, const embed_request *request, const em
         .count = request->count,
         .out = request->out,
         .token_counts = request->token_counts,
-        .detachable = detachable(&plan),
+        .detachable = detachable(&plan) && !request->tokens, /* staging rows hold vectors of texts */
     };
     if (!status)
         status = make_call(&call, engine, request, scratch, err);
+    if (!status && request->tokens)
+        status = make_room(&call, request->tokens, err);
     if (!status && call.count)
         status = run_call(engine, &call, err);
+    if (status && request->tokens)
+        emb_token_vectors_fini(request->tokens);
     emb_scratch_put(engine, scratch);
     if (usage) {
         size_t size = usage->size;
@@ -357,4 +390,23 @@ emb_status emb_embed_ids(emb_model *model, const int32_t *ids, const size_t *off
     embed_request request = {
         .ids = ids ? ids : none, .offsets = offsets, .count = count, .out = out, .out_floats = out_floats};
     return run_request(model, &request, options, usage, err);
+}
+
+emb_status emb_model_embed_tokens(emb_model *model, const emb_text *texts, const int32_t *ids, const size_t *offsets,
+                                  size_t count, const emb_embed_options *options, emb_token_vectors *out,
+                                  emb_usage *usage, emb_error *err)
+{
+    *out = (emb_token_vectors){ NULL, NULL, 0, 0 };
+    if (!texts && (!ids || !offsets))
+        return emb_fail(err, EMB_E_INVALID, "texts", "there are neither texts nor ids with offsets");
+    embed_request request = {
+        .texts = texts, .ids = texts ? NULL : ids, .offsets = offsets, .count = count, .tokens = out};
+    return run_request(model, &request, options, usage, err);
+}
+
+void emb_token_vectors_fini(emb_token_vectors *vectors)
+{
+    free(vectors->vectors);
+    free(vectors->offsets);
+    *vectors = (emb_token_vectors){ NULL, NULL, 0, 0 };
 }

@@ -45,11 +45,12 @@ typedef struct emb_pass_settings {
     emb_pooling pooling;
     emb_switch normalize;
     size_t dimensions;
+    bool tokens; /* vectors of tokens, not of texts: see tokens.h */
 } emb_pass_settings;
 
 typedef struct emb_plan {
     emb_pass_settings settings;
-    size_t width;       /* floats of one vector */
+    size_t width;       /* floats of one vector, of a text or of a token */
     const char *prompt; /* put before each text; never NULL */
     size_t prompt_length;
     uint32_t skip;             /* tokens of the prompt that pooling leaves out */

@@ -151,9 +151,11 @@ void emb_slots_forget(emb_engine *engine, const emb_call *call)
 bool emb_slot_add(emb_slot *slot, size_t position, size_t index, const int32_t *ids, size_t count)
 {
     emb_call *call = slot->calls[position];
-    float *final = call->out + index * call->plan->width;
+    bool tokens = call->plan->settings.tokens;
+    float *final = call->out + (tokens ? call->offsets[index] - call->offsets[0] : index) * call->plan->width;
     if (count == 0) { /* a tokenizer without special tokens, and no text: there is nothing to pool */
-        memset(final, 0, call->plan->width * sizeof *final);
+        if (!tokens)
+            memset(final, 0, call->plan->width * sizeof *final);
         return true;
     }
     size_t row = slot->rows;
@@ -258,6 +260,7 @@ static void run_pass(emb_engine *engine, emb_slot *slot)
         .pooling = slot->settings.pooling,
         .normalize = slot->settings.normalize,
         .dimensions = slot->settings.dimensions,
+        .tokens = slot->settings.tokens,
     };
     emb_team *team = lead_team(engine);
     emb_encoder_forward(slot->core->encoder, &slot->core->workspaces[slot->index], &batch, team,

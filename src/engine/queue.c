@@ -34,7 +34,8 @@ static emb_call *call_of(emb_link *link)
 
 static bool same_settings(const emb_pass_settings *a, const emb_pass_settings *b)
 {
-    return a->pooling == b->pooling && a->normalize == b->normalize && a->dimensions == b->dimensions;
+    return a->pooling == b->pooling && a->normalize == b->normalize && a->dimensions == b->dimensions &&
+           a->tokens == b->tokens;
 }
 
 /* ---- entering and leaving -------------------------------------------------------------------- */

@@ -65,6 +65,8 @@ typedef struct emb_batch {
     emb_pooling pooling;        /* MODEL: the spec's. Ignored for a model that concatenates several */
     emb_switch normalize;
     size_t dimensions;          /* keep so many; 0: all */
+    bool tokens;                /* no pooling nor what follows it: out[i] gets the states of all of sequence i's tokens,
+                                   tokens × spec->hidden floats */
 } emb_batch;
 
 /* offsets[count] must not exceed max_tokens of the workspace. Vector i goes to out[i]: an array of

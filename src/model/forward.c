@@ -412,6 +412,14 @@ static size_t gather_rows(pass *p)
     return p->last - p->first;
 }
 
+/* The states of a sequence, which begin at `row`, without the padding of rows. */
+static void copy_states(const pass *p, size_t sequence, size_t row, float *out)
+{
+    size_t hidden = p->e->spec->hidden, end = row + p->batch->offsets[sequence + 1] - p->batch->offsets[sequence];
+    for (; row < end; row++, out += hidden)
+        memcpy(out, state_row(p, row), hidden * sizeof *out);
+}
+
 static void run_group(pass *p, emb_pooler *pooler)
 {
     const emb_encoder *e = p->e;
@@ -430,7 +438,9 @@ static void run_group(pass *p, emb_pooler *pooler)
         lap(p, EMB_STEP_ATTENTION);
         between_attentions(p, &e->layers[i], last ? NULL : &e->layers[i + 1], rows);
     }
-    for (size_t s = p->first; s < p->last; s++)
+    for (size_t s = p->first; s < p->last && p->batch->tokens; s++)
+        copy_states(p, s, p->batch->offsets[s] - base, pooler->out[s]);
+    for (size_t s = p->first; s < p->last && !p->batch->tokens; s++)
         emb_pooler_add(pooler, s, (char *)state_row(p, gathered ? s - p->first : p->batch->offsets[s] - base), gathered);
     lap(p, EMB_STEP_POOLING);
 }

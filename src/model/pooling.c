@@ -34,6 +34,8 @@ size_t emb_pooling_row(const emb_encoder *e, const emb_batch *batch, size_t sequ
 {
     size_t count, length = length_of(batch, sequence), skip = skip_of(batch, sequence);
     const emb_pooling *kinds = kinds_of(e, batch, &count);
+    if (batch->tokens)
+        return SIZE_MAX;
     if (count == 1 && kinds[0] == EMB_POOLING_CLS)
         return skip < length ? skip : 0;
     if (count == 1 && kinds[0] == EMB_POOLING_LAST)

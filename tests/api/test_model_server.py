@@ -62,6 +62,25 @@ class Embed(Case):
         both = self.post("/embed", {"input": "a"}, 422)["error"]
         self.assertTrue("texts" in both and "inputs" in both)
 
+    def test_embed_all(self):
+        a = self.post("/embed_all", {"inputs": TEXTS})
+        tokens = [len(t) for t in self.post("/tokenize", {"inputs": TEXTS})]
+        self.assertEqual([len(t) for t in a], tokens)
+        self.assertEqual(a[0], a[2])
+        pooled = rows(numpy.mean(numpy.array(t), axis=0) for t in a)
+        pooled /= numpy.linalg.norm(pooled, axis=1, keepdims=True)
+        numpy.testing.assert_allclose(pooled, command_line(TEXTS), atol=1e-5)
+        many = self.post("/embed_all", {"inputs": ["text %d" % i for i in range(70)]})
+        self.assertEqual(many[69], self.post("/embed_all", {"inputs": "text 69"})[0])
+        ids = [t["id"] for t in self.post("/tokenize", {"inputs": TEXTS[0]})[0]]
+        self.assertEqual(self.post("/embed_all", {"inputs": [ids] * 20}), [a[0]] * 20)
+        self.assertEqual(len(self.post("/embed_all", {"inputs": LONG})[0]), 256)
+        for body, part in (({"inputs": ["a"] * 40 + [LONG], "truncate": False}, "inputs[40]"),
+                           ({"inputs": [[101]] * 30 + [[99999999]]}, "inputs[30]"), ({"inputs": "a", "dimensions": 4}, "dimensions"),
+                           ({"inputs": 5}, "inputs"), ({"inputs": "a", "prompt_name": "zzz"}, "zzz")):
+            self.assertIn(part, self.post("/embed_all", body, 422)["error"])
+        self.post("/embed_all", {"inputs": "a", "model": "no-such"}, 404)
+
     def test_other_kinds_of_models(self):
         for path, body in (("/rerank", {"query": "q", "texts": ["a"], "raw_scores": False, "return_text": True}),
                            ("/predict", {"inputs": "a"}), ("/predict", {"inputs": ["a", ["b", "c"]]}),
