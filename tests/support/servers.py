@@ -11,6 +11,7 @@
 Redis and PostgreSQL are Debian's packages redis-server and postgresql; what is missing raises unittest.SkipTest.
 PostgreSQL does not run as root: under root it runs as the user postgres, or nobody.
 """
+import atexit
 import glob
 import os
 import pwd
@@ -242,13 +243,27 @@ class Postgresql(Server):
                 pass
         raise unittest.SkipTest("PostgreSQL does not run as root, and there is no user postgres or nobody")
 
+    template = None  # a data folder fresh from initdb, which takes long, for all servers of this process
+
     def _initialise(self):
+        if Postgresql.template is None:
+            self._run_initdb()
+            Postgresql.template = tempfile.mkdtemp(prefix="embedd-initdb-", dir="/tmp")
+            atexit.register(shutil.rmtree, Postgresql.template, ignore_errors=True)
+            subprocess.run(["cp", "-a", self.data, Postgresql.template], check=True)
+        else:
+            subprocess.run(["cp", "-a", os.path.join(Postgresql.template, "data"), self.data], check=True)
+        self._configure()
+
+    def _run_initdb(self):
         r = subprocess.run([*self.prefix, os.path.join(self.programs, "initdb"), "-D", self.data, "-U", "tests", "-A", "trust",
                             "--locale=C", "-E", "UTF8", "--no-sync", "--no-instructions"], cwd=self.folder,
                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         if r.returncode:
             shutil.rmtree(self.folder, ignore_errors=True)
             raise AssertionError("initdb failed: %s" % r.stdout.decode(errors="replace"))
+
+    def _configure(self):
         settings = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": self.folder,
                     "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "shared_buffers": "16MB",
                     "dynamic_shared_memory_type": "mmap", "max_connections": 40, "autovacuum": "off",
