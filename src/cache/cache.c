@@ -393,6 +393,11 @@ void emb_cache_get_stats(emb_cache *c, emb_cache_stats *out)
     out->l1_limit_bytes = atomic_load(&c->limit_bytes);
 }
 
+size_t emb_cache_waiting(emb_cache *cache)
+{
+    return emb_flights_waiting(cache->flights);
+}
+
 emb_status emb_cache_remove(emb_cache *c, const emb_cache_filter *filter, uint64_t *removed, emb_error *err)
 {
     uint64_t now_s = c->wall_s(), from_l2 = 0;

@@ -59,6 +59,7 @@ struct emb_flights {
     pthread_mutex_t lock;
     slot **buckets;
     size_t slots, listed; /* a power of two; how many are in it */
+    size_t waiting;       /* slots that wait */
     uint64_t shared;
     emb_series *series;
 };
@@ -127,6 +128,14 @@ uint64_t emb_flights_shared(emb_flights *table)
     return shared;
 }
 
+size_t emb_flights_waiting(emb_flights *table)
+{
+    pthread_mutex_lock(&table->lock);
+    size_t waiting = table->waiting;
+    pthread_mutex_unlock(&table->lock);
+    return waiting;
+}
+
 static slot **bucket_of(emb_flights *t, const emb_cache_key *key)
 {
     return &t->buckets[place_of(key) & (t->slots - 1)];
@@ -190,6 +199,7 @@ static void add_waiter(slot *leader, slot *s)
     s->prev = leader->last;
     *(leader->last ? &leader->last->next : &leader->first) = s;
     leader->last = s;
+    s->flight->table->waiting++;
 }
 
 static void take_waiter(slot *s)
@@ -197,6 +207,7 @@ static void take_waiter(slot *s)
     *(s->prev ? &s->prev->next : &s->leader->first) = s->next;
     *(s->next ? &s->next->prev : &s->leader->last) = s->prev;
     s->leader = NULL;
+    s->flight->table->waiting--;
 }
 
 /* ---- making a flight ---- */

@@ -23,6 +23,8 @@ EMB_MUST_CHECK emb_status emb_flights_open(emb_series *shared, emb_flights **out
 void emb_flights_close(emb_flights *table); /* no flight is open; takes NULL */
 /* Lookups that were filled by other flights' computations. */
 uint64_t emb_flights_shared(emb_flights *table);
+/* Lookups that wait at the moment. */
+size_t emb_flights_waiting(emb_flights *table);
 
 EMB_MUST_CHECK emb_status emb_flight_make(emb_flights *table, emb_cache_lookup *lookups, size_t count,
                                           const emb_cache_policy *policy, uint64_t deadline_ns,

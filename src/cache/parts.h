@@ -16,5 +16,7 @@ typedef struct emb_cache_parts {
 
 EMB_MUST_CHECK emb_status emb_cache_open_with(const emb_cache_options *options, const emb_cache_parts *parts,
                                               emb_cache **out, emb_error *err);
+/* Lookups that wait for another call's computation at the moment. */
+size_t emb_cache_waiting(emb_cache *cache);
 
 #endif

@@ -28,7 +28,7 @@ static uint64_t fake_clock(void) { return __atomic_load_n(&clock_s, __ATOMIC_REL
 
 static emb_cache_options options(void)
 {
-    return (emb_cache_options){ .l1_entries = 1000, .l1_bytes = 16 << 20, .l2_deadline_ms = 50, .write_queue = 1000 };
+    return (emb_cache_options){ .l1_entries = 1000, .l1_bytes = 16 << 20, .l2_deadline_ms = 500, .write_queue = 1000 };
 }
 
 static void open_cache(const emb_cache_options *o, bool with_l2)
@@ -402,7 +402,7 @@ static void test_down_and_back(void **state)
         for (unsigned i = 1; i <= 3; i++) {
             uint64_t start = emb_now_ns();
             assert_int_equal(embed_one(base + i), 1);
-            assert_true(emb_now_ns() - start < SECOND / 2); /* 50 ms, and a loaded machine */
+            assert_true(emb_now_ns() - start < 5 * SECOND / 2); /* half a second, and a loaded machine */
         }
         emb_cache_stats s = stats();
         assert_false(s.l2_up);
