@@ -318,10 +318,13 @@ static void rerank(emb_api_call *call)
     "false: it is an error. Absent: the model's own side.\"}"
 
 #define INPUT_TYPES "\"search_document\",\"search_query\",\"classification\",\"clustering\""
+#define SOME_TEXTS "\"anyOf\":[{\"required\":[\"texts\"]},{\"required\":[\"inputs\"]}]"
 #define V1_REQUEST                                                                                                        \
-    "{\"type\":\"object\",\"properties\":{" COMMON_MEMBERS ",\"input_type\":{\"enum\":[" INPUT_TYPES ",null]}}}"
+    "{\"type\":\"object\"," SOME_TEXTS ",\"examples\":[{\"texts\":[\"The food was delicious.\"]}],\"properties\":{"             \
+    COMMON_MEMBERS ",\"input_type\":{\"enum\":[" INPUT_TYPES ",null]}}}"
 #define V2_REQUEST                                                                                                        \
-    "{\"type\":\"object\",\"required\":[\"input_type\"],\"properties\":{" COMMON_MEMBERS                                  \
+    "{\"type\":\"object\",\"required\":[\"input_type\"]," SOME_TEXTS ",\"examples\":[{\"input_type\":\"search_document\"," \
+    "\"texts\":[\"The food was delicious.\"],\"embedding_types\":[\"float\",\"int8\"]}],\"properties\":{" COMMON_MEMBERS                                  \
     ",\"input_type\":{\"enum\":[" INPUT_TYPES "]}}}"
 
 #define NUMBER_ROWS "{\"type\":\"array\",\"items\":{\"type\":\"array\",\"items\":{\"type\":\"number\"}}}"
