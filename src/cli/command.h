@@ -75,6 +75,7 @@ extern const emb_command emb_command_similarity;
 extern const emb_command emb_command_tokenize;
 extern const emb_command emb_command_models;
 extern const emb_command emb_command_pull;
+extern const emb_command emb_command_loadtest;
 extern const emb_command emb_command_inspect;
 extern const emb_command emb_command_quantize;
 extern const emb_command emb_command_warm;

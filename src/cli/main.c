@@ -26,6 +26,7 @@ const emb_command *const emb_commands[] = {
     &emb_command_key,
     &emb_command_bench,
     &emb_command_tune,
+    &emb_command_loadtest,
     &emb_command_doctor,
     &emb_command_version,
     &emb_command_help,
