@@ -60,6 +60,7 @@ static int print_stats(const settings *s, emb_cache *cache)
     char entries[32], bytes[32];
     emb_cache_stats stats;
     emb_cache_get_stats(cache, &stats);
+    bool answers = stats.l2_up && !*stats.l2_error;
     if (s->json) {
         emb_buf error = EMB_BUF_INIT(4096);
         const char *text = emb_json_write_string(&error, stats.l2_error, strlen(stats.l2_error)) ? NULL
@@ -69,11 +70,11 @@ static int print_stats(const settings *s, emb_cache *cache)
                stats.l2_kind, stats.l2_up ? "true" : "false", stats.l2.entries, stats.l2.bytes, stats.l2.evictions,
                text ? text : "null");
         emb_buf_fini(&error);
-    } else {
+    } else if (answers) {
         printf("store    %s\nvectors  %s\nbytes    %s\n", stats.l2_kind, emb_number_text(stats.l2.entries, entries),
                emb_number_text(stats.l2.bytes, bytes));
     }
-    if (stats.l2_up && !*stats.l2_error)
+    if (answers)
         return EMB_EXIT_OK;
     emb_report("cache", "the store does not answer: %s", *stats.l2_error ? stats.l2_error : "no reason known");
     return EMB_EXIT_FAILURE;

@@ -23,7 +23,8 @@ typedef struct settings {
 
 _Static_assert(sizeof(settings) <= EMB_SETTINGS_MAX, "room for the settings");
 
-#define FLUSH_NS UINT64_C(60000000000)
+enum { FLUSH_SECONDS = 120, DOWN_SECONDS = 3 };
+#define NS UINT64_C(1000000000)
 
 static const emb_option options[] = {
     {.name = "model", .letter = 'm', .kind = EMB_OPTION_TEXT, .argument = "NAME", .offset = offsetof(settings, model),
@@ -72,15 +73,28 @@ static void print_report(const settings *s, const emb_warm_report *r)
     printf(", in %s\n", emb_seconds_text((double)r->elapsed_ns * 1e-9, seconds));
 }
 
+/* Waits for the cache to write what was computed, as long as its store takes it. */
+static bool flush(emb_cache *cache, emb_cache_stats *stats)
+{
+    int down = 0;
+    bool flushed = false;
+    for (int i = 0; i < FLUSH_SECONDS && !flushed && down < DOWN_SECONDS; i++) {
+        flushed = emb_cache_flush(cache, emb_now_ns() + NS);
+        emb_cache_get_stats(cache, stats);
+        down = stats->l2_up ? 0 : down + 1;
+    }
+    return flushed;
+}
+
 /* Whether what was computed is where it belongs. */
 static int check_stored(emb_cache *cache)
 {
     emb_cache_stats stats;
-    bool flushed = emb_cache_flush(cache, emb_now_ns() + FLUSH_NS);
-    emb_cache_get_stats(cache, &stats);
+    bool flushed = flush(cache, &stats);
     if (flushed && !stats.dropped && !stats.write_failures)
         return EMB_EXIT_OK;
-    emb_report("warm", "%" PRIu64 " vectors were not written to %s: %s", stats.dropped + stats.write_failures + stats.queued,
+    uint64_t lost = stats.dropped + stats.write_failures + stats.queued;
+    emb_report("warm", "%" PRIu64 " %s not written to %s: %s", lost, lost == 1 ? "vector was" : "vectors were",
                stats.l2_kind, *stats.l2_error ? stats.l2_error : "it is too slow");
     return EMB_EXIT_FAILURE;
 }
@@ -148,6 +162,7 @@ static int run(const void *opaque, char **arguments, size_t count)
         emb_service_close(service);
     }
     emb_config_release(config);
+    code = emb_finish_stdout("warm", code); /* before the signal ends the process */
     emb_stop_die();
     return code;
 }
