@@ -3,8 +3,8 @@
  *
  *     serialise_bench [DIMENSION]      # default 384
  *
- * Prints bytes of body a second on one core (median of rounds, memory grown anew in each, as a request does) and
- * nanoseconds a float. Bars: base64 1 GB/s, JSON floats 400 MB/s.
+ * Prints bytes of body a second on one core (median of rounds, memory grown anew in each, as a request does)
+ * and nanoseconds a float. Bars: base64 1 GB/s, JSON floats 400 MB/s.
  */
 #include "api/encode.h"
 #include "base/clock.h"
@@ -54,7 +54,8 @@ static emb_status write_body(emb_buf *body, encoder *encode, const float *v, siz
 {
     emb_status status = emb_buf_add_str(body, "{\"object\":\"list\",\"data\":[");
     for (size_t i = 0; i < TEXTS && !status; i++) {
-        status = emb_buf_addf(body, "%s{\"object\":\"embedding\",\"index\":%zu,\"embedding\":", i ? "," : "", i);
+        status =
+            emb_buf_addf(body, "%s{\"object\":\"embedding\",\"index\":%zu,\"embedding\":", i ? "," : "", i);
         if (!status)
             status = encode(body, v + i * dimension, dimension);
         if (!status)
@@ -87,10 +88,11 @@ static int measure(const char *name, encoder *encode, const float *v, size_t dim
     }
     qsort(seconds, ROUNDS, sizeof *seconds, compare);
     double median = seconds[ROUNDS / 2];
-    printf("%-10s %8.1f MB/s of body   %6.2f ns a float   %6.2f ms for %d texts", name, (double)bytes / median / 1e6,
-           median * 1e9 / (double)(TEXTS * dimension), median * 1e3, TEXTS);
+    printf("%-10s %8.1f MB/s of body   %6.2f ns a float   %6.2f ms for %d texts", name,
+           (double)bytes / median / 1e6, median * 1e9 / (double)(TEXTS * dimension), median * 1e3, TEXTS);
     if (bar_mb > 0)
-        printf("   %s the bar of %.0f MB/s", (double)bytes / median / 1e6 >= bar_mb ? "meets" : "MISSES", bar_mb);
+        printf("   %s the bar of %.0f MB/s", (double)bytes / median / 1e6 >= bar_mb ? "meets" : "MISSES",
+               bar_mb);
     printf("\n");
     return 0;
 }
@@ -101,8 +103,10 @@ int main(int argc, char **argv)
     float *v = dimension && dimension <= 65536 ? unit_vectors(dimension) : NULL;
     if (!v)
         return 2;
-    int failed = measure("base64", emb_encode_base64, v, dimension, 1000) | measure("float", emb_encode_floats, v, dimension, 400) |
-                 measure("int8", encode_int8, v, dimension, 0) | measure("ubinary", encode_ubinary, v, dimension, 0);
+    int failed = measure("base64", emb_encode_base64, v, dimension, 1000) |
+                 measure("float", emb_encode_floats, v, dimension, 400) |
+                 measure("int8", encode_int8, v, dimension, 0) |
+                 measure("ubinary", encode_ubinary, v, dimension, 0);
     free(v);
     return failed;
 }

@@ -1,12 +1,13 @@
 /*
  * api.c: from an exchange to its handler, and from its end to log and metrics.
  *
- * The loop's thread does what cannot block: route, key, then the handler, which decodes the body, and answers from L1 or
- * parks. A body of more than DECODE_HERE_BYTES goes to a worker first, so that decoding megabytes holds up no other
- * connection. Everything about a request hangs on one emb_api_call in the exchange's arena (call.h).
+ * The loop's thread does what cannot block: route, key, then the handler, which decodes the body, and answers
+ * from L1 or parks. A body of more than DECODE_HERE_BYTES goes to a worker first, so that decoding megabytes
+ * holds up no other connection. Everything about a request hangs on one emb_api_call in the exchange's arena
+ * (call.h).
  *
- * Series of metrics are looked up once per route and status and then kept (a lookup takes a lock): by_status is filled
- * by whoever comes first; two that come at once store the same pointer.
+ * Series of metrics are looked up once per route and status and then kept (a lookup takes a lock): by_status
+ * is filled by whoever comes first; two that come at once store the same pointer.
  */
 #include "api/call.h"
 #include "api/openapi.h"
@@ -30,10 +31,10 @@ struct emb_route_series {
     _Atomic(emb_series *) seconds;
 };
 
-static const emb_route *const families[] = {emb_routes_openai,       emb_routes_cohere, emb_routes_embedder,
-                                            emb_routes_model_server, emb_routes_ollama,   emb_routes_hybrid,
-                                            emb_routes_similarity,   emb_routes_tokens,   emb_routes_hybrid_cache,
-                                            emb_routes_system,       emb_routes_docs};
+static const emb_route *const families[] = {
+    emb_routes_openai,       emb_routes_cohere, emb_routes_embedder,   emb_routes_model_server,
+    emb_routes_ollama,       emb_routes_hybrid, emb_routes_similarity, emb_routes_tokens,
+    emb_routes_hybrid_cache, emb_routes_system, emb_routes_docs};
 enum { FAMILIES = sizeof families / sizeof *families };
 
 /* Gauges that the server keeps itself. */
@@ -144,7 +145,8 @@ static const char *sent_key(const emb_exchange *x, size_t *length)
 
 static bool is_open(const emb_api_call *call)
 {
-    return call->route->auth == EMB_AUTH_OPEN || (call->route->auth == EMB_AUTH_HEALTH && call->config->open_health) ||
+    return call->route->auth == EMB_AUTH_OPEN ||
+           (call->route->auth == EMB_AUTH_HEALTH && call->config->open_health) ||
            (call->route->auth == EMB_AUTH_METRICS && call->config->open_metrics);
 }
 
@@ -163,13 +165,16 @@ static bool let_in(emb_api_call *call)
     case EMB_ACCESS_MISSING:
         emb_exchange_set_refused(call->x, "auth");
         emb_exchange_add_header(call->x, "www-authenticate", "Bearer realm=\"embedd\"");
-        emb_call_fail(call, 401, "missing_api_key", NULL,
-                      "An API key is needed: send it as \"Authorization: Bearer KEY\", \"api-key\" or \"x-api-key\".");
+        emb_call_fail(
+            call, 401, "missing_api_key", NULL,
+            "An API key is needed: send it as \"Authorization: Bearer KEY\", \"api-key\" or \"x-api-key\".");
         return false;
     case EMB_ACCESS_UNKNOWN:
         emb_exchange_set_refused(call->x, "auth");
-        emb_exchange_add_header(call->x, "www-authenticate", "Bearer realm=\"embedd\", error=\"invalid_token\"");
-        emb_call_fail(call, 401, "invalid_api_key", NULL, "The API key that was sent is not one of this service.");
+        emb_exchange_add_header(call->x, "www-authenticate",
+                                "Bearer realm=\"embedd\", error=\"invalid_token\"");
+        emb_call_fail(call, 401, "invalid_api_key", NULL,
+                      "The API key that was sent is not one of this service.");
         return false;
     case EMB_ACCESS_LIMITED:
         break;
@@ -177,7 +182,8 @@ static bool let_in(emb_api_call *call)
     emb_exchange_set_refused(call->x, "rate_limit");
     emb_exchange_add_headerf(call->x, "retry-after", "%llu", (unsigned long long)((wait_ms + 999) / 1000));
     emb_exchange_add_headerf(call->x, "retry-after-ms", "%llu", (unsigned long long)wait_ms);
-    emb_call_fail(call, 429, "rate_limit_exceeded", NULL, "The rate limit of this API key is reached; try again in %llu ms.",
+    emb_call_fail(call, 429, "rate_limit_exceeded", NULL,
+                  "The rate limit of this API key is reached; try again in %llu ms.",
                   (unsigned long long)wait_ms);
     return false;
 }
@@ -192,10 +198,12 @@ static void no_route(emb_api_call *call)
     size_t count = emb_routes_near(call->api->routes, path, near, 3);
     char list[320] = "";
     for (size_t i = 0, at = 0; i < count && at < sizeof list; i++)
-        at += (size_t)snprintf(list + at, sizeof list - at, "%s%s", i ? ", " : "; near it are ", near[i]->path);
+        at +=
+            (size_t)snprintf(list + at, sizeof list - at, "%s%s", i ? ", " : "; near it are ", near[i]->path);
     static const emb_route nowhere = {.family = EMB_FAMILY_OPENAI, .path = ""};
     call->route = count ? near[0] : &nowhere;
-    emb_call_fail(call, 404, "route_not_found", NULL, "There is no route %.200s%s. /openapi.json lists all.", path, list);
+    emb_call_fail(call, 404, "route_not_found", NULL, "There is no route %.200s%s. /openapi.json lists all.",
+                  path, list);
 }
 
 static void no_method(emb_api_call *call, unsigned methods)
@@ -207,8 +215,8 @@ static void no_method(emb_api_call *call, unsigned methods)
         emb_call_send(call, 204, NULL, NULL);
         return;
     }
-    emb_call_fail(call, 405, "method_not_allowed", NULL, "%s does not take %s; it takes %s.", call->route->path,
-                  emb_exchange_method_name(call->x), allowed);
+    emb_call_fail(call, 405, "method_not_allowed", NULL, "%s does not take %s; it takes %s.",
+                  call->route->path, emb_exchange_method_name(call->x), allowed);
 }
 
 static void run_handler(emb_api_call *call)
@@ -271,7 +279,8 @@ static void count(emb_api *api, const emb_http_record *r)
     size_t row = emb_routes_index(api->routes, r->route);
     const char *label = row < emb_routes_count(api->routes) ? r->route : "none";
     int at = status_index(r->status);
-    emb_series *requests = at < 0 ? NULL : atomic_load_explicit(&api->series[row].by_status[at], memory_order_relaxed);
+    emb_series *requests =
+        at < 0 ? NULL : atomic_load_explicit(&api->series[row].by_status[at], memory_order_relaxed);
     if (!requests) {
         requests = emb_metrics_series(api->metrics, EMB_METRIC_REQUESTS, label, status);
         if (at >= 0)
@@ -290,7 +299,8 @@ static void count(emb_api *api, const emb_http_record *r)
         emb_series_add(emb_metrics_series(api->metrics, EMB_METRIC_REJECTED, r->refused), 1);
 }
 
-/* The path is logged only where no route was found: elsewhere the route says as much, without names of models. */
+/* The path is logged only where no route was found: elsewhere the route says as much, without names of
+ * models. */
 static void write_log(const emb_http_record *r)
 {
     const char *no_route_path = r->route[0] ? NULL : r->path;
@@ -298,8 +308,9 @@ static void write_log(const emb_http_record *r)
             EMB_LOG_TEXT("route", r->route[0] ? r->route : NULL), EMB_LOG_TEXT("path", no_route_path),
             EMB_LOG_INT("status", r->status), EMB_LOG_REAL("ms", (double)r->duration_ns * 1e-6),
             EMB_LOG_INT("in", r->body_bytes), EMB_LOG_INT("out", r->answer_bytes),
-            EMB_LOG_TEXT("key", r->key_name && r->key_name[0] ? r->key_name : NULL), EMB_LOG_TEXT("peer", r->peer),
-            EMB_LOG_TEXT("refused", r->refused), EMB_LOG_BOOL("parked", r->parked), EMB_LOG_BOOL("gone", r->gone));
+            EMB_LOG_TEXT("key", r->key_name && r->key_name[0] ? r->key_name : NULL),
+            EMB_LOG_TEXT("peer", r->peer), EMB_LOG_TEXT("refused", r->refused),
+            EMB_LOG_BOOL("parked", r->parked), EMB_LOG_BOOL("gone", r->gone));
 }
 
 void emb_api_record(void *context, const emb_http_record *record)

@@ -1,15 +1,16 @@
 /*
  * call.c: the life of a call between its handler and its answer.
  *
- * All ways out lead through emb_call_end, which releases what the call holds, right before the exchange's reply: after
- * the reply the arena, and the call in it, may be gone. So nothing here touches a call once it has been answered, and no
- * handler needs a clean-up of its own.
+ * All ways out lead through emb_call_end, which releases what the call holds, right before the exchange's
+ * reply: after the reply the arena, and the call in it, may be gone. So nothing here touches a call once it
+ * has been answered, and no handler needs a clean-up of its own.
  *
- * A small request tries L1 on the loop's thread (emb_service_embed_cached never waits); all else is parked. There is no
- * queue behind the workers: when none is free the answer is 429 at once, so that latency stays bounded under load.
+ * A small request tries L1 on the loop's thread (emb_service_embed_cached never waits); all else is parked.
+ * There is no queue behind the workers: when none is free the answer is 429 at once, so that latency stays
+ * bounded under load.
  *
- * Who may use a model is asked before any work, by the name that was sent if the model is not open yet, and then again of
- * the model that was found, since a model has several names.
+ * Who may use a model is asked before any work, by the name that was sent if the model is not open yet, and
+ * then again of the model that was found, since a model has several names.
  */
 #include "api/call.h"
 #include "api/decode.h"
@@ -111,7 +112,8 @@ static void add_cost(emb_exchange *x, uint64_t nusd)
     if (nusd == 0)
         emb_exchange_add_header(x, "x-embedd-cost-usd", "0");
     else
-        emb_exchange_add_headerf(x, "x-embedd-cost-usd", "%llu.%09llu", (unsigned long long)(nusd / 1000000000),
+        emb_exchange_add_headerf(x, "x-embedd-cost-usd", "%llu.%09llu",
+                                 (unsigned long long)(nusd / 1000000000),
                                  (unsigned long long)(nusd % 1000000000));
 }
 
@@ -174,12 +176,9 @@ void emb_call_reply(emb_api_call *call, const emb_answer *answer, emb_buf *body)
 static void fail(emb_api_call *call, const emb_failure *failure)
 {
     emb_buf body = EMB_BUF_INIT(64 << 10);
-    emb_series_add(emb_metrics_series(call->api->metrics, EMB_METRIC_ERRORS, call->route->path[0] ? call->route->path : "none",
-                                      failure->code ? failure->code : emb_envelope_field_status(call->route->family) ==
-                                                                              failure->status
-                                                                          ? "invalid_value"
-                                                                          : "error"),
-                   1);
+    const char *route = call->route->path[0] ? call->route->path : "none";
+    const char *code = failure->code ? failure->code : "error";
+    emb_series_add(emb_metrics_series(call->api->metrics, EMB_METRIC_ERRORS, route, code), 1);
     if (emb_envelope_write(call->route->family, failure, &body) == EMB_OK) {
         emb_call_send(call, failure->status, "application/json", &body);
         return;
@@ -200,7 +199,8 @@ static void fail_with(emb_api_call *call, int status, const char *code, const ch
     fail(call, &(emb_failure){status, code, param, message});
 }
 
-void emb_call_fail(emb_api_call *call, int status, const char *code, const char *param, const char *format, ...)
+void emb_call_fail(emb_api_call *call, int status, const char *code, const char *param, const char *format,
+                   ...)
 {
     va_list args;
     va_start(args, format);
@@ -212,14 +212,15 @@ void emb_call_fail_field(emb_api_call *call, const char *member, const char *for
 {
     va_list args;
     va_start(args, format);
-    fail_with(call, emb_envelope_field_status(call->route->family), "invalid_value", member, member, format, args);
+    fail_with(call, emb_envelope_field_status(call->route->family), "invalid_value", member, member, format,
+              args);
     va_end(args);
 }
 
 void emb_call_fail_missing(emb_api_call *call, const char *member)
 {
-    emb_call_fail(call, emb_envelope_field_status(call->route->family), "missing", member, "%s is needed and is not there.",
-                  member);
+    emb_call_fail(call, emb_envelope_field_status(call->route->family), "missing", member,
+                  "%s is needed and is not there.", member);
 }
 
 void emb_call_fail_busy(emb_api_call *call)
@@ -227,7 +228,8 @@ void emb_call_fail_busy(emb_api_call *call)
     emb_exchange_set_refused(call->x, "overload");
     emb_exchange_add_header(call->x, "retry-after", "1");
     emb_call_fail(call, 429, "overloaded", NULL,
-                  "As many requests are in work as may be (%zu, server.max_concurrent_requests); try again in a second.",
+                  "As many requests are in work as may be (%zu, server.max_concurrent_requests); try again "
+                  "in a second.",
                   call->config->max_concurrent_requests);
 }
 
@@ -250,7 +252,8 @@ static const char *error_code(const emb_error *err)
     case EMB_E_UNSUPPORTED:
         return strcmp(err->where, "model") == 0 ? "model_not_found" : NULL;
     case EMB_E_LIMIT:
-        return err->where[0] && strcmp(err->where, "input") != 0 ? "context_length_exceeded" : "too_many_inputs";
+        return err->where[0] && strcmp(err->where, "input") != 0 ? "context_length_exceeded"
+                                                                 : "too_many_inputs";
     case EMB_E_BUSY:
         return "overloaded";
     case EMB_E_DEADLINE:
@@ -303,7 +306,8 @@ void emb_call_fail_error(emb_api_call *call, const emb_error *err)
     bool named = n && strncmp(err->message, err->where, n) == 0 && err->message[n] == ':';
     if (named) /* "input[1]: …" by the name and the place that the client gave it */
         snprintf(message, sizeof message, "%s%s", where, err->message + n);
-    fail(call, &(emb_failure){error_status(call, err), error_code(err), where, named ? message : err->message});
+    fail(call,
+         &(emb_failure){error_status(call, err), error_code(err), where, named ? message : err->message});
 }
 
 /* ---- the request ---- */
@@ -386,8 +390,8 @@ bool emb_call_json(emb_api_call *call, emb_json_value *root)
     return false;
 }
 
-/* "no-cache", "no-store", "max-age=60", with others between that mean nothing in a request. An age that cannot be read
- * counts as 0, as HTTP's caches do. */
+/* "no-cache", "no-store", "max-age=60", with others between that mean nothing in a request. An age that
+ * cannot be read counts as 0, as HTTP's caches do. */
 static void read_cache_control(const char *value, emb_request *request)
 {
     while (*value) {
@@ -414,7 +418,8 @@ bool emb_call_headers(emb_api_call *call, emb_request *request)
 {
     call->has_headers = true;
     request->cancel = emb_exchange_gone(call->x);
-    request->deadline_ns = emb_exchange_received_ns(call->x) + (uint64_t)call->config->request_timeout_ms * 1000000;
+    request->deadline_ns =
+        emb_exchange_received_ns(call->x) + (uint64_t)call->config->request_timeout_ms * 1000000;
     const char *control = emb_exchange_header(call->x, "cache-control");
     if (control)
         read_cache_control(control, request);
@@ -423,8 +428,10 @@ bool emb_call_headers(emb_api_call *call, emb_request *request)
         request->category = category;
     const char *context = emb_exchange_header(call->x, "x-embedd-context");
     if (context && *context && !emb_request_set_context(request, context)) {
-        emb_call_fail_field(call, "x-embedd-context",
-                            "\"%.60s\" is not a context; there are realtime, analysis, batch, sensitive and default.", context);
+        emb_call_fail_field(
+            call, "x-embedd-context",
+            "\"%.60s\" is not a context; there are realtime, analysis, batch, sensitive and default.",
+            context);
         return false;
     }
     return true;
@@ -441,7 +448,8 @@ static const char *without_organisation(const char *name)
 static void forbid(emb_api_call *call, const char *model)
 {
     emb_exchange_set_refused(call->x, "auth");
-    emb_call_fail(call, 403, "model_not_allowed", "model", "This API key may not use the model %.200s.", model);
+    emb_call_fail(call, 403, "model_not_allowed", "model", "This API key may not use the model %.200s.",
+                  model);
 }
 
 static bool may_use(const emb_caller *caller, const emb_served *model)
@@ -459,7 +467,8 @@ static bool may_ask_for(emb_api_call *call, const char *name)
     if (!name || !*name)
         name = emb_models_default_name(models);
     bool may = open ? may_use(call->caller, open)
-                    : emb_caller_may_use(call->caller, name) || emb_caller_may_use(call->caller, without_organisation(name));
+                    : emb_caller_may_use(call->caller, name) ||
+                          emb_caller_may_use(call->caller, without_organisation(name));
     emb_models_release(open);
     if (!may)
         forbid(call, name);
@@ -473,7 +482,8 @@ emb_served *emb_call_model(emb_api_call *call, const char *model)
         return NULL;
     emb_models_release(call->served);
     call->served = NULL;
-    if (emb_models_acquire(emb_service_models(call->service), model, emb_exchange_gone(call->x), &call->served, &err)) {
+    if (emb_models_acquire(emb_service_models(call->service), model, emb_exchange_gone(call->x),
+                           &call->served, &err)) {
         call->served = NULL;
         emb_call_fail_error(call, &err);
         return NULL;
@@ -532,7 +542,8 @@ static bool embed_here(emb_api_call *call)
         return false;
     if (!emb_service_embed_cached(call->service, &call->request, call->arena, &call->answer))
         return false;
-    if (call->caller && !may_use(call->caller, call->answer.served)) { /* opened since may_ask_for; or by another name */
+    if (call->caller &&
+        !may_use(call->caller, call->answer.served)) { /* opened since may_ask_for; or by another name */
         emb_answer_done(&call->answer);
         return false; /* embed_on_worker looks again */
     }

@@ -1,12 +1,13 @@
 /*
  * cohere.c: Cohere's embed (v1 and v2) and rerank (Cohere's and Jina's shape).
  *
- * One decoder for both versions; they differ in the answer: v2 gives vectors by type and needs input_type; v1 gives bare
- * floats unless types were asked for. Integers are quantised from the float vectors with the fixed range -1..1
- * (encode.h): Cohere calibrates its own models, which nobody can do for models in general, and unit vectors fit.
+ * One decoder for both versions; they differ in the answer: v2 gives vectors by type and needs input_type; v1
+ * gives bare floats unless types were asked for. Integers are quantised from the float vectors with the fixed
+ * range -1..1 (encode.h): Cohere calibrates its own models, which nobody can do for models in general, and
+ * unit vectors fit.
  *
- * rerank needs a cross-encoder. No model of this version is one, so a request that is well formed is told so, by name,
- * instead of being answered with cosines, which are something else.
+ * rerank needs a cross-encoder. No model of this version is one, so a request that is well formed is told so,
+ * by name, instead of being answered with cosines, which are something else.
  */
 #include "api/decode.h"
 #include "api/encode.h"
@@ -19,7 +20,7 @@ static const char *const type_names[] = {"float", "int8", "uint8", "binary", "ub
 enum { TYPE_FLOAT = 1, TYPES = 6 };
 
 typedef struct embed_state {
-    unsigned types;   /* bits */
+    unsigned types; /* bits */
     bool is_v2, single;
     bool types_given;
     const char *id;
@@ -44,8 +45,9 @@ static bool decode_types(emb_api_call *call, emb_json_value root, embed_state *s
         while (t < TYPES && !emb_json_string_is(value, type_names[t]))
             t++;
         if (t == TYPES) {
-            emb_call_fail_field(call, "embedding_types",
-                                "holds at index %zu what is none of float, int8, uint8, binary, ubinary, base64.", i);
+            emb_call_fail_field(
+                call, "embedding_types",
+                "holds at index %zu what is none of float, int8, uint8, binary, ubinary, base64.", i);
             return false;
         }
         state->types |= 1u << t;
@@ -54,11 +56,13 @@ static bool decode_types(emb_api_call *call, emb_json_value root, embed_state *s
     return true;
 }
 
-static bool decode_input_type(emb_api_call *call, emb_json_value root, const embed_state *state, emb_request *r)
+static bool decode_input_type(emb_api_call *call, emb_json_value root, const embed_state *state,
+                              emb_request *r)
 {
     static const emb_role roles[] = {EMB_ROLE_DOCUMENT, EMB_ROLE_QUERY, EMB_ROLE_NONE, EMB_ROLE_NONE};
     int choice = -1;
-    if (!emb_decode_choice(call, root, "input_type", "search_document|search_query|classification|clustering|image", &choice))
+    if (!emb_decode_choice(call, root, "input_type",
+                           "search_document|search_query|classification|clustering|image", &choice))
         return false;
     if (choice == 4) {
         emb_call_fail_field(call, "input_type", "is \"image\"; the models of this service embed text alone.");
@@ -83,8 +87,10 @@ static bool decode_content(emb_api_call *call, emb_json_value element, const cha
         return false;
     }
     emb_json_iter it = emb_json_begin(content);
-    if (!emb_json_next(&it, NULL, NULL, &part) || !emb_json_get(part, "type", &type) || !emb_json_string_is(type, "text")) {
-        emb_call_fail_field(call, label, "must have a part of type \"text\"; the models of this service embed text alone.");
+    if (!emb_json_next(&it, NULL, NULL, &part) || !emb_json_get(part, "type", &type) ||
+        !emb_json_string_is(type, "text")) {
+        emb_call_fail_field(
+            call, label, "must have a part of type \"text\"; the models of this service embed text alone.");
         return false;
     }
     return emb_decode_text(call, part, "text", out);
@@ -204,10 +210,12 @@ static void write_embeddings(emb_api_call *call, const emb_answer *answer)
     if (!status)
         status = write_texts(&body, &call->request);
     if (!status)
-        status = emb_buf_addf(&body, ",\"meta\":{\"api_version\":{\"version\":\"%d\"},\"billed_units\":{\"input_tokens\":%zu}}",
-                              state->is_v2 ? 2 : 1, answer->total_tokens);
+        status = emb_buf_addf(
+            &body, ",\"meta\":{\"api_version\":{\"version\":\"%d\"},\"billed_units\":{\"input_tokens\":%zu}}",
+            state->is_v2 ? 2 : 1, answer->total_tokens);
     if (!status)
-        status = emb_buf_addf(&body, ",\"response_type\":\"%s\"}", by_type ? "embeddings_by_type" : "embeddings_floats");
+        status = emb_buf_addf(&body, ",\"response_type\":\"%s\"}",
+                              by_type ? "embeddings_by_type" : "embeddings_floats");
     emb_call_finish(call, answer, &body, status);
 }
 
@@ -264,7 +272,8 @@ static bool check_documents(emb_api_call *call, emb_json_value root)
         if (emb_json_type_of(value) == EMB_JSON_OBJECT && emb_json_get(value, "text", &text))
             value = text;
         if (!emb_json_string(value, &data, &length) || memchr(data, 0, length)) {
-            emb_call_fail_field(call, "documents", "must hold texts without NUL bytes; index %zu is not one.", i);
+            emb_call_fail_field(call, "documents", "must hold texts without NUL bytes; index %zu is not one.",
+                                i);
             return false;
         }
     }
@@ -278,9 +287,12 @@ static void rerank_on_worker(emb_api_call *call)
         return;
     const char *name = emb_arena_strndup(call->arena, model->name, strlen(model->name));
     emb_call_fail(call, 422, "model_cannot_rerank", "model",
-                  "The model %.200s makes vectors and cannot rerank (model_cannot_rerank); a cross-encoder is needed, such as "
-                  "bge-reranker-base, and this version cannot load one. Embed query and documents and compare their cosines "
-                  "instead.", name ? name : "");
+                  "The model %.200s makes vectors and cannot rerank (model_cannot_rerank); a cross-encoder "
+                  "is needed, such as "
+                  "bge-reranker-base, and this version cannot load one. Embed query and documents and "
+                  "compare their cosines "
+                  "instead.",
+                  name ? name : "");
 }
 
 static void rerank(emb_api_call *call)
@@ -299,67 +311,89 @@ static void rerank(emb_api_call *call)
 
 /* ---- the table ---- */
 
-#define COMMON_MEMBERS                                                                                                    \
-    "\"model\":{\"type\":[\"string\",\"null\"],\"maxLength\":1024},\"texts\":{\"type\":[\"array\",\"null\"],\"items\":"    \
-    "{\"type\":\"string\",\"minLength\":1},\"minItems\":1,\"examples\":[[\"The food was delicious.\"]]},"                  \
-    "\"inputs\":{\"type\":[\"array\",\"null\"],\"description\":\"Instead of texts; parts of type text.\",\"minItems\":1,"   \
-    "\"items\":{\"type\":\"object\",\"required\":[\"content\"],\"properties\":{\"content\":{\"type\":\"array\","           \
-    "\"minItems\":1,\"maxItems\":1,\"items\":{\"type\":\"object\",\"required\":[\"type\",\"text\"],\"properties\":"        \
-    "{\"type\":{\"const\":\"text\"},\"text\":{\"type\":\"string\"}}}}}}},"                                                 \
-    "\"output_dimension\":{\"type\":[\"integer\",\"null\"],\"minimum\":1,\"maximum\":65536,\"description\":"               \
-    "\"Keep this many leading components, then normalise. More than the model has is an error.\"},"                       \
-    "\"max_tokens\":{\"type\":[\"integer\",\"null\"],\"minimum\":1,\"maximum\":2147483647},"                               \
-    "\"embedding_types\":{\"type\":[\"array\",\"null\"],\"minItems\":1,\"items\":{\"enum\":[\"float\",\"int8\",\"uint8\"," \
-    "\"binary\",\"ubinary\",\"base64\"]},\"description\":\"uint8 is floor((x + 1) / (2 / 255)) held to 0..255, the fixed " \
-    "range -1..1 for every component; int8 is that less 128. ubinary packs x > 0 into bytes, the first component in the "  \
-    "highest bit; binary is that less 128. base64 is of the little-endian float32 values.\"},"                            \
-    "\"truncate\":{\"default\":true,\"enum\":[true,false,\"NONE\",\"START\",\"END\",\"none\",\"start\",\"end\",\"LEFT\","  \
-    "\"RIGHT\",\"left\",\"right\",null],\"description\":\"What is cut of a text over the model's limit of tokens; NONE or " \
+#define COMMON_MEMBERS                                                                                       \
+    "\"model\":{\"type\":[\"string\",\"null\"],\"maxLength\":1024},\"texts\":{\"type\":[\"array\",\"null\"]" \
+    ",\"items\":"                                                                                            \
+    "{\"type\":\"string\",\"minLength\":1},\"minItems\":1,\"examples\":[[\"The food was delicious.\"]]},"    \
+    "\"inputs\":{\"type\":[\"array\",\"null\"],\"description\":\"Instead of texts; parts of type "           \
+    "text.\",\"minItems\":1,"                                                                                \
+    "\"items\":{\"type\":\"object\",\"required\":[\"content\"],\"properties\":{\"content\":{\"type\":"       \
+    "\"array\","                                                                                             \
+    "\"minItems\":1,\"maxItems\":1,\"items\":{\"type\":\"object\",\"required\":[\"type\",\"text\"],"         \
+    "\"properties\":"                                                                                        \
+    "{\"type\":{\"const\":\"text\"},\"text\":{\"type\":\"string\"}}}}}}},"                                   \
+    "\"output_dimension\":{\"type\":[\"integer\",\"null\"],\"minimum\":1,\"maximum\":65536,\"description\":" \
+    "\"Keep this many leading components, then normalise. More than the model has is an error.\"},"          \
+    "\"max_tokens\":{\"type\":[\"integer\",\"null\"],\"minimum\":1,\"maximum\":2147483647},"                 \
+    "\"embedding_types\":{\"type\":[\"array\",\"null\"],\"minItems\":1,\"items\":{\"enum\":[\"float\","      \
+    "\"int8\",\"uint8\","                                                                                    \
+    "\"binary\",\"ubinary\",\"base64\"]},\"description\":\"uint8 is floor((x + 1) / (2 / 255)) held to "     \
+    "0..255, the fixed "                                                                                     \
+    "range -1..1 for every component; int8 is that less 128. ubinary packs x > 0 into bytes, the first "     \
+    "component in the "                                                                                      \
+    "highest bit; binary is that less 128. base64 is of the little-endian float32 values.\"},"               \
+    "\"truncate\":{\"default\":true,\"enum\":[true,false,\"NONE\",\"START\",\"END\",\"none\",\"start\","     \
+    "\"end\",\"LEFT\","                                                                                      \
+    "\"RIGHT\",\"left\",\"right\",null],\"description\":\"What is cut of a text over the model's limit of "  \
+    "tokens; NONE or "                                                                                       \
     "false: it is an error. Absent: the model's own side.\"}"
 
 #define INPUT_TYPES "\"search_document\",\"search_query\",\"classification\",\"clustering\""
 #define SOME_TEXTS "\"anyOf\":[{\"required\":[\"texts\"]},{\"required\":[\"inputs\"]}]"
-#define V1_REQUEST                                                                                                        \
-    "{\"type\":\"object\"," SOME_TEXTS ",\"examples\":[{\"texts\":[\"The food was delicious.\"]}],\"properties\":{"             \
-    COMMON_MEMBERS ",\"input_type\":{\"enum\":[" INPUT_TYPES ",null]}}}"
-#define V2_REQUEST                                                                                                        \
-    "{\"type\":\"object\",\"required\":[\"input_type\"]," SOME_TEXTS ",\"examples\":[{\"input_type\":\"search_document\"," \
-    "\"texts\":[\"The food was delicious.\"],\"embedding_types\":[\"float\",\"int8\"]}],\"properties\":{" COMMON_MEMBERS                                  \
+#define V1_REQUEST                                                                              \
+    "{\"type\":\"object\"," SOME_TEXTS                                                          \
+    ",\"examples\":[{\"texts\":[\"The food was delicious.\"]}],\"properties\":{" COMMON_MEMBERS \
+    ",\"input_type\":{\"enum\":[" INPUT_TYPES ",null]}}}"
+#define V2_REQUEST                                                                             \
+    "{\"type\":\"object\",\"required\":[\"input_type\"]," SOME_TEXTS                           \
+    ",\"examples\":[{\"input_type\":\"search_document\","                                      \
+    "\"texts\":[\"The food was "                                                               \
+    "delicious.\"],\"embedding_types\":[\"float\",\"int8\"]}],\"properties\":{" COMMON_MEMBERS \
     ",\"input_type\":{\"enum\":[" INPUT_TYPES "]}}}"
 
 #define NUMBER_ROWS "{\"type\":\"array\",\"items\":{\"type\":\"array\",\"items\":{\"type\":\"number\"}}}"
-#define INT_ROWS(low, high)                                                                                               \
-    "{\"type\":\"array\",\"items\":{\"type\":\"array\",\"items\":{\"type\":\"integer\",\"minimum\":" low ",\"maximum\":" high \
-    "}}}"
-#define BY_TYPE                                                                                                           \
-    "{\"type\":\"object\",\"properties\":{\"float\":" NUMBER_ROWS ",\"int8\":" INT_ROWS("-128", "127")                    \
-    ",\"uint8\":" INT_ROWS("0", "255") ",\"binary\":" INT_ROWS("-128", "127") ",\"ubinary\":" INT_ROWS("0", "255")        \
-    ",\"base64\":{\"type\":\"array\",\"items\":{\"type\":\"string\",\"contentEncoding\":\"base64\"}}}}"
-#define EMBED_ANSWER(embeddings)                                                                                          \
-    "{\"type\":\"object\",\"required\":[\"id\",\"embeddings\",\"texts\",\"meta\"],\"properties\":{\"id\":"                \
-    "{\"type\":\"string\"},\"embeddings\":" embeddings ",\"texts\":{\"type\":\"array\",\"items\":{\"type\":\"string\"}}," \
-    "\"meta\":{\"type\":\"object\",\"properties\":{\"billed_units\":{\"type\":\"object\",\"properties\":"                 \
+#define INT_ROWS(low, high)                                                                              \
+    "{\"type\":\"array\",\"items\":{\"type\":\"array\",\"items\":{\"type\":\"integer\",\"minimum\":" low \
+    ",\"maximum\":" high "}}}"
+#define BY_TYPE                                                                                            \
+    "{\"type\":\"object\",\"properties\":{\"float\":" NUMBER_ROWS                                          \
+    ",\"int8\":" INT_ROWS("-128", "127") ",\"uint8\":" INT_ROWS("0", "255") ",\"binary\":" INT_ROWS(       \
+        "-128",                                                                                            \
+        "127") ",\"ubinary\":" INT_ROWS("0", "255") ",\"base64\":{\"type\":\"array\",\"items\":{\"type\":" \
+                                                    "\"string\",\"contentEncoding\":\"base64\"}}}}"
+#define EMBED_ANSWER(embeddings)                                                                           \
+    "{\"type\":\"object\",\"required\":[\"id\",\"embeddings\",\"texts\",\"meta\"],\"properties\":{\"id\":" \
+    "{\"type\":\"string\"},\"embeddings\":" embeddings                                                     \
+    ",\"texts\":{\"type\":\"array\",\"items\":{\"type\":\"string\"}},"                                     \
+    "\"meta\":{\"type\":\"object\",\"properties\":{\"billed_units\":{\"type\":\"object\",\"properties\":"  \
     "{\"input_tokens\":{\"type\":\"integer\"}}}}},\"response_type\":{\"type\":\"string\"}}}"
 
-#define RERANK_REQUEST                                                                                                    \
-    "{\"type\":\"object\",\"required\":[\"query\",\"documents\"],\"properties\":{\"model\":{\"type\":[\"string\",\"null\"]}," \
-    "\"query\":{\"type\":\"string\"},\"documents\":{\"type\":\"array\",\"minItems\":1,\"items\":{\"oneOf\":["             \
-    "{\"type\":\"string\"},{\"type\":\"object\",\"required\":[\"text\"],\"properties\":{\"text\":{\"type\":\"string\"}}}]}}," \
-    "\"top_n\":{\"type\":[\"integer\",\"null\"],\"minimum\":1},\"return_documents\":{\"type\":[\"boolean\",\"null\"]}}}"
-#define RERANK_ANSWER                                                                                                     \
-    "{\"type\":\"object\",\"required\":[\"results\"],\"properties\":{\"id\":{\"type\":\"string\"},\"results\":{\"type\":"  \
-    "\"array\",\"items\":{\"type\":\"object\",\"required\":[\"index\",\"relevance_score\"],\"properties\":{\"index\":"     \
+#define RERANK_REQUEST                                                                                       \
+    "{\"type\":\"object\",\"required\":[\"query\",\"documents\"],\"properties\":{\"model\":{\"type\":["      \
+    "\"string\",\"null\"]},"                                                                                 \
+    "\"query\":{\"type\":\"string\"},\"documents\":{\"type\":\"array\",\"minItems\":1,\"items\":{\"oneOf\":" \
+    "["                                                                                                      \
+    "{\"type\":\"string\"},{\"type\":\"object\",\"required\":[\"text\"],\"properties\":{\"text\":{\"type\":" \
+    "\"string\"}}}]}},"                                                                                      \
+    "\"top_n\":{\"type\":[\"integer\",\"null\"],\"minimum\":1},\"return_documents\":{\"type\":[\"boolean\"," \
+    "\"null\"]}}}"
+#define RERANK_ANSWER                                                                                        \
+    "{\"type\":\"object\",\"required\":[\"results\"],\"properties\":{\"id\":{\"type\":\"string\"},"          \
+    "\"results\":{\"type\":"                                                                                 \
+    "\"array\",\"items\":{\"type\":\"object\",\"required\":[\"index\",\"relevance_score\"],\"properties\":{" \
+    "\"index\":"                                                                                             \
     "{\"type\":\"integer\"},\"relevance_score\":{\"type\":\"number\"}}}}}}"
 
 const emb_route emb_routes_cohere[] = {
-    { EMB_HTTP_POST, "/v2/embed", EMB_FAMILY_COHERE, EMB_AUTH_KEY, embed_v2, "Embed texts, in several number types at once.",
-      V2_REQUEST, EMBED_ANSWER(BY_TYPE), NULL, NULL },
-    { EMB_HTTP_POST, "/v1/embed", EMB_FAMILY_COHERE, EMB_AUTH_KEY, embed_v1,
-      "Embed texts; vectors by type if types are asked for, else bare.", V1_REQUEST,
-      EMBED_ANSWER("{\"oneOf\":[" NUMBER_ROWS "," BY_TYPE "]}"), NULL, NULL },
-    { EMB_HTTP_POST, "/v2/rerank", EMB_FAMILY_COHERE, EMB_AUTH_KEY, rerank,
-      "Order documents by a query; 422 (model_cannot_rerank) while no model can.", RERANK_REQUEST, RERANK_ANSWER, NULL, NULL },
-    { EMB_HTTP_POST, "/v1/rerank", EMB_FAMILY_OPENAI, EMB_AUTH_KEY, rerank,
-      "The same, with errors as OpenAI's (Jina's and Cohere's body).", RERANK_REQUEST, RERANK_ANSWER, NULL, NULL },
-    { 0 }
-};
+    {EMB_HTTP_POST, "/v2/embed", EMB_FAMILY_COHERE, EMB_AUTH_KEY, embed_v2,
+     "Embed texts, in several number types at once.", V2_REQUEST, EMBED_ANSWER(BY_TYPE), NULL, NULL},
+    {EMB_HTTP_POST, "/v1/embed", EMB_FAMILY_COHERE, EMB_AUTH_KEY, embed_v1,
+     "Embed texts; vectors by type if types are asked for, else bare.", V1_REQUEST,
+     EMBED_ANSWER("{\"oneOf\":[" NUMBER_ROWS "," BY_TYPE "]}"), NULL, NULL},
+    {EMB_HTTP_POST, "/v2/rerank", EMB_FAMILY_COHERE, EMB_AUTH_KEY, rerank,
+     "Order documents by a query; 422 (model_cannot_rerank) while no model can.", RERANK_REQUEST,
+     RERANK_ANSWER, NULL, NULL},
+    {EMB_HTTP_POST, "/v1/rerank", EMB_FAMILY_OPENAI, EMB_AUTH_KEY, rerank,
+     "The same, with errors as OpenAI's (Jina's and Cohere's body).", RERANK_REQUEST, RERANK_ANSWER, NULL,
+     NULL},
+    {0}};

@@ -1,11 +1,12 @@
 /*
  * decode.c: members into values, one function per kind of member.
  *
- * A failing function answers through emb_call_fail_field at once, so a handler is a chain of && and has nothing to clean
- * up. Texts are pointers into the document: a body of 2,048 texts costs one array in the arena and no copy.
+ * A failing function answers through emb_call_fail_field at once, so a handler is a chain of && and has
+ * nothing to clean up. Texts are pointers into the document: a body of 2,048 texts costs one array in the
+ * arena and no copy.
  *
- * simdjson has checked syntax, UTF-8, surrogates and depth before anything here runs. Members are looked up by a linear
- * scan: bodies have a dozen members at most; of equal names the first is found.
+ * simdjson has checked syntax, UTF-8, surrogates and depth before anything here runs. Members are looked up
+ * by a linear scan: bodies have a dozen members at most; of equal names the first is found.
  */
 #include "api/decode.h"
 
@@ -25,7 +26,8 @@ static bool find(emb_json_value object, const char *member, emb_json_value *valu
 
 static bool wrong_type(emb_api_call *call, const char *member, const char *needed, emb_json_value value)
 {
-    emb_call_fail_field(call, member, "must be %s; it is %s.", needed, emb_json_type_name(emb_json_type_of(value)));
+    emb_call_fail_field(call, member, "must be %s; it is %s.", needed,
+                        emb_json_type_name(emb_json_type_of(value)));
     return false;
 }
 
@@ -37,8 +39,8 @@ bool emb_decode_bool(emb_api_call *call, emb_json_value object, const char *memb
     return wrong_type(call, member, "true or false", value);
 }
 
-bool emb_decode_count(emb_api_call *call, emb_json_value object, const char *member, size_t minimum, size_t maximum,
-                      size_t *out)
+bool emb_decode_count(emb_api_call *call, emb_json_value object, const char *member, size_t minimum,
+                      size_t maximum, size_t *out)
 {
     emb_json_value value;
     int64_t number;
@@ -48,11 +50,13 @@ bool emb_decode_count(emb_api_call *call, emb_json_value object, const char *mem
     if (!emb_json_double(value, &real))
         return wrong_type(call, member, "an integer", value);
     if (!emb_json_int(value, &number)) {
-        emb_call_fail_field(call, member, "must be an integer from %zu to %zu; it is %.17g.", minimum, maximum, real);
+        emb_call_fail_field(call, member, "must be an integer from %zu to %zu; it is %.17g.", minimum,
+                            maximum, real);
         return false;
     }
     if (number < 0 || (uint64_t)number < minimum || (uint64_t)number > maximum) {
-        emb_call_fail_field(call, member, "must be from %zu to %zu; it is %lld.", minimum, maximum, (long long)number);
+        emb_call_fail_field(call, member, "must be from %zu to %zu; it is %lld.", minimum, maximum,
+                            (long long)number);
         return false;
     }
     *out = (size_t)number;
@@ -85,7 +89,8 @@ bool emb_decode_name(emb_api_call *call, emb_json_value object, const char *memb
     return true;
 }
 
-bool emb_decode_choice(emb_api_call *call, emb_json_value object, const char *member, const char *choices, int *out)
+bool emb_decode_choice(emb_api_call *call, emb_json_value object, const char *member, const char *choices,
+                       int *out)
 {
     const char *name = NULL;
     if (!emb_decode_name(call, object, member, &name))
@@ -137,8 +142,9 @@ bool emb_text_is_blank(emb_text text)
     for (size_t i = 0; i < text.length;) {
         uint32_t c;
         i += emb_utf8_decode(text.data + i, text.length - i, &c);
-        bool space = c == ' ' || (c >= 9 && c <= 13) || (c >= 0x1C && c <= 0x1F) || c == 0x85 || c == 0xA0 || c == 0x1680 ||
-                     (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+        bool space = c == ' ' || (c >= 9 && c <= 13) || (c >= 0x1C && c <= 0x1F) || c == 0x85 || c == 0xA0 ||
+                     c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 ||
+                     c == 0x202F || c == 0x205F || c == 0x3000;
         if (!space)
             return false;
     }
@@ -146,12 +152,14 @@ bool emb_text_is_blank(emb_text text)
 }
 
 /* Refuses empty texts, naming the indexes of the first few. */
-static bool check_empty(emb_api_call *call, const char *member, const emb_request *r, unsigned kinds, bool single)
+static bool check_empty(emb_api_call *call, const char *member, const emb_request *r, unsigned kinds,
+                        bool single)
 {
     char list[LISTED_INDEXES * 12 + 8] = "";
     size_t at = 0, found = 0, first = 0;
     for (size_t i = 0; i < r->count; i++) {
-        bool empty = r->texts[i].length == 0 || ((kinds & EMB_TEXTS_NOT_EMPTY) && emb_text_is_blank(r->texts[i]));
+        bool empty =
+            r->texts[i].length == 0 || ((kinds & EMB_TEXTS_NOT_EMPTY) && emb_text_is_blank(r->texts[i]));
         if (!empty)
             continue;
         if (found++ == 0)
@@ -177,7 +185,8 @@ static bool nomem(emb_api_call *call)
     return false;
 }
 
-static bool take_strings(emb_api_call *call, const char *member, emb_json_value array, size_t count, emb_request *r)
+static bool take_strings(emb_api_call *call, const char *member, emb_json_value array, size_t count,
+                         emb_request *r)
 {
     emb_text *texts = emb_arena_calloc(call->arena, count, sizeof *texts);
     if (!texts)
@@ -185,7 +194,8 @@ static bool take_strings(emb_api_call *call, const char *member, emb_json_value 
     emb_json_iter it = emb_json_begin(array);
     emb_json_value value;
     for (size_t i = 0; i < count && emb_json_next(&it, NULL, NULL, &value); i++) {
-        if (emb_json_string(value, &texts[i].data, &texts[i].length) && !memchr(texts[i].data, 0, texts[i].length))
+        if (emb_json_string(value, &texts[i].data, &texts[i].length) &&
+            !memchr(texts[i].data, 0, texts[i].length))
             continue;
         char label[200];
         snprintf(label, sizeof label, "%s[%zu]", member, i);
@@ -212,13 +222,15 @@ static bool take_ids(emb_api_call *call, const char *label, emb_json_value array
         double real;
         if (!emb_json_double(value, &real))
             return wrong_type(call, element, "a token id, an integer", value);
-        emb_call_fail_field(call, element, "must be a token id, an integer from 0 to %d; it is %.17g.", INT32_MAX, real);
+        emb_call_fail_field(call, element, "must be a token id, an integer from 0 to %d; it is %.17g.",
+                            INT32_MAX, real);
         return false;
     }
     return true;
 }
 
-static bool take_one_id_list(emb_api_call *call, const char *member, emb_json_value array, size_t count, emb_request *r)
+static bool take_one_id_list(emb_api_call *call, const char *member, emb_json_value array, size_t count,
+                             emb_request *r)
 {
     int32_t *ids = emb_arena_calloc(call->arena, count, sizeof *ids);
     size_t *offsets = emb_arena_calloc(call->arena, 2, sizeof *offsets);
@@ -231,7 +243,8 @@ static bool take_one_id_list(emb_api_call *call, const char *member, emb_json_va
     return take_ids(call, member, array, ids);
 }
 
-static bool take_id_lists(emb_api_call *call, const char *member, emb_json_value array, size_t count, emb_request *r)
+static bool take_id_lists(emb_api_call *call, const char *member, emb_json_value array, size_t count,
+                          emb_request *r)
 {
     size_t *offsets = emb_arena_calloc(call->arena, count + 1, sizeof *offsets);
     if (!offsets)
@@ -268,13 +281,15 @@ static bool take_id_lists(emb_api_call *call, const char *member, emb_json_value
 static const char *what_is_needed(unsigned kinds)
 {
     if (kinds & EMB_TEXTS_IDS)
-        return kinds & EMB_TEXTS_ONE ? "a string, an array of strings, or token ids" : "an array of strings or token ids";
+        return kinds & EMB_TEXTS_ONE ? "a string, an array of strings, or token ids"
+                                     : "an array of strings or token ids";
     if (kinds & EMB_TEXTS_MANY)
         return kinds & EMB_TEXTS_ONE ? "a string or an array of strings" : "an array of strings";
     return "a string";
 }
 
-static bool take_one_text(emb_api_call *call, const char *member, emb_json_value value, unsigned kinds, emb_request *r)
+static bool take_one_text(emb_api_call *call, const char *member, emb_json_value value, unsigned kinds,
+                          emb_request *r)
 {
     emb_text *text = emb_arena_calloc(call->arena, 1, sizeof *text);
     if (!text)
@@ -289,7 +304,8 @@ static bool take_one_text(emb_api_call *call, const char *member, emb_json_value
 static bool too_many(emb_api_call *call, const char *member, size_t count)
 {
     emb_exchange_set_refused(call->x, "too_large");
-    int status = call->route->family == EMB_FAMILY_MODEL_SERVER ? 422 : 413; /* as text-embeddings-inference has it */
+    int status =
+        call->route->family == EMB_FAMILY_MODEL_SERVER ? 422 : 413; /* as text-embeddings-inference has it */
     emb_call_fail(call, status, "too_many_inputs", member,
                   "%s has %zu elements; one request may have %zu (server.max_inputs).", member, count,
                   call->config->max_inputs);
@@ -322,7 +338,8 @@ bool emb_decode_texts(emb_api_call *call, emb_json_value object, const char *mem
         r->count = 0;
         if (kinds & EMB_TEXTS_EMPTY_LIST)
             return true;
-        emb_call_fail(call, 400, "empty", member, "%s is an empty array; at least one element is needed.", member);
+        emb_call_fail(call, 400, "empty", member, "%s is an empty array; at least one element is needed.",
+                      member);
         return false;
     }
     emb_json_type element = emb_json_type_of(first);
@@ -336,7 +353,8 @@ bool emb_decode_texts(emb_api_call *call, emb_json_value object, const char *mem
         return take_id_lists(call, member, value, count, r);
     if (!take_strings(call, member, value, count, r))
         return false;
-    return !(kinds & (EMB_TEXTS_NOT_EMPTY | EMB_TEXTS_NOT_ZERO)) || check_empty(call, member, r, kinds, false);
+    return !(kinds & (EMB_TEXTS_NOT_EMPTY | EMB_TEXTS_NOT_ZERO)) ||
+           check_empty(call, member, r, kinds, false);
 }
 
 /* ---- what all families take ---- */
@@ -363,7 +381,7 @@ static bool truncation_named(const char *name, emb_truncation *out)
     static const struct {
         const char *name;
         emb_truncation value;
-    } names[] = {{"none", EMB_TRUNCATE_NONE}, {"start", EMB_TRUNCATE_LEFT}, {"left", EMB_TRUNCATE_LEFT},
+    } names[] = {{"none", EMB_TRUNCATE_NONE}, {"start", EMB_TRUNCATE_LEFT},  {"left", EMB_TRUNCATE_LEFT},
                  {"end", EMB_TRUNCATE_RIGHT}, {"right", EMB_TRUNCATE_RIGHT}, {"model", EMB_TRUNCATE_MODEL}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcasecmp(name, names[i].name) == 0) {
@@ -391,7 +409,8 @@ bool emb_decode_truncate(emb_api_call *call, emb_json_value object, const char *
         return false;
     if (truncation_named(name, out))
         return true;
-    emb_call_fail_field(call, member, "\"%.60s\" is none of true, false, \"none\", \"start\", \"end\".", name);
+    emb_call_fail_field(call, member, "\"%.60s\" is none of true, false, \"none\", \"start\", \"end\".",
+                        name);
     return false;
 }
 
@@ -402,8 +421,9 @@ static bool decode_context(emb_api_call *call, emb_json_value object, emb_reques
         return false;
     if (!context || !*context || emb_request_set_context(request, context))
         return true;
-    emb_call_fail_field(call, "context", "\"%.60s\" is not a context; there are realtime, analysis, batch, sensitive and default.",
-                        context);
+    emb_call_fail_field(
+        call, "context",
+        "\"%.60s\" is not a context; there are realtime, analysis, batch, sensitive and default.", context);
     return false;
 }
 
@@ -414,7 +434,8 @@ static bool decode_provider(emb_api_call *call, emb_json_value object)
         return false;
     if (!provider || !*provider || strcasecmp(provider, "local") == 0 || strcasecmp(provider, "auto") == 0)
         return true;
-    emb_call_fail_field(call, "preferred_provider", "\"%.60s\" is not a provider of this service; there is \"local\".", provider);
+    emb_call_fail_field(call, "preferred_provider",
+                        "\"%.60s\" is not a provider of this service; there is \"local\".", provider);
     return false;
 }
 
@@ -427,8 +448,8 @@ bool emb_decode_common(emb_api_call *call, emb_json_value object, emb_request *r
         !emb_decode_name(call, object, "prompt_name", &request->prompt_name) ||
         !emb_decode_bool(call, object, "normalize", &normalize) ||
         !emb_decode_truncate(call, object, "truncate", &request->truncation) ||
-        !decode_context(call, object, request) || !emb_decode_name(call, object, "category", &request->category) ||
-        !decode_provider(call, object))
+        !decode_context(call, object, request) ||
+        !emb_decode_name(call, object, "category", &request->category) || !decode_provider(call, object))
         return false;
     if (find(object, "normalize", &value))
         request->normalize = normalize ? EMB_ON : EMB_OFF;

@@ -1,8 +1,9 @@
 /*
  * docs.c: the pages of the program itself: /openapi.json, and /docs, which is also what / shows.
  *
- * web/docs.html is taken into the object file by the assembler (.incbin), so that the program needs no file at run time;
- * the build knows of the dependency (CMakeLists.txt). The page fetches /openapi.json and nothing else.
+ * web/docs.html is taken into the object file by the assembler (.incbin), so that the program needs no file
+ * at run time; the build knows of the dependency (CMakeLists.txt). The page fetches /openapi.json and nothing
+ * else.
  */
 #include "api/call.h"
 #include "api/openapi.h"
@@ -18,7 +19,8 @@ __asm__(".pushsection .rodata\n"
         ".byte 0\n"
         ".popsection\n");
 
-extern const char emb_docs_begin[] __attribute__((visibility("hidden"))), emb_docs_end[] __attribute__((visibility("hidden")));
+extern const char emb_docs_begin[] __attribute__((visibility("hidden"))),
+    emb_docs_end[] __attribute__((visibility("hidden")));
 
 const char *emb_docs_page(size_t *length)
 {
@@ -47,18 +49,19 @@ static void get_page(emb_api_call *call)
 {
     size_t length;
     const char *page = emb_docs_page(&length);
-    emb_exchange_add_header(call->x, "content-security-policy",
-                            "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
-                            "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
+    emb_exchange_add_header(
+        call->x, "content-security-policy",
+        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
+        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
     emb_exchange_add_header(call->x, "x-content-type-options", "nosniff");
     send_copy(call, "text/html; charset=utf-8", page, length);
 }
 
 const emb_route emb_routes_docs[] = {
-    { EMB_HTTP_GET, "/openapi.json", EMB_FAMILY_OPENAI, EMB_AUTH_OPEN, get_document, "This document.", NULL,
-      "{\"type\":\"object\"}", NULL, NULL },
-    { EMB_HTTP_GET, "/docs", EMB_FAMILY_OPENAI, EMB_AUTH_OPEN, get_page, "This document as a page to read and try.", NULL,
-      NULL, "text/html", NULL },
-    { EMB_HTTP_GET, "/", EMB_FAMILY_OPENAI, EMB_AUTH_OPEN, get_page, "The same page.", NULL, NULL, "text/html", NULL },
-    { 0 }
-};
+    {EMB_HTTP_GET, "/openapi.json", EMB_FAMILY_OPENAI, EMB_AUTH_OPEN, get_document, "This document.", NULL,
+     "{\"type\":\"object\"}", NULL, NULL},
+    {EMB_HTTP_GET, "/docs", EMB_FAMILY_OPENAI, EMB_AUTH_OPEN, get_page,
+     "This document as a page to read and try.", NULL, NULL, "text/html", NULL},
+    {EMB_HTTP_GET, "/", EMB_FAMILY_OPENAI, EMB_AUTH_OPEN, get_page, "The same page.", NULL, NULL, "text/html",
+     NULL},
+    {0}};

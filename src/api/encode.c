@@ -1,9 +1,9 @@
 /*
  * encode.c: vectors into a body, in one pass and without intermediate text.
  *
- * Room is reserved once per vector for its longest form, then written straight into the buffer; a batch grows the buffer
- * by doubling. Finite values are checked on the bits, eight at a time by the compiler's vectors: 0.05 ns a float, so it
- * is done for base64 too, where nothing else would notice a NaN.
+ * Room is reserved once per vector for its longest form, then written straight into the buffer; a batch grows
+ * the buffer by doubling. Finite values are checked on the bits, eight at a time by the compiler's vectors:
+ * 0.05 ns a float, so it is done for base64 too, where nothing else would notice a NaN.
  */
 #include "api/encode.h"
 
@@ -12,7 +12,8 @@
 
 #include <string.h>
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "base64 is of little-endian floats, straight from memory");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "base64 is of little-endian floats, straight from memory");
 
 static bool all_finite(const float *values, size_t count)
 {

@@ -1,7 +1,7 @@
 /*
  * envelope.c: error bodies. Each family has its own, because its clients read them: the OpenAI libraries take
- * error.message and error.code apart, pydantic users read detail[].loc, text-embeddings-inference's clients switch on
- * error_type. One function per shape; the message is the same everywhere.
+ * error.message and error.code apart, pydantic users read detail[].loc, text-embeddings-inference's clients
+ * switch on error_type. One function per shape; the message is the same everywhere.
  */
 #include "api/envelope.h"
 
@@ -79,10 +79,13 @@ static emb_status write_plain(const char *member, const emb_failure *f, emb_buf 
 /* "texts[3]" as "texts",3; "?goal" is a parameter of the query */
 static emb_status write_location(const char *param, emb_buf *out)
 {
-    const char *bracket = param ? strchr(param, '[') : NULL;
-    size_t length = bracket ? (size_t)(bracket - param) : param ? strlen(param) : 0;
+    param = param ? param : "";
+    size_t length = strcspn(param, "[");
+    const char *bracket = param[length] ? param + length : NULL;
     bool of_header = length > 2 && strncmp(param, "x-", 2) == 0, of_query = length > 1 && param[0] == '?';
-    emb_status status = emb_buf_add_str(out, of_header ? "[\"header\"" : of_query ? "[\"query\"" : "[\"body\"");
+    emb_status status = emb_buf_add_str(out, of_header  ? "[\"header\""
+                                             : of_query ? "[\"query\""
+                                                        : "[\"body\"");
     param += of_query;
     length -= of_query;
     if (!status && length && !(status = emb_buf_add(out, ",", 1)))
@@ -133,13 +136,15 @@ emb_status emb_envelope_write(emb_family family, const emb_failure *failure, emb
 
 int emb_envelope_field_status(emb_family family)
 {
-    return family == EMB_FAMILY_EMBEDDER || family == EMB_FAMILY_HYBRID || family == EMB_FAMILY_MODEL_SERVER ? 422 : 400;
+    return family == EMB_FAMILY_EMBEDDER || family == EMB_FAMILY_HYBRID || family == EMB_FAMILY_MODEL_SERVER
+               ? 422
+               : 400;
 }
 
 const char *emb_family_name(emb_family family)
 {
-    static const char *const names[] = {"OpenAI", "Embedder service", "Model server", "Ollama", "Cohere",
-                                        "Hybrid system"};
+    static const char *const names[] = {"OpenAI", "Embedder service", "Model server",
+                                        "Ollama", "Cohere",           "Hybrid system"};
     return family <= EMB_FAMILY_HYBRID ? names[family] : "";
 }
 
@@ -153,18 +158,23 @@ const char *emb_envelope_schema(emb_family family)
                "\"param\":{\"type\":[\"string\",\"null\"]},\"code\":{\"type\":[\"string\",\"null\"]}}}}}";
     case EMB_FAMILY_MODEL_SERVER:
         return "{\"type\":\"object\",\"required\":[\"error\",\"error_type\"],\"properties\":{"
-               "\"error\":{\"type\":\"string\"},\"error_type\":{\"enum\":[\"Unhealthy\",\"Backend\",\"Overloaded\","
+               "\"error\":{\"type\":\"string\"},\"error_type\":{\"enum\":[\"Unhealthy\",\"Backend\","
+               "\"Overloaded\","
                "\"Validation\",\"Tokenizer\",\"Empty\"]}}}";
     case EMB_FAMILY_OLLAMA:
-        return "{\"type\":\"object\",\"required\":[\"error\"],\"properties\":{\"error\":{\"type\":\"string\"}}}";
+        return "{\"type\":\"object\",\"required\":[\"error\"],\"properties\":{\"error\":{\"type\":\"string\"}"
+               "}}";
     case EMB_FAMILY_COHERE:
-        return "{\"type\":\"object\",\"required\":[\"message\"],\"properties\":{\"message\":{\"type\":\"string\"}}}";
+        return "{\"type\":\"object\",\"required\":[\"message\"],\"properties\":{\"message\":{\"type\":"
+               "\"string\"}}}";
     case EMB_FAMILY_EMBEDDER:
     case EMB_FAMILY_HYBRID:
         break;
     }
     return "{\"type\":\"object\",\"required\":[\"detail\"],\"properties\":{\"detail\":{\"oneOf\":["
-           "{\"type\":\"string\"},{\"type\":\"array\",\"items\":{\"type\":\"object\",\"required\":[\"loc\",\"msg\","
-           "\"type\"],\"properties\":{\"loc\":{\"type\":\"array\",\"items\":{\"type\":[\"string\",\"integer\"]}},"
+           "{\"type\":\"string\"},{\"type\":\"array\",\"items\":{\"type\":\"object\",\"required\":[\"loc\","
+           "\"msg\","
+           "\"type\"],\"properties\":{\"loc\":{\"type\":\"array\",\"items\":{\"type\":[\"string\","
+           "\"integer\"]}},"
            "\"msg\":{\"type\":\"string\"},\"type\":{\"type\":\"string\"}}}}]}}}";
 }

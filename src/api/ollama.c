@@ -1,10 +1,10 @@
 /*
  * ollama.c: Ollama's embed and what its client needs besides.
  *
- * Names may carry a tag, "all-minilm:latest": a tag of "latest" is dropped, since directories have none. keep_alive is
- * checked and has no effect: the service decides what stays in memory (models.memory, models.unload_seconds). Durations
- * are in nanoseconds. prompt_eval_count counts tokens that were embedded, cached texts included, as Ollama's own counts
- * what it read.
+ * Names may carry a tag, "all-minilm:latest": a tag of "latest" is dropped, since directories have none.
+ * keep_alive is checked and has no effect: the service decides what stays in memory (models.memory,
+ * models.unload_seconds). Durations are in nanoseconds. prompt_eval_count counts tokens that were embedded,
+ * cached texts included, as Ollama's own counts what it read.
  */
 #include "api/decode.h"
 #include "api/encode.h"
@@ -46,7 +46,8 @@ static bool check_keep_alive(emb_api_call *call, emb_json_value root)
     emb_json_type type = emb_json_type_of(value);
     if (type == EMB_JSON_STRING || type == EMB_JSON_NUMBER || type == EMB_JSON_NULL)
         return true;
-    emb_call_fail_field(call, "keep_alive", "must be a duration such as \"5m\", or seconds; it is %s.", emb_json_type_name(type));
+    emb_call_fail_field(call, "keep_alive", "must be a duration such as \"5m\", or seconds; it is %s.",
+                        emb_json_type_name(type));
     return false;
 }
 
@@ -56,7 +57,8 @@ static bool check_options(emb_api_call *call, emb_json_value root)
     if (!emb_json_get(root, "options", &value) || emb_json_type_of(value) == EMB_JSON_NULL ||
         emb_json_type_of(value) == EMB_JSON_OBJECT)
         return true;
-    emb_call_fail_field(call, "options", "must be an object; it is %s.", emb_json_type_name(emb_json_type_of(value)));
+    emb_call_fail_field(call, "options", "must be an object; it is %s.",
+                        emb_json_type_name(emb_json_type_of(value)));
     return false;
 }
 
@@ -75,8 +77,9 @@ static void write_embeddings(emb_api_call *call, const emb_answer *a)
     if (!status)
         status = emb_encode_rows(&body, a->vectors, a->count, a->dimension);
     if (!status)
-        status = emb_buf_addf(&body, ",\"total_duration\":%llu,\"load_duration\":0,\"prompt_eval_count\":%zu}",
-                              (unsigned long long)a->total_ns, a->total_tokens);
+        status =
+            emb_buf_addf(&body, ",\"total_duration\":%llu,\"load_duration\":0,\"prompt_eval_count\":%zu}",
+                         (unsigned long long)a->total_ns, a->total_tokens);
     emb_call_finish(call, a, &body, status);
 }
 
@@ -95,9 +98,10 @@ static void embed(emb_api_call *call)
     emb_request r = EMB_REQUEST_INIT;
     emb_json_value root;
     if (!emb_call_json(call, &root) || !emb_call_headers(call, &r) ||
-        !emb_decode_texts(call, root, "input", EMB_TEXTS_ONE | EMB_TEXTS_MANY | EMB_TEXTS_EMPTY_LIST, &r, NULL) ||
-        !emb_decode_common(call, root, &r) || !decode_model(call, root, &r) || !check_keep_alive(call, root) ||
-        !check_options(call, root))
+        !emb_decode_texts(call, root, "input", EMB_TEXTS_ONE | EMB_TEXTS_MANY | EMB_TEXTS_EMPTY_LIST, &r,
+                          NULL) ||
+        !emb_decode_common(call, root, &r) || !decode_model(call, root, &r) ||
+        !check_keep_alive(call, root) || !check_options(call, root))
         return;
     keep_name(call, root);
     emb_call_embed(call, &r, write_embeddings);
@@ -118,8 +122,9 @@ static void embed_legacy(emb_api_call *call)
     emb_request r = EMB_REQUEST_INIT;
     emb_json_value root;
     if (!emb_call_json(call, &root) || !emb_call_headers(call, &r) ||
-        !emb_decode_texts(call, root, "prompt", EMB_TEXTS_ONE, &r, NULL) || !emb_decode_common(call, root, &r) ||
-        !decode_model(call, root, &r) || !check_keep_alive(call, root) || !check_options(call, root))
+        !emb_decode_texts(call, root, "prompt", EMB_TEXTS_ONE, &r, NULL) ||
+        !emb_decode_common(call, root, &r) || !decode_model(call, root, &r) ||
+        !check_keep_alive(call, root) || !check_options(call, root))
         return;
     emb_call_embed(call, &r, write_legacy);
 }
@@ -138,7 +143,8 @@ static emb_status write_time(emb_buf *body, int64_t seconds)
 
 static emb_status write_details(emb_buf *body, const char *family, size_t parameters)
 {
-    emb_status status = emb_buf_add_str(body, "{\"parent_model\":\"\",\"format\":\"safetensors\",\"family\":");
+    emb_status status =
+        emb_buf_add_str(body, "{\"parent_model\":\"\",\"format\":\"safetensors\",\"family\":");
     if (!status)
         status = emb_json_write_string(body, family, strlen(family));
     if (!status)
@@ -219,7 +225,8 @@ static void show_on_worker(emb_api_call *call)
     const emb_model_info *i = &m->info;
     emb_buf body;
     emb_call_body(call, &body);
-    emb_status status = emb_buf_add_str(&body, "{\"license\":\"\",\"modelfile\":\"\",\"parameters\":\"\",\"template\":\"\",\"details\":");
+    emb_status status = emb_buf_add_str(
+        &body, "{\"license\":\"\",\"modelfile\":\"\",\"parameters\":\"\",\"template\":\"\",\"details\":");
     if (!status)
         status = write_details(&body, i->architecture, i->parameters);
     if (!status)
@@ -231,13 +238,14 @@ static void show_on_worker(emb_api_call *call)
     if (!status)
         status = emb_json_write_string(&body, m->name, strlen(m->name));
     if (!status)
-        status = emb_buf_addf(&body,
-                              ",\"general.parameter_count\":%zu,\"%s.context_length\":%zu,\"%s.embedding_length\":%zu,"
-                              "\"%s.block_count\":%zu,\"%s.attention.head_count\":%zu,\"%s.feed_forward_length\":%zu,"
-                              "\"%s.vocab_size\":%zu},\"capabilities\":[\"embedding\"]}",
-                              i->parameters, i->architecture, i->max_tokens, i->architecture, i->dimension, i->architecture,
-                              i->layers, i->architecture, i->heads, i->architecture, i->intermediate, i->architecture,
-                              i->vocab_size);
+        status = emb_buf_addf(
+            &body,
+            ",\"general.parameter_count\":%zu,\"%s.context_length\":%zu,\"%s.embedding_length\":%zu,"
+            "\"%s.block_count\":%zu,\"%s.attention.head_count\":%zu,\"%s.feed_forward_length\":%zu,"
+            "\"%s.vocab_size\":%zu},\"capabilities\":[\"embedding\"]}",
+            i->parameters, i->architecture, i->max_tokens, i->architecture, i->dimension, i->architecture,
+            i->layers, i->architecture, i->heads, i->architecture, i->intermediate, i->architecture,
+            i->vocab_size);
     emb_call_finish(call, NULL, &body, status);
 }
 
@@ -250,41 +258,56 @@ static void show(emb_api_call *call)
 
 /* ---- the table ---- */
 
-#define OPTIONS_MEMBERS                                                                                                   \
-    "\"keep_alive\":{\"type\":[\"string\",\"number\",\"null\"],\"description\":\"Has no effect; see models.unload_seconds.\"}," \
-    "\"options\":{\"type\":[\"object\",\"null\"],\"description\":\"Has no effect.\"},"                                    \
-    "\"truncate\":{\"default\":true,\"enum\":[true,false,\"none\",\"start\",\"end\",null],\"description\":"                \
-    "\"false: a text over the model's limit of tokens is an error.\"},"                                                  \
+#define OPTIONS_MEMBERS                                                                                     \
+    "\"keep_alive\":{\"type\":[\"string\",\"number\",\"null\"],\"description\":\"Has no effect; see "       \
+    "models.unload_seconds.\"},"                                                                            \
+    "\"options\":{\"type\":[\"object\",\"null\"],\"description\":\"Has no effect.\"},"                      \
+    "\"truncate\":{\"default\":true,\"enum\":[true,false,\"none\",\"start\",\"end\",null],\"description\":" \
+    "\"false: a text over the model's limit of tokens is an error.\"},"                                     \
     "\"dimensions\":{\"type\":[\"integer\",\"null\"],\"minimum\":1,\"maximum\":65536}"
-#define MODEL_MEMBER "\"model\":{\"type\":\"string\",\"minLength\":1,\"maxLength\":1024,\"examples\":[\"all-MiniLM-L6-v2\"]}"
+#define MODEL_MEMBER \
+    "\"model\":{\"type\":\"string\",\"minLength\":1,\"maxLength\":1024,\"examples\":[\"all-MiniLM-L6-v2\"]}"
 #define FLOATS "{\"type\":\"array\",\"items\":{\"type\":\"number\"}}"
-#define DETAILS                                                                                                           \
-    "{\"type\":\"object\",\"properties\":{\"format\":{\"type\":\"string\"},\"family\":{\"type\":\"string\"}}}"
+#define DETAILS                                                                                              \
+    "{\"type\":\"object\",\"properties\":{\"format\":{\"type\":\"string\"},\"family\":{\"type\":\"string\"}" \
+    "}}"
 
 const emb_route emb_routes_ollama[] = {
-    { EMB_HTTP_POST, "/api/embed", EMB_FAMILY_OLLAMA, EMB_AUTH_KEY, embed, "Embed a text or texts.",
-      "{\"type\":\"object\",\"required\":[\"model\",\"input\"],\"properties\":{" MODEL_MEMBER ",\"input\":{\"oneOf\":["
-      "{\"type\":\"string\"},{\"type\":\"array\",\"items\":{\"type\":\"string\"}}],\"examples\":[\"Why is the sky blue?\"]},"
-      OPTIONS_MEMBERS "}}",
-      "{\"type\":\"object\",\"required\":[\"model\",\"embeddings\",\"total_duration\",\"load_duration\",\"prompt_eval_count\"],"
-      "\"properties\":{\"model\":{\"type\":\"string\"},\"embeddings\":{\"type\":\"array\",\"items\":" FLOATS "},"
-      "\"total_duration\":{\"type\":\"integer\"},\"load_duration\":{\"type\":\"integer\"},\"prompt_eval_count\":"
-      "{\"type\":\"integer\"}}}", NULL, NULL },
-    { EMB_HTTP_POST, "/api/embeddings", EMB_FAMILY_OLLAMA, EMB_AUTH_KEY, embed_legacy, "Embed one text (the older form).",
-      "{\"type\":\"object\",\"required\":[\"model\",\"prompt\"],\"properties\":{" MODEL_MEMBER ",\"prompt\":"
-      "{\"type\":\"string\",\"examples\":[\"Why is the sky blue?\"]}," OPTIONS_MEMBERS "}}",
-      "{\"type\":\"object\",\"required\":[\"embedding\"],\"properties\":{\"embedding\":" FLOATS "}}", NULL, NULL },
-    { EMB_HTTP_GET, "/api/tags", EMB_FAMILY_OLLAMA, EMB_AUTH_KEY, get_tags, "Models that can be used.", NULL,
-      "{\"type\":\"object\",\"required\":[\"models\"],\"properties\":{\"models\":{\"type\":\"array\",\"items\":{\"type\":"
-      "\"object\",\"required\":[\"name\",\"model\",\"modified_at\",\"size\",\"digest\",\"details\"],\"properties\":{\"name\":"
-      "{\"type\":\"string\"},\"model\":{\"type\":\"string\"},\"modified_at\":{\"type\":\"string\"},\"size\":"
-      "{\"type\":\"integer\"},\"digest\":{\"type\":\"string\"},\"details\":" DETAILS "}}}}}", NULL, NULL },
-    { EMB_HTTP_GET, "/api/version", EMB_FAMILY_OLLAMA, EMB_AUTH_OPEN, get_version, "The service's version.", NULL,
-      "{\"type\":\"object\",\"required\":[\"version\"],\"properties\":{\"version\":{\"type\":\"string\"}}}", NULL, NULL },
-    { EMB_HTTP_POST, "/api/show", EMB_FAMILY_OLLAMA, EMB_AUTH_KEY, show, "What is known of a model.",
-      "{\"type\":\"object\",\"required\":[\"model\"],\"properties\":{" MODEL_MEMBER "}}",
-      "{\"type\":\"object\",\"required\":[\"details\",\"model_info\",\"capabilities\"],\"properties\":{\"details\":" DETAILS
-      ",\"model_info\":{\"type\":\"object\"},\"capabilities\":{\"type\":\"array\",\"items\":{\"type\":\"string\"}}}}", NULL,
-      NULL },
-    { 0 }
-};
+    {EMB_HTTP_POST, "/api/embed", EMB_FAMILY_OLLAMA, EMB_AUTH_KEY, embed, "Embed a text or texts.",
+     "{\"type\":\"object\",\"required\":[\"model\",\"input\"],\"properties\":{" MODEL_MEMBER
+     ",\"input\":{\"oneOf\":["
+     "{\"type\":\"string\"},{\"type\":\"array\",\"items\":{\"type\":\"string\"}}],\"examples\":[\"Why is the "
+     "sky blue?\"]}," OPTIONS_MEMBERS "}}",
+     "{\"type\":\"object\",\"required\":[\"model\",\"embeddings\",\"total_duration\",\"load_duration\","
+     "\"prompt_eval_count\"],"
+     "\"properties\":{\"model\":{\"type\":\"string\"},\"embeddings\":{\"type\":\"array\",\"items\":" FLOATS
+     "},"
+     "\"total_duration\":{\"type\":\"integer\"},\"load_duration\":{\"type\":\"integer\"},\"prompt_eval_"
+     "count\":"
+     "{\"type\":\"integer\"}}}",
+     NULL, NULL},
+    {EMB_HTTP_POST, "/api/embeddings", EMB_FAMILY_OLLAMA, EMB_AUTH_KEY, embed_legacy,
+     "Embed one text (the older form).",
+     "{\"type\":\"object\",\"required\":[\"model\",\"prompt\"],\"properties\":{" MODEL_MEMBER ",\"prompt\":"
+     "{\"type\":\"string\",\"examples\":[\"Why is the sky blue?\"]}," OPTIONS_MEMBERS "}}",
+     "{\"type\":\"object\",\"required\":[\"embedding\"],\"properties\":{\"embedding\":" FLOATS "}}", NULL,
+     NULL},
+    {EMB_HTTP_GET, "/api/tags", EMB_FAMILY_OLLAMA, EMB_AUTH_KEY, get_tags, "Models that can be used.", NULL,
+     "{\"type\":\"object\",\"required\":[\"models\"],\"properties\":{\"models\":{\"type\":\"array\","
+     "\"items\":{\"type\":"
+     "\"object\",\"required\":[\"name\",\"model\",\"modified_at\",\"size\",\"digest\",\"details\"],"
+     "\"properties\":{\"name\":"
+     "{\"type\":\"string\"},\"model\":{\"type\":\"string\"},\"modified_at\":{\"type\":\"string\"},\"size\":"
+     "{\"type\":\"integer\"},\"digest\":{\"type\":\"string\"},\"details\":" DETAILS "}}}}}",
+     NULL, NULL},
+    {EMB_HTTP_GET, "/api/version", EMB_FAMILY_OLLAMA, EMB_AUTH_OPEN, get_version, "The service's version.",
+     NULL,
+     "{\"type\":\"object\",\"required\":[\"version\"],\"properties\":{\"version\":{\"type\":\"string\"}}}",
+     NULL, NULL},
+    {EMB_HTTP_POST, "/api/show", EMB_FAMILY_OLLAMA, EMB_AUTH_KEY, show, "What is known of a model.",
+     "{\"type\":\"object\",\"required\":[\"model\"],\"properties\":{" MODEL_MEMBER "}}",
+     "{\"type\":\"object\",\"required\":[\"details\",\"model_info\",\"capabilities\"],\"properties\":{"
+     "\"details\":" DETAILS ",\"model_info\":{\"type\":\"object\"},\"capabilities\":{\"type\":\"array\","
+                            "\"items\":{\"type\":\"string\"}}}}",
+     NULL, NULL},
+    {0}};

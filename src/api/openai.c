@@ -1,10 +1,11 @@
 /*
  * openai.c: OpenAI's embeddings and models, and Azure's path to the same.
  *
- * The official clients ask for base64 unless told otherwise, so base64 is the hot path: from the vector's memory to the
- * body without text in between. Members beyond OpenAI's (prompt_name, input_type, truncate, context, …) are optional.
- * Unlike OpenAI, a text over the model's limit is cut as the model's own library does, unless "truncate" is false: an
- * OpenAI client has no way to ask for it, and refusing would break what works with sentence-transformers.
+ * The official clients ask for base64 unless told otherwise, so base64 is the hot path: from the vector's
+ * memory to the body without text in between. Members beyond OpenAI's (prompt_name, input_type, truncate,
+ * context, …) are optional. Unlike OpenAI, a text over the model's limit is cut as the model's own library
+ * does, unless "truncate" is false: an OpenAI client has no way to ask for it, and refusing would break what
+ * works with sentence-transformers.
  */
 #include "api/decode.h"
 #include "api/encode.h"
@@ -19,9 +20,11 @@ typedef struct embedding_state {
 static emb_status write_row(emb_buf *body, const emb_answer *a, size_t i, bool base64)
 {
     const float *row = a->vectors + i * a->dimension;
-    emb_status status = emb_buf_addf(body, "%s{\"object\":\"embedding\",\"index\":%zu,\"embedding\":", i ? "," : "", i);
+    emb_status status =
+        emb_buf_addf(body, "%s{\"object\":\"embedding\",\"index\":%zu,\"embedding\":", i ? "," : "", i);
     if (!status)
-        status = base64 ? emb_encode_base64(body, row, a->dimension) : emb_encode_floats(body, row, a->dimension);
+        status =
+            base64 ? emb_encode_base64(body, row, a->dimension) : emb_encode_floats(body, row, a->dimension);
     return status ? status : emb_buf_add(body, "}", 1);
 }
 
@@ -38,17 +41,19 @@ static void write_embeddings(emb_api_call *call, const emb_answer *answer)
     if (!status)
         status = emb_json_write_string(&body, answer->model, strlen(answer->model));
     if (!status)
-        status = emb_buf_addf(&body, ",\"usage\":{\"prompt_tokens\":%zu,\"total_tokens\":%zu}}", answer->total_tokens,
-                              answer->total_tokens);
+        status = emb_buf_addf(&body, ",\"usage\":{\"prompt_tokens\":%zu,\"total_tokens\":%zu}}",
+                              answer->total_tokens, answer->total_tokens);
     emb_call_finish(call, answer, &body, status);
 }
 
 /* "query" and "document", with the longer names that other services use for them. */
 static bool decode_input_type(emb_api_call *call, emb_json_value root, emb_request *r)
 {
-    static const emb_role roles[] = {EMB_ROLE_QUERY, EMB_ROLE_DOCUMENT, EMB_ROLE_QUERY, EMB_ROLE_DOCUMENT, EMB_ROLE_DOCUMENT};
+    static const emb_role roles[] = {EMB_ROLE_QUERY, EMB_ROLE_DOCUMENT, EMB_ROLE_QUERY, EMB_ROLE_DOCUMENT,
+                                     EMB_ROLE_DOCUMENT};
     int choice = -1;
-    if (!emb_decode_choice(call, root, "input_type", "query|document|search_query|search_document|passage", &choice))
+    if (!emb_decode_choice(call, root, "input_type", "query|document|search_query|search_document|passage",
+                           &choice))
         return false;
     if (choice >= 0)
         r->role = roles[choice];
@@ -103,12 +108,15 @@ static emb_status write_model(emb_buf *body, const emb_model_listing *m)
     if (!status)
         status = emb_json_write_string(body, m->name, strlen(m->name));
     if (!status)
-        status = emb_buf_addf(body, ",\"object\":\"model\",\"created\":%lld,\"owned_by\":", (long long)m->created);
+        status =
+            emb_buf_addf(body, ",\"object\":\"model\",\"created\":%lld,\"owned_by\":", (long long)m->created);
     if (!status)
-        status = owner ? emb_json_write_string(body, m->repository, owner) : emb_json_write_string(body, "local", 5);
+        status = owner ? emb_json_write_string(body, m->repository, owner)
+                       : emb_json_write_string(body, "local", 5);
     if (!status)
-        status = emb_buf_addf(body, ",\"dimensions\":%zu,\"max_tokens\":%zu,\"loaded\":%s,\"default\":%s}", m->dimension,
-                              m->max_tokens, m->loaded ? "true" : "false", m->is_default ? "true" : "false");
+        status = emb_buf_addf(body, ",\"dimensions\":%zu,\"max_tokens\":%zu,\"loaded\":%s,\"default\":%s}",
+                              m->dimension, m->max_tokens, m->loaded ? "true" : "false",
+                              m->is_default ? "true" : "false");
     return status;
 }
 
@@ -154,11 +162,12 @@ static void get_model_on_worker(emb_api_call *call)
     if (!list_models(call, &models, &count))
         return;
     for (i = 0; i < count; i++)
-        if (may_see(call, &models[i]) && (strcmp(models[i].name, id) == 0 || strcmp(models[i].repository, id) == 0))
+        if (may_see(call, &models[i]) &&
+            (strcmp(models[i].name, id) == 0 || strcmp(models[i].repository, id) == 0))
             break;
     if (i == count) {
-        emb_call_fail(call, 404, "model_not_found", "model", "The model '%.200s' does not exist or you do not have access to it.",
-                      id);
+        emb_call_fail(call, 404, "model_not_found", "model",
+                      "The model '%.200s' does not exist or you do not have access to it.", id);
         return;
     }
     emb_buf body;
@@ -182,54 +191,67 @@ static void get_model(emb_api_call *call)
 #define TEXT_SCHEMA "{\"type\":\"string\",\"minLength\":1}"
 #define IDS_SCHEMA "{\"type\":\"array\",\"items\":{\"type\":\"integer\",\"minimum\":0},\"minItems\":1}"
 
-#define EMBEDDINGS_REQUEST                                                                                                \
-    "{\"type\":\"object\",\"required\":[\"input\"],\"properties\":{"                                                      \
-    "\"input\":{\"description\":\"A text, texts, token ids, or lists of token ids, which are used as they are.\","        \
-    "\"examples\":[[\"The food was delicious.\",\"Prices rose.\"]],\"oneOf\":["                                           \
-    TEXT_SCHEMA ",{\"type\":\"array\",\"items\":" TEXT_SCHEMA ",\"minItems\":1}," IDS_SCHEMA                              \
-    ",{\"type\":\"array\",\"items\":" IDS_SCHEMA ",\"minItems\":1}]},"                                                    \
-    "\"model\":{\"type\":[\"string\",\"null\"],\"description\":\"Absent or empty: the service's default.\"},"              \
-    "\"encoding_format\":{\"enum\":[\"float\",\"base64\",null],\"default\":\"float\",\"description\":"                    \
-    "\"base64: of the little-endian float32 values.\"},"                                                                  \
-    "\"dimensions\":{\"type\":[\"integer\",\"null\"],\"minimum\":1,\"maximum\":65536,\"description\":"                    \
-    "\"Keep this many leading components, then normalise. More than the model has is an error.\"},"                       \
-    "\"user\":{\"type\":[\"string\",\"null\"],\"maxLength\":1024},"                                                       \
-    "\"prompt_name\":{\"type\":[\"string\",\"null\"],\"maxLength\":1024,\"description\":\"A prompt of the model by name.\"}," \
-    "\"input_type\":{\"enum\":[\"query\",\"document\",\"search_query\",\"search_document\",\"passage\",null],"             \
-    "\"description\":\"Puts the model's prompt for queries or documents before each text.\"},"                            \
-    "\"normalize\":{\"type\":[\"boolean\",\"null\"]},"                                                                    \
-    "\"truncate\":{\"default\":true,\"description\":\"true: a text over the model's limit of tokens is cut at the "       \
-    "model's own side; start, end: cut there; false or none: it is an error (400).\",\"enum\":"                           \
-    "[true,false,\"none\",\"start\",\"end\",\"left\",\"right\",\"model\",null]},"                                         \
-    "\"context\":{\"enum\":[\"realtime\",\"analysis\",\"batch\",\"sensitive\",\"default\",null]},"                        \
-    "\"category\":{\"type\":[\"string\",\"null\"],\"maxLength\":1024},"                                                   \
+#define EMBEDDINGS_REQUEST                                                                                   \
+    "{\"type\":\"object\",\"required\":[\"input\"],\"properties\":{"                                         \
+    "\"input\":{\"description\":\"A text, texts, token ids, or lists of token ids, which are used as they "  \
+    "are.\","                                                                                                \
+    "\"examples\":[[\"The food was delicious.\",\"Prices rose.\"]],\"oneOf\":[" TEXT_SCHEMA                  \
+    ",{\"type\":\"array\",\"items\":" TEXT_SCHEMA ",\"minItems\":1}," IDS_SCHEMA                             \
+    ",{\"type\":\"array\",\"items\":" IDS_SCHEMA ",\"minItems\":1}]},"                                       \
+    "\"model\":{\"type\":[\"string\",\"null\"],\"description\":\"Absent or empty: the service's "            \
+    "default.\"},"                                                                                           \
+    "\"encoding_format\":{\"enum\":[\"float\",\"base64\",null],\"default\":\"float\",\"description\":"       \
+    "\"base64: of the little-endian float32 values.\"},"                                                     \
+    "\"dimensions\":{\"type\":[\"integer\",\"null\"],\"minimum\":1,\"maximum\":65536,\"description\":"       \
+    "\"Keep this many leading components, then normalise. More than the model has is an error.\"},"          \
+    "\"user\":{\"type\":[\"string\",\"null\"],\"maxLength\":1024},"                                          \
+    "\"prompt_name\":{\"type\":[\"string\",\"null\"],\"maxLength\":1024,\"description\":\"A prompt of the "  \
+    "model by name.\"},"                                                                                     \
+    "\"input_type\":{\"enum\":[\"query\",\"document\",\"search_query\",\"search_document\",\"passage\","     \
+    "null],"                                                                                                 \
+    "\"description\":\"Puts the model's prompt for queries or documents before each text.\"},"               \
+    "\"normalize\":{\"type\":[\"boolean\",\"null\"]},"                                                       \
+    "\"truncate\":{\"default\":true,\"description\":\"true: a text over the model's limit of tokens is cut " \
+    "at the "                                                                                                \
+    "model's own side; start, end: cut there; false or none: it is an error (400).\",\"enum\":"              \
+    "[true,false,\"none\",\"start\",\"end\",\"left\",\"right\",\"model\",null]},"                            \
+    "\"context\":{\"enum\":[\"realtime\",\"analysis\",\"batch\",\"sensitive\",\"default\",null]},"           \
+    "\"category\":{\"type\":[\"string\",\"null\"],\"maxLength\":1024},"                                      \
     "\"preferred_provider\":{\"enum\":[\"local\",\"auto\",\"\",null]}}}"
 
-#define EMBEDDINGS_ANSWER                                                                                                 \
-    "{\"type\":\"object\",\"required\":[\"object\",\"data\",\"model\",\"usage\"],\"properties\":{"                        \
-    "\"object\":{\"const\":\"list\"},\"data\":{\"type\":\"array\",\"items\":{\"type\":\"object\",\"required\":"           \
-    "[\"object\",\"index\",\"embedding\"],\"properties\":{\"object\":{\"const\":\"embedding\"},"                          \
-    "\"index\":{\"type\":\"integer\",\"minimum\":0},\"embedding\":{\"oneOf\":[{\"type\":\"array\",\"items\":"             \
-    "{\"type\":\"number\"}},{\"type\":\"string\",\"contentEncoding\":\"base64\"}]}}}},\"model\":{\"type\":\"string\"},"  \
-    "\"usage\":{\"type\":\"object\",\"required\":[\"prompt_tokens\",\"total_tokens\"],\"properties\":{"                   \
+#define EMBEDDINGS_ANSWER                                                                                   \
+    "{\"type\":\"object\",\"required\":[\"object\",\"data\",\"model\",\"usage\"],\"properties\":{"          \
+    "\"object\":{\"const\":\"list\"},\"data\":{\"type\":\"array\",\"items\":{\"type\":\"object\","          \
+    "\"required\":"                                                                                         \
+    "[\"object\",\"index\",\"embedding\"],\"properties\":{\"object\":{\"const\":\"embedding\"},"            \
+    "\"index\":{\"type\":\"integer\",\"minimum\":0},\"embedding\":{\"oneOf\":[{\"type\":\"array\","         \
+    "\"items\":"                                                                                            \
+    "{\"type\":\"number\"}},{\"type\":\"string\",\"contentEncoding\":\"base64\"}]}}}},\"model\":{\"type\":" \
+    "\"string\"},"                                                                                          \
+    "\"usage\":{\"type\":\"object\",\"required\":[\"prompt_tokens\",\"total_tokens\"],\"properties\":{"     \
     "\"prompt_tokens\":{\"type\":\"integer\"},\"total_tokens\":{\"type\":\"integer\"}}}}}"
 
-#define MODEL_ANSWER                                                                                                      \
-    "{\"type\":\"object\",\"required\":[\"id\",\"object\",\"created\",\"owned_by\"],\"properties\":{\"id\":"              \
-    "{\"type\":\"string\"},\"object\":{\"const\":\"model\"},\"created\":{\"type\":\"integer\"},\"owned_by\":"             \
-    "{\"type\":\"string\"},\"dimensions\":{\"type\":\"integer\",\"description\":\"0: not known before it is opened.\"},"   \
-    "\"max_tokens\":{\"type\":\"integer\"},\"loaded\":{\"type\":\"boolean\"},\"default\":{\"type\":\"boolean\"}}}"
+#define MODEL_ANSWER                                                                                         \
+    "{\"type\":\"object\",\"required\":[\"id\",\"object\",\"created\",\"owned_by\"],\"properties\":{\"id\":" \
+    "{\"type\":\"string\"},\"object\":{\"const\":\"model\"},\"created\":{\"type\":\"integer\"},\"owned_"     \
+    "by\":"                                                                                                  \
+    "{\"type\":\"string\"},\"dimensions\":{\"type\":\"integer\",\"description\":\"0: not known before it "   \
+    "is opened.\"},"                                                                                         \
+    "\"max_tokens\":{\"type\":\"integer\"},\"loaded\":{\"type\":\"boolean\"},\"default\":{\"type\":"         \
+    "\"boolean\"}}}"
 
 const emb_route emb_routes_openai[] = {
-    { EMB_HTTP_POST, "/v1/embeddings", EMB_FAMILY_OPENAI, EMB_AUTH_KEY, create_embeddings, "Embed texts or token ids.",
-      EMBEDDINGS_REQUEST, EMBEDDINGS_ANSWER, NULL, NULL },
-    { EMB_HTTP_GET, "/v1/models", EMB_FAMILY_OPENAI, EMB_AUTH_KEY, get_models, "Models that can be used.", NULL,
-      "{\"type\":\"object\",\"required\":[\"object\",\"data\"],\"properties\":{\"object\":{\"const\":\"list\"},\"data\":"
-      "{\"type\":\"array\",\"items\":" MODEL_ANSWER "}}}", NULL, NULL },
-    { EMB_HTTP_GET, "/v1/models/{id...}", EMB_FAMILY_OPENAI, EMB_AUTH_KEY, get_model, "One of them.", NULL, MODEL_ANSWER,
-      NULL, NULL },
-    { EMB_HTTP_POST, "/openai/deployments/{model}/embeddings", EMB_FAMILY_OPENAI, EMB_AUTH_KEY,
-      create_deployment_embeddings, "Embed as Azure OpenAI does; the deployment is the model.", EMBEDDINGS_REQUEST,
-      EMBEDDINGS_ANSWER, NULL, "api-version" },
-    { 0 }
-};
+    {EMB_HTTP_POST, "/v1/embeddings", EMB_FAMILY_OPENAI, EMB_AUTH_KEY, create_embeddings,
+     "Embed texts or token ids.", EMBEDDINGS_REQUEST, EMBEDDINGS_ANSWER, NULL, NULL},
+    {EMB_HTTP_GET, "/v1/models", EMB_FAMILY_OPENAI, EMB_AUTH_KEY, get_models, "Models that can be used.",
+     NULL,
+     "{\"type\":\"object\",\"required\":[\"object\",\"data\"],\"properties\":{\"object\":{\"const\":\"list\"}"
+     ",\"data\":"
+     "{\"type\":\"array\",\"items\":" MODEL_ANSWER "}}}",
+     NULL, NULL},
+    {EMB_HTTP_GET, "/v1/models/{id...}", EMB_FAMILY_OPENAI, EMB_AUTH_KEY, get_model, "One of them.", NULL,
+     MODEL_ANSWER, NULL, NULL},
+    {EMB_HTTP_POST, "/openai/deployments/{model}/embeddings", EMB_FAMILY_OPENAI, EMB_AUTH_KEY,
+     create_deployment_embeddings, "Embed as Azure OpenAI does; the deployment is the model.",
+     EMBEDDINGS_REQUEST, EMBEDDINGS_ANSWER, NULL, "api-version"},
+    {0}};

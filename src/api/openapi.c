@@ -1,9 +1,9 @@
 /*
  * openapi.c: the route table as OpenAPI 3.1.
  *
- * Written once, when the routes are opened, by walking the table; nothing about a route is said anywhere else, so the
- * document cannot drift from what is served. Schemas stand in it as they stand in the rows. A `writer` carries the first
- * failure along, so that the walk reads as the document does.
+ * Written once, when the routes are opened, by walking the table; nothing about a route is said anywhere
+ * else, so the document cannot drift from what is served. Schemas stand in it as they stand in the rows. A
+ * `writer` carries the first failure along, so that the walk reads as the document does.
  */
 #include "api/openapi.h"
 
@@ -39,14 +39,20 @@ static void put_string(writer *w, const char *text)
 static const struct {
     unsigned bit;
     const char *name;
-} methods[] = {{EMB_HTTP_GET, "get"},     {EMB_HTTP_POST, "post"},   {EMB_HTTP_PUT, "put"},
-               {EMB_HTTP_DELETE, "delete"}, {EMB_HTTP_PATCH, "patch"}};
+} methods[] = {{EMB_HTTP_GET, "get"},
+               {EMB_HTTP_POST, "post"},
+               {EMB_HTTP_PUT, "put"},
+               {EMB_HTTP_DELETE, "delete"},
+               {EMB_HTTP_PATCH, "patch"}};
 enum { METHODS = sizeof methods / sizeof *methods };
 
 static const char description[] =
-    "Texts into vectors, in the languages of several clients. A member that is null is read as absent; members that are "
-    "not known are ignored; of members that occur twice the first counts. Floats are the shortest text that reads back to "
-    "the same float32. Embedding answers carry x-embedd-provider, x-embedd-space (what is comparable), x-embedd-cached "
+    "Texts into vectors, in the languages of several clients. A member that is null is read as absent; "
+    "members that are "
+    "not known are ignored; of members that occur twice the first counts. Floats are the shortest text that "
+    "reads back to "
+    "the same float32. Embedding answers carry x-embedd-provider, x-embedd-space (what is comparable), "
+    "x-embedd-cached "
     "(how many of the texts came from the cache), x-embedd-tokens, x-embedd-cost-usd and server-timing.";
 
 /* "{id...}" is "{id}" to OpenAPI. */
@@ -84,7 +90,8 @@ static void put_path_parameters(writer *w, const char *path, const char **comma)
     for (const char *p = path; (p = strchr(p, '{')); p++) {
         size_t length = strcspn(p + 1, ".}");
         put(w, *comma);
-        put(w, "{\"in\":\"path\",\"required\":true,\"schema\":{\"type\":\"string\",\"minLength\":1},\"name\":\"");
+        put(w, "{\"in\":\"path\",\"required\":true,\"schema\":{\"type\":\"string\",\"minLength\":1},\"name\":"
+               "\"");
         put_bytes(w, p + 1, length);
         put(w, "\"");
         if (p[1 + length] == '.')
@@ -126,7 +133,8 @@ static void put_parameters(writer *w, const emb_route *route)
     put(w, "]");
 }
 
-/* What the server refuses before a route is known (a malformed head, a body that is too large) has OpenAI's form. */
+/* What the server refuses before a route is known (a malformed head, a body that is too large) has OpenAI's
+ * form. */
 static bool may_be_early(const char *status)
 {
     return strcmp(status, "400") == 0 || strcmp(status, "413") == 0 || strcmp(status, "default") == 0;
@@ -174,7 +182,8 @@ static void put_responses(writer *w, const emb_route *route)
     }
     if (route->request_schema || strchr(route->path, '{'))
         put_error(w, "404", "There is no such model or object.", route->family);
-    put_error(w, "429", "A rate limit is reached, or the service is at its limit; see Retry-After.", route->family);
+    put_error(w, "429", "A rate limit is reached, or the service is at its limit; see Retry-After.",
+              route->family);
     put_error(w, "503", "The service is starting, stopping or short of memory.", route->family);
     put_error(w, "504", "The time for the request has passed.", route->family);
     put_error(w, "default", "Any other failure.", route->family);
@@ -234,20 +243,22 @@ static void put_components(writer *w)
 {
     static const char *const names[] = {"OpenAIError", "EmbedderError", "ModelServerError",
                                         "OllamaError", "CohereError",   "HybridError"};
-    put(w, "\"components\":{\"securitySchemes\":{"
-           "\"bearer\":{\"type\":\"http\",\"scheme\":\"bearer\"},"
-           "\"apiKey\":{\"type\":\"apiKey\",\"in\":\"header\",\"name\":\"api-key\"},"
-           "\"xApiKey\":{\"type\":\"apiKey\",\"in\":\"header\",\"name\":\"x-api-key\"}},"
-           "\"parameters\":{"
-           "\"Context\":{\"in\":\"header\",\"name\":\"x-embedd-context\",\"required\":false,\"schema\":{\"enum\":"
-           "[\"realtime\",\"analysis\",\"batch\",\"sensitive\",\"default\"]},\"description\":"
-           "\"What the texts are for. Sensitive texts never reach the second level of the cache.\"},"
-           "\"Category\":{\"in\":\"header\",\"name\":\"x-embedd-category\",\"required\":false,"
-           "\"schema\":{\"type\":\"string\"},\"description\":\"A name for accounts.\"},"
-           "\"CacheControl\":{\"in\":\"header\",\"name\":\"cache-control\",\"required\":false,"
-           "\"schema\":{\"type\":\"string\"},\"description\":\"no-cache: compute anew. no-store: keep nothing. "
-           "max-age=SECONDS: no older vectors.\"}},"
-           "\"schemas\":{");
+    put(w,
+        "\"components\":{\"securitySchemes\":{"
+        "\"bearer\":{\"type\":\"http\",\"scheme\":\"bearer\"},"
+        "\"apiKey\":{\"type\":\"apiKey\",\"in\":\"header\",\"name\":\"api-key\"},"
+        "\"xApiKey\":{\"type\":\"apiKey\",\"in\":\"header\",\"name\":\"x-api-key\"}},"
+        "\"parameters\":{"
+        "\"Context\":{\"in\":\"header\",\"name\":\"x-embedd-context\",\"required\":false,\"schema\":{"
+        "\"enum\":"
+        "[\"realtime\",\"analysis\",\"batch\",\"sensitive\",\"default\"]},\"description\":"
+        "\"What the texts are for. Sensitive texts never reach the second level of the cache.\"},"
+        "\"Category\":{\"in\":\"header\",\"name\":\"x-embedd-category\",\"required\":false,"
+        "\"schema\":{\"type\":\"string\"},\"description\":\"A name for accounts.\"},"
+        "\"CacheControl\":{\"in\":\"header\",\"name\":\"cache-control\",\"required\":false,"
+        "\"schema\":{\"type\":\"string\"},\"description\":\"no-cache: compute anew. no-store: keep nothing. "
+        "max-age=SECONDS: no older vectors.\"}},"
+        "\"schemas\":{");
     for (int f = 0; f <= EMB_FAMILY_HYBRID; f++) {
         put(w, f ? ",\"" : "\"");
         put(w, names[f]);
@@ -263,7 +274,8 @@ emb_status emb_openapi_write(const emb_route_table *routes, emb_buf *out)
     put(&w, "{\"openapi\":\"3.1.0\",\"info\":{\"title\":\"embedd\",\"version\":\"" EMB_VERSION_STRING
             "\",\"license\":{\"name\":\"Apache-2.0\",\"identifier\":\"Apache-2.0\"},\"description\":");
     put_string(&w, description);
-    put(&w, "},\"servers\":[{\"url\":\"/\"}],\"security\":[{\"bearer\":[]},{\"apiKey\":[]},{\"xApiKey\":[]},{}],\"paths\":{");
+    put(&w, "},\"servers\":[{\"url\":\"/"
+            "\"}],\"security\":[{\"bearer\":[]},{\"apiKey\":[]},{\"xApiKey\":[]},{}],\"paths\":{");
     put_paths(&w, routes);
     put(&w, "},");
     put_components(&w);

@@ -1,11 +1,13 @@
 /*
  * routes.c: one hash table for paths without parameters, a list for the rest.
  *
- * Nearly every request goes to a fixed path, which costs one hash and one comparison. Paths with parameters are few
- * (a dozen) and are matched segment by segment, one after the other; a trie would be more code than it saves time.
- * Distances for "did you mean" are only computed for paths that are nowhere and bounded by NEAR_PATH_MAX, about 100 µs.
+ * Nearly every request goes to a fixed path, which costs one hash and one comparison. Paths with parameters
+ * are few (a dozen) and are matched segment by segment, one after the other; a trie would be more code than
+ * it saves time. Distances for "did you mean" are only computed for paths that are nowhere and bounded by
+ * NEAR_PATH_MAX, about 100 µs.
  *
- * Invariants: rows of one path are chained by `next`, first one first; slots is a power of two at least twice the rows.
+ * Invariants: rows of one path are chained by `next`, first one first; slots is a power of two at least twice
+ * the rows.
  */
 #include "api/routes.h"
 
@@ -20,11 +22,11 @@ enum { NONE = -1, NEAR_PATH_MAX = 96, PARAMETERS_MAX = 4 };
 
 struct emb_route_table {
     const emb_route **rows;
-    int *next;         /* the next row of the same path, or NONE */
-    int *first;        /* the first row of the same path */
-    int *slots;        /* first rows of fixed paths, by hash of the path */
-    int *patterns;     /* first rows of paths with parameters, those with "..." last */
-    int *by_address;   /* first rows, by hash of the path's address */
+    int *next;       /* the next row of the same path, or NONE */
+    int *first;      /* the first row of the same path */
+    int *slots;      /* first rows of fixed paths, by hash of the path */
+    int *patterns;   /* first rows of paths with parameters, those with "..." last */
+    int *by_address; /* first rows, by hash of the path's address */
     size_t count, slot_count, pattern_count;
 };
 
@@ -104,7 +106,8 @@ static emb_status add_row(emb_route_table *t, size_t i, emb_error *err)
     if (first != NONE) {
         for (int r = first;; r = t->next[r]) {
             if (t->rows[r]->methods & row->methods)
-                return emb_fail(err, EMB_E_INVALID, row->path, "route %s: a method is there twice", row->path);
+                return emb_fail(err, EMB_E_INVALID, row->path, "route %s: a method is there twice",
+                                row->path);
             if (t->next[r] == NONE) {
                 t->next[r] = (int)i;
                 return EMB_OK;
@@ -127,14 +130,16 @@ static void sort_patterns(emb_route_table *t)
 {
     for (size_t i = 1; i < t->pattern_count; i++)
         for (size_t j = i; j > 0 && takes_rest(t->rows[t->patterns[j - 1]]->path) &&
-                           !takes_rest(t->rows[t->patterns[j]]->path); j--) {
+                           !takes_rest(t->rows[t->patterns[j]]->path);
+             j--) {
             int swap = t->patterns[j];
             t->patterns[j] = t->patterns[j - 1];
             t->patterns[j - 1] = swap;
         }
 }
 
-emb_status emb_routes_open(const emb_route *const *families, size_t count, emb_route_table **out, emb_error *err)
+emb_status emb_routes_open(const emb_route *const *families, size_t count, emb_route_table **out,
+                           emb_error *err)
 {
     emb_status status;
     emb_route_table *t = calloc(1, sizeof *t);
@@ -186,8 +191,8 @@ void emb_routes_close(emb_route_table *t)
 }
 
 /* Whether path[0 .. length-1] is of the pattern; its parameters as starts and lengths. */
-static bool match_pattern(const char *pattern, const char *path, size_t length, const char **starts, size_t *lengths,
-                          size_t *count)
+static bool match_pattern(const char *pattern, const char *path, size_t length, const char **starts,
+                          size_t *lengths, size_t *count)
 {
     const char *end = path + length;
     *count = 0;
@@ -228,8 +233,8 @@ static int find_pattern(const emb_route_table *t, const char *path, size_t lengt
     return NONE;
 }
 
-emb_route_result emb_routes_find(const emb_route_table *t, emb_http_method method, const char *path, emb_arena *arena,
-                                 emb_route_match *out)
+emb_route_result emb_routes_find(const emb_route_table *t, emb_http_method method, const char *path,
+                                 emb_arena *arena, emb_route_match *out)
 {
     bool nomem = false;
     size_t length = strlen(path);
@@ -329,8 +334,9 @@ void emb_methods_text(unsigned methods, char *out, size_t size)
     static const struct {
         unsigned bit;
         const char *name;
-    } names[] = {{EMB_HTTP_GET, "GET"}, {EMB_HTTP_HEAD, "HEAD"}, {EMB_HTTP_POST, "POST"}, {EMB_HTTP_PUT, "PUT"},
-                 {EMB_HTTP_PATCH, "PATCH"}, {EMB_HTTP_DELETE, "DELETE"}, {EMB_HTTP_OPTIONS, "OPTIONS"}};
+    } names[] = {{EMB_HTTP_GET, "GET"},        {EMB_HTTP_HEAD, "HEAD"},   {EMB_HTTP_POST, "POST"},
+                 {EMB_HTTP_PUT, "PUT"},        {EMB_HTTP_PATCH, "PATCH"}, {EMB_HTTP_DELETE, "DELETE"},
+                 {EMB_HTTP_OPTIONS, "OPTIONS"}};
     size_t at = 0;
     out[0] = 0;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)

@@ -1,8 +1,8 @@
 /*
- * Request bodies of every route, from bytes to answer: the input is "METHOD PATH", perhaps lines of headers, an empty line,
- * and the body. The routes, the service and its registry are the real ones; the exchange is a fake that releases the
- * call's memory when it is answered, and embedding gives made-up vectors (linked with --wrap), so that what is
- * exercised is the reading of requests and the writing of answers.
+ * Request bodies of every route, from bytes to answer: the input is "METHOD PATH", perhaps lines of headers,
+ * an empty line, and the body. The routes, the service and its registry are the real ones; the exchange is a
+ * fake that releases the call's memory when it is answered, and embedding gives made-up vectors (linked with
+ * --wrap), so that what is exercised is the reading of requests and the writing of answers.
  *
  * Whatever comes in, there is exactly one answer, never a 500, and what says that it is JSON is JSON.
  */
@@ -17,8 +17,10 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-emb_status __wrap_emb_service_embed(emb_service *service, const emb_request *r, emb_arena *arena, emb_answer *a, emb_error *err);
-bool __wrap_emb_service_embed_cached(emb_service *service, const emb_request *r, emb_arena *arena, emb_answer *a);
+emb_status __wrap_emb_service_embed(emb_service *service, const emb_request *r, emb_arena *arena,
+                                    emb_answer *a, emb_error *err);
+bool __wrap_emb_service_embed_cached(emb_service *service, const emb_request *r, emb_arena *arena,
+                                     emb_answer *a);
 
 enum { DIMENSION = 384, TEXTS_MAX = 300 };
 static emb_models *models;
@@ -36,7 +38,8 @@ static uint64_t touch(const emb_request *r)
     return sum + (r->prompt_name ? strlen(r->prompt_name) : 0) + (r->category ? strlen(r->category) : 0);
 }
 
-emb_status __wrap_emb_service_embed(emb_service *service, const emb_request *r, emb_arena *arena, emb_answer *a, emb_error *err)
+emb_status __wrap_emb_service_embed(emb_service *service, const emb_request *r, emb_arena *arena,
+                                    emb_answer *a, emb_error *err)
 {
     (void)service;
     size_t dimension = r->dimensions ? r->dimensions : DIMENSION;
@@ -45,7 +48,8 @@ emb_status __wrap_emb_service_embed(emb_service *service, const emb_request *r, 
     if (r->count > TEXTS_MAX)
         return emb_fail(err, EMB_E_LIMIT, "input", "too many texts");
     if (dimension > DIMENSION)
-        return emb_fail(err, EMB_E_INVALID, "dimensions", "dimensions is %zu; the model has %d", dimension, DIMENSION);
+        return emb_fail(err, EMB_E_INVALID, "dimensions", "dimensions is %zu; the model has %d", dimension,
+                        DIMENSION);
     if (sum % 7 == 1 && r->truncation == EMB_TRUNCATE_NONE)
         return emb_fail(err, EMB_E_LIMIT, "input[0]", "input[0] is too long");
     emb_status status = emb_models_acquire(models, r->model, NULL, &a->served, err);
@@ -76,7 +80,8 @@ emb_status __wrap_emb_service_embed(emb_service *service, const emb_request *r, 
     return EMB_OK;
 }
 
-bool __wrap_emb_service_embed_cached(emb_service *service, const emb_request *r, emb_arena *arena, emb_answer *a)
+bool __wrap_emb_service_embed_cached(emb_service *service, const emb_request *r, emb_arena *arena,
+                                     emb_answer *a)
 {
     emb_error err;
     return touch(r) % 2 && __wrap_emb_service_embed(service, r, arena, a, &err) == EMB_OK;
@@ -84,8 +89,12 @@ bool __wrap_emb_service_embed_cached(emb_service *service, const emb_request *r,
 
 static emb_api *open_api(void)
 {
-    static char *environment[] = {"EMBEDD_MODELS=" EMB_SOURCE_DIR "/models", "EMBEDD_CACHE_URL=none", "HF_HOME=/nonexistent",
-                                  "EMBEDD_DATA_DIR=/nonexistent", "EMBEDD_THREADS=1", NULL};
+    static char *environment[] = {"EMBEDD_MODELS=" EMB_SOURCE_DIR "/models",
+                                  "EMBEDD_CACHE_URL=none",
+                                  "HF_HOME=/nonexistent",
+                                  "EMBEDD_DATA_DIR=/nonexistent",
+                                  "EMBEDD_THREADS=1",
+                                  NULL};
     emb_config_sources sources = {.environment = environment};
     emb_config *config;
     emb_metrics *metrics;
@@ -135,9 +144,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char *space = memchr(head, ' ', size), *line = memchr(head, '\n', size);
     const char *method = NULL;
     for (size_t i = 0; space && i < sizeof methods / sizeof *methods; i++)
-        if (strlen(methods[i]) == (size_t)(space - head) && memcmp(head, methods[i], (size_t)(space - head)) == 0)
+        if (strlen(methods[i]) == (size_t)(space - head) &&
+            memcmp(head, methods[i], (size_t)(space - head)) == 0)
             method = methods[i];
-    /* the server hands over a path that starts with a slash and is text; heads are fuzz_http_head's business */
+    /* the server hands over a path that starts with a slash and is text; heads are fuzz_http_head's business
+     */
     if (end && method && line > space && space[1] == '/' && strlen(head) > (size_t)(end - head)) {
         fake_answer answer;
         *end = *line = 0;

@@ -165,7 +165,8 @@ void emb_exchange_reply(emb_exchange *x, int status, const char *content_type, e
     emb_arena_fini(&x->arena);
 }
 
-void emb_exchange_reply_text(emb_exchange *x, int status, const char *content_type, const char *text, size_t length)
+void emb_exchange_reply_text(emb_exchange *x, int status, const char *content_type, const char *text,
+                             size_t length)
 {
     emb_buf body = EMB_BUF_INIT(1 << 30);
     if (fake.end)
@@ -209,8 +210,8 @@ void emb_http_get_stats(const emb_http_server *server, emb_http_stats *out)
 
 /* ---- the test's side ---- */
 
-void fake_ask(emb_api *api, const char *method, const char *path, const char *headers, const char *body, size_t length,
-              fake_answer *out)
+void fake_ask(emb_api *api, const char *method, const char *path, const char *headers, const char *body,
+              size_t length, fake_answer *out)
 {
     emb_exchange x = {.method = method, .headers = headers, .length = length, .answer = out};
     char bare[1024];

@@ -123,20 +123,25 @@ void emb_models_release(emb_served *s)
     fake.held -= s != NULL;
 }
 
-emb_status emb_models_list(emb_models *m, emb_arena *arena, emb_model_listing **out, size_t *count, emb_error *err)
+emb_status emb_models_list(emb_models *m, emb_arena *arena, emb_model_listing **out, size_t *count,
+                           emb_error *err)
 {
     (void)m;
     (void)err;
     *out = emb_arena_calloc(arena, 2, sizeof **out);
     for (int i = 0; i < 2; i++)
-        (*out)[i] = (emb_model_listing){.name = i ? "other/m" : "fake-model", .repository = i ? "other/m" : "org/fake-model",
-                                        .provider = "local", .path = "/x", .revision = "abc", .created = 1700000000};
+        (*out)[i] = (emb_model_listing){.name = i ? "other/m" : "fake-model",
+                                        .repository = i ? "other/m" : "org/fake-model",
+                                        .provider = "local",
+                                        .path = "/x",
+                                        .revision = "abc",
+                                        .created = 1700000000};
     *count = 2;
     return EMB_OK;
 }
 
-emb_access_verdict emb_access_check(emb_access *a, const char *key, size_t length, uint64_t now_ns, emb_caller **out,
-                                    uint64_t *retry_after_ms)
+emb_access_verdict emb_access_check(emb_access *a, const char *key, size_t length, uint64_t now_ns,
+                                    emb_caller **out, uint64_t *retry_after_ms)
 {
     (void)a;
     (void)now_ns;
@@ -218,7 +223,8 @@ static void see(const emb_request *r)
         snprintf(fake.seen_first, sizeof fake.seen_first, "%.*s", (int)r->texts[0].length, r->texts[0].data);
 }
 
-emb_status emb_service_embed(emb_service *s, const emb_request *r, emb_arena *arena, emb_answer *a, emb_error *err)
+emb_status emb_service_embed(emb_service *s, const emb_request *r, emb_arena *arena, emb_answer *a,
+                             emb_error *err)
 {
     (void)s;
     see(r);
@@ -228,7 +234,8 @@ emb_status emb_service_embed(emb_service *s, const emb_request *r, emb_arena *ar
         return err->code;
     }
     if (r->dimensions > fake.dimension)
-        return emb_fail(err, EMB_E_INVALID, "dimensions", "dimensions is %zu, the model has %zu", r->dimensions, fake.dimension);
+        return emb_fail(err, EMB_E_INVALID, "dimensions", "dimensions is %zu, the model has %zu",
+                        r->dimensions, fake.dimension);
     return fill(r, arena, a) ? EMB_OK : emb_fail_nomem(err, "vectors", 0);
 }
 

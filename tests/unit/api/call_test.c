@@ -1,4 +1,5 @@
-/* call_test.c: whole requests through the routes of OpenAI, Cohere and Ollama, against a fake exchange and service. */
+/* call_test.c: whole requests through the routes of OpenAI, Cohere and Ollama, against a fake exchange and
+ * service. */
 #include "support/api/fake.h"
 #include "support/fail_alloc.h"
 
@@ -7,17 +8,17 @@
 #include "base/json.h"
 #include "crypto/crypto.h"
 
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
 
 /* These tests are about the families above; the others need a whole service. */
-const emb_route emb_routes_embedder[] = {{0}}, emb_routes_model_server[] = {{0}}, emb_routes_similarity[] = {{0}},
-                emb_routes_tokens[] = {{0}}, emb_routes_hybrid[] = {{0}}, emb_routes_hybrid_cache[] = {{0}},
-                emb_routes_system[] = {{0}};
+const emb_route emb_routes_embedder[] = {{0}}, emb_routes_model_server[] = {{0}},
+                emb_routes_similarity[] = {{0}}, emb_routes_tokens[] = {{0}}, emb_routes_hybrid[] = {{0}},
+                emb_routes_hybrid_cache[] = {{0}}, emb_routes_system[] = {{0}};
 
 static emb_api *api;
 static fake_answer answer;
@@ -65,7 +66,8 @@ static emb_json_value at(const char *path)
 {
     emb_error err;
     if (!document)
-        assert_int_equal(emb_json_open(answer.body.data, answer.body.length, "answer", &document, &err), EMB_OK);
+        assert_int_equal(emb_json_open(answer.body.data, answer.body.length, "answer", &document, &err),
+                         EMB_OK);
     emb_json_value v = emb_json_root(document);
     char name[64];
     while (*path) {
@@ -150,7 +152,9 @@ static void test_embeddings(void **state)
 static void test_base64(void **state)
 {
     (void)state;
-    assert_int_equal(ask("/v1/embeddings", "{\"input\":\"one\",\"encoding_format\":\"base64\",\"dimensions\":3,\"user\":null}"), 200);
+    assert_int_equal(ask("/v1/embeddings",
+                         "{\"input\":\"one\",\"encoding_format\":\"base64\",\"dimensions\":3,\"user\":null}"),
+                     200);
     const char *text;
     size_t length, bytes;
     float v[8];
@@ -186,7 +190,8 @@ static void test_in_place(void **state)
     assert_string_equal(fake_header(&answer, "x-embedd-cached"), "2");
     assert_int_equal(fake.embeds, 0);
     /* no-cache asks for a computation */
-    assert_int_equal(ask_with("POST", "/v1/embeddings", "cache-control: no-cache", "{\"input\":\"one\"}"), 200);
+    assert_int_equal(ask_with("POST", "/v1/embeddings", "cache-control: no-cache", "{\"input\":\"one\"}"),
+                     200);
     assert_true(answer.parked);
     assert_int_equal(fake.embeds, 1);
     assert_false(fake.seen.cache_read);
@@ -196,9 +201,11 @@ static void test_in_place(void **state)
 static void test_members(void **state)
 {
     (void)state;
-    assert_int_equal(ask_with("POST", "/v1/embeddings", "cache-control: max-age=60, no-store\nx-embedd-category: news",
-                              "{\"input\":\"a\",\"prompt_name\":\"p\",\"input_type\":\"query\",\"normalize\":false,"
-                              "\"truncate\":\"start\",\"context\":\"sensitive\",\"user\":\"u\",\"unknown\":{}}"), 200);
+    assert_int_equal(
+        ask_with("POST", "/v1/embeddings", "cache-control: max-age=60, no-store\nx-embedd-category: news",
+                 "{\"input\":\"a\",\"prompt_name\":\"p\",\"input_type\":\"query\",\"normalize\":false,"
+                 "\"truncate\":\"start\",\"context\":\"sensitive\",\"user\":\"u\",\"unknown\":{}}"),
+        200);
     assert_int_equal(fake.seen.role, EMB_ROLE_QUERY);
     assert_string_equal(fake.seen_prompt, "p");
     assert_int_equal(fake.seen.normalize, EMB_OFF);
@@ -208,8 +215,10 @@ static void test_members(void **state)
     assert_false(fake.seen.cache_write);
     assert_true(fake.seen.cache_read);
     assert_true(fake.seen.deadline_ns > 0);
-    assert_int_equal(ask("/v1/embeddings", "{\"input\":\"a\",\"truncate\":false,\"model\":null,\"dimensions\":null,"
-                                           "\"encoding_format\":null,\"normalize\":null,\"input_type\":null}"), 200);
+    assert_int_equal(ask("/v1/embeddings",
+                         "{\"input\":\"a\",\"truncate\":false,\"model\":null,\"dimensions\":null,"
+                         "\"encoding_format\":null,\"normalize\":null,\"input_type\":null}"),
+                     200);
     assert_int_equal(fake.seen.truncation, EMB_TRUNCATE_NONE);
     assert_int_equal(fake.seen.normalize, EMB_DEFAULT);
     assert_int_equal(fake.seen.role, EMB_ROLE_NONE);
@@ -368,7 +377,10 @@ static void test_failures(void **state)
     fake.not_finite = true; /* never written, in no encoding */
     assert_int_equal(ask("/v1/embeddings", "{\"input\":\"a\"}"), 500);
     assert_int_equal(ask("/v1/embeddings", "{\"input\":\"a\",\"encoding_format\":\"base64\"}"), 500);
-    assert_int_equal(ask("/v2/embed", "{\"texts\":[\"a\"],\"input_type\":\"search_query\",\"embedding_types\":[\"binary\"]}"), 500);
+    assert_int_equal(
+        ask("/v2/embed",
+            "{\"texts\":[\"a\"],\"input_type\":\"search_query\",\"embedding_types\":[\"binary\"]}"),
+        500);
 }
 
 static void test_content_types(void **state)
@@ -378,12 +390,19 @@ static void test_content_types(void **state)
         const char *header;
         int status;
     } cases[] = {
-        {"content-type: application/json", 200}, {"content-type: Application/JSON; charset=UTF-8", 200},
-        {"content-type: text/plain", 200}, {"content-type: application/x-www-form-urlencoded", 200},
-        {"content-type: application/vnd.api+json", 200}, {"content-type: ", 200}, {"content-encoding: identity", 200},
-        {"content-type: application/json; charset=utf-16", 415}, {"content-type: application/json;charset=\"latin1\"", 415},
-        {"content-type: multipart/form-data; boundary=x", 415}, {"content-type: application/octet-stream", 415},
-        {"content-type: application/jsonp", 415}, {"content-encoding: gzip", 415},
+        {"content-type: application/json", 200},
+        {"content-type: Application/JSON; charset=UTF-8", 200},
+        {"content-type: text/plain", 200},
+        {"content-type: application/x-www-form-urlencoded", 200},
+        {"content-type: application/vnd.api+json", 200},
+        {"content-type: ", 200},
+        {"content-encoding: identity", 200},
+        {"content-type: application/json; charset=utf-16", 415},
+        {"content-type: application/json;charset=\"latin1\"", 415},
+        {"content-type: multipart/form-data; boundary=x", 415},
+        {"content-type: application/octet-stream", 415},
+        {"content-type: application/jsonp", 415},
+        {"content-encoding: gzip", 415},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         if (ask_with("POST", "/v1/embeddings", cases[i].header, "{\"input\":\"a\"}") != cases[i].status)
@@ -400,7 +419,8 @@ static void test_routes(void **state)
     assert_contains("/v1/embeddings");
     assert_text("error.code", "route_not_found");
     assert_int_equal(ask("/api/embedd", "{}"), 404);
-    assert_text("error", "There is no route /api/embedd; near it are /api/embed, /v2/embed, /v1/embed. /openapi.json lists all.");
+    assert_text("error", "There is no route /api/embedd; near it are /api/embed, /v2/embed, /v1/embed. "
+                         "/openapi.json lists all.");
     assert_int_equal(ask("/v1/embeddings", NULL), 405);
     assert_string_equal(fake_header(&answer, "allow"), "POST");
     assert_text("error.code", "method_not_allowed");
@@ -419,8 +439,9 @@ static void test_routes(void **state)
 static void test_azure(void **state)
 {
     (void)state;
-    assert_int_equal(ask_with("POST", "/openai/deployments/org/embeddings?api-version=2024-10-21", "api-key: x",
-                              "{\"input\":\"a\",\"model\":\"other\"}"), 200);
+    assert_int_equal(ask_with("POST", "/openai/deployments/org/embeddings?api-version=2024-10-21",
+                              "api-key: x", "{\"input\":\"a\",\"model\":\"other\"}"),
+                     200);
     assert_string_equal(fake.seen_model, "org");
     assert_int_equal(ask("/openai/deployments//embeddings", "{\"input\":\"a\"}"), 404);
 }
@@ -466,8 +487,12 @@ static void test_keys(void **state)
     fake.limited = false;
     fake.only_model = "fake-model";
     assert_int_equal(ask_with("POST", "/v1/embeddings", "x-api-key: secret", body), 200);
-    assert_int_equal(ask_with("POST", "/v1/embeddings", "x-api-key: secret", "{\"input\":\"a\",\"model\":\"org/fake-model\"}"), 200);
-    assert_int_equal(ask_with("POST", "/v1/embeddings", "x-api-key: secret", "{\"input\":\"a\",\"model\":\"other\"}"), 403);
+    assert_int_equal(ask_with("POST", "/v1/embeddings", "x-api-key: secret",
+                              "{\"input\":\"a\",\"model\":\"org/fake-model\"}"),
+                     200);
+    assert_int_equal(
+        ask_with("POST", "/v1/embeddings", "x-api-key: secret", "{\"input\":\"a\",\"model\":\"other\"}"),
+        403);
     assert_text("error.code", "model_not_allowed");
     fake.only_model = "other";
     fake.cached = true;
@@ -486,8 +511,11 @@ static void test_keys(void **state)
 static void test_cohere(void **state)
 {
     (void)state;
-    assert_int_equal(ask("/v2/embed", "{\"model\":\"m\",\"input_type\":\"search_query\",\"texts\":[\"one\",\"two\"],"
-                                      "\"embedding_types\":[\"int8\",\"float\",\"ubinary\",\"base64\"],\"truncate\":\"START\"}"), 200);
+    assert_int_equal(
+        ask("/v2/embed",
+            "{\"model\":\"m\",\"input_type\":\"search_query\",\"texts\":[\"one\",\"two\"],"
+            "\"embedding_types\":[\"int8\",\"float\",\"ubinary\",\"base64\"],\"truncate\":\"START\"}"),
+        200);
     assert_int_equal(fake.seen.role, EMB_ROLE_QUERY);
     assert_int_equal(fake.seen.truncation, EMB_TRUNCATE_LEFT);
     check_floats("embeddings.float.1", "two", 4);
@@ -506,10 +534,15 @@ static void test_cohere(void **state)
     assert_int_equal(integer("meta.billed_units.input_tokens"), 7);
     assert_int_equal(ask("/v1/embed", "{\"texts\":[\"one\"]}"), 200);
     check_floats("embeddings.0", "one", 4);
-    assert_int_equal(ask("/v1/embed", "{\"texts\":[\"one\"],\"embedding_types\":[\"float\"],\"input_type\":\"search_document\"}"), 200);
+    assert_int_equal(
+        ask("/v1/embed",
+            "{\"texts\":[\"one\"],\"embedding_types\":[\"float\"],\"input_type\":\"search_document\"}"),
+        200);
     check_floats("embeddings.float.0", "one", 4);
     assert_int_equal(fake.seen.role, EMB_ROLE_DOCUMENT);
-    assert_int_equal(ask("/v2/embed", "{\"input_type\":\"classification\",\"inputs\":[{\"content\":[{\"type\":\"text\",\"text\":\"one\"}]}]}"), 200);
+    assert_int_equal(ask("/v2/embed", "{\"input_type\":\"classification\",\"inputs\":[{\"content\":[{"
+                                      "\"type\":\"text\",\"text\":\"one\"}]}]}"),
+                     200);
     check_floats("embeddings.float.0", "one", 4);
 }
 
@@ -523,10 +556,12 @@ static void test_cohere_refused(void **state)
         {"{\"input_type\":\"clustering\",\"texts\":\"a\"}", "must be an array of strings"},
         {"{\"input_type\":\"clustering\"}", "texts"},
         {"{\"input_type\":\"clustering\",\"texts\":[\"a\"],\"embedding_types\":[]}", "embedding_types"},
-        {"{\"input_type\":\"clustering\",\"texts\":[\"a\"],\"embedding_types\":[\"float\",\"f16\"]}", "index 1"},
+        {"{\"input_type\":\"clustering\",\"texts\":[\"a\"],\"embedding_types\":[\"float\",\"f16\"]}",
+         "index 1"},
         {"{\"input_type\":\"clustering\",\"texts\":[\"a\"],\"images\":[\"data:\"]}", "images"},
         {"{\"input_type\":\"clustering\",\"texts\":[\"a\"],\"output_dimension\":9}", "the model has 4"},
-        {"{\"input_type\":\"clustering\",\"inputs\":[{\"content\":[{\"type\":\"image_url\"}]}]}", "type \\\"text\\\""},
+        {"{\"input_type\":\"clustering\",\"inputs\":[{\"content\":[{\"type\":\"image_url\"}]}]}",
+         "type \\\"text\\\""},
         {"{\"input_type\":\"clustering\",\"inputs\":[1]}", "content"},
         {"{\"input_type\":\"clustering\",\"inputs\":1}", "inputs"},
     };
@@ -541,10 +576,12 @@ static void test_cohere_refused(void **state)
 static void test_rerank(void **state)
 {
     (void)state;
-    assert_int_equal(ask("/v1/rerank", "{\"query\":\"q\",\"documents\":[\"a\",{\"text\":\"b\"}],\"top_n\":1}"), 422);
+    assert_int_equal(
+        ask("/v1/rerank", "{\"query\":\"q\",\"documents\":[\"a\",{\"text\":\"b\"}],\"top_n\":1}"), 422);
     assert_text("error.code", "model_cannot_rerank");
     assert_contains("fake-model");
-    assert_int_equal(ask("/v2/rerank", "{\"model\":\"fake-model\",\"query\":\"q\",\"documents\":[\"a\"]}"), 422);
+    assert_int_equal(ask("/v2/rerank", "{\"model\":\"fake-model\",\"query\":\"q\",\"documents\":[\"a\"]}"),
+                     422);
     assert_contains("{\"message\":\"The model fake-model");
     assert_int_equal(ask("/v2/rerank", "{\"model\":\"no\",\"query\":\"q\",\"documents\":[\"a\"]}"), 404);
     assert_int_equal(ask("/v1/rerank", "{\"query\":\"q\"}"), 400);
@@ -560,13 +597,17 @@ static void test_rerank(void **state)
 static void test_ollama(void **state)
 {
     (void)state;
-    assert_int_equal(ask("/api/embed", "{\"model\":\"fake-model:latest\",\"input\":[\"one\",\"two\"],\"keep_alive\":\"5m\",\"options\":{}}"), 200);
+    assert_int_equal(ask("/api/embed", "{\"model\":\"fake-model:latest\",\"input\":[\"one\",\"two\"],\"keep_"
+                                       "alive\":\"5m\",\"options\":{}}"),
+                     200);
     assert_text("model", "fake-model:latest");
     assert_string_equal(fake.seen_model, "fake-model");
     check_floats("embeddings.1", "two", 4);
     assert_int_equal(integer("prompt_eval_count"), 7);
     assert_true(integer("total_duration") >= 0);
-    assert_int_equal(ask("/api/embed", "{\"model\":\"fake-model\",\"input\":\"one\",\"truncate\":false,\"dimensions\":2}"), 200);
+    assert_int_equal(
+        ask("/api/embed", "{\"model\":\"fake-model\",\"input\":\"one\",\"truncate\":false,\"dimensions\":2}"),
+        200);
     check_floats("embeddings.0", "one", 2);
     assert_int_equal(fake.seen.truncation, EMB_TRUNCATE_NONE);
     assert_int_equal(ask("/api/embeddings", "{\"model\":\"fake-model\",\"prompt\":\"one\"}"), 200);
@@ -627,10 +668,14 @@ static void test_allocations(void **state)
         skip();
     for (int cached = 0; cached < 2; cached++) {
         fake.cached = cached;
-        check_allocations("/v1/embeddings", "{\"model\":\"fake-model\",\"input\":[\"one\",\"two\"],\"encoding_format\":\"base64\","
-                                            "\"prompt_name\":\"p\",\"category\":\"c\"}");
+        check_allocations(
+            "/v1/embeddings",
+            "{\"model\":\"fake-model\",\"input\":[\"one\",\"two\"],\"encoding_format\":\"base64\","
+            "\"prompt_name\":\"p\",\"category\":\"c\"}");
         check_allocations("/v1/embeddings", "{\"input\":[[1,2],[3]]}");
-        check_allocations("/v2/embed", "{\"texts\":[\"a\"],\"input_type\":\"clustering\",\"embedding_types\":[\"int8\",\"float\"]}");
+        check_allocations(
+            "/v2/embed",
+            "{\"texts\":[\"a\"],\"input_type\":\"clustering\",\"embedding_types\":[\"int8\",\"float\"]}");
         check_allocations("/api/embed", "{\"model\":\"fake-model:latest\",\"input\":\"a\"}");
     }
 }
@@ -669,7 +714,8 @@ static void check_schemas_of(emb_json_value object, const char *path)
         check_schema(v, path);
 }
 
-/* A schema is an object whose known members have the right types: enough to see a missing bracket or quote. */
+/* A schema is an object whose known members have the right types: enough to see a missing bracket or quote.
+ */
 static void check_schema(emb_json_value schema, const char *path)
 {
     emb_json_value v;
@@ -710,7 +756,8 @@ static void test_document(void **state)
                 emb_json_get(v, "application/json", &v) && emb_json_get(v, "schema", &v))
                 check_schema(v, path);
             assert_true(emb_json_get(operation, "responses", &v) && emb_json_get(v, "200", &v));
-            if (emb_json_get(v, "content", &v) && emb_json_get(v, "application/json", &v) && emb_json_get(v, "schema", &v))
+            if (emb_json_get(v, "content", &v) && emb_json_get(v, "application/json", &v) &&
+                emb_json_get(v, "schema", &v))
                 check_schema(v, path);
         }
     }
@@ -723,9 +770,12 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(test_embeddings), TEST(test_base64), TEST(test_ids), TEST(test_in_place), TEST(test_members), TEST(test_refused),
-        TEST(test_deep), TEST(test_limits), TEST(test_failures), TEST(test_content_types), TEST(test_routes), TEST(test_azure),
-        TEST(test_models), TEST(test_keys), TEST(test_cohere), TEST(test_cohere_refused), TEST(test_rerank), TEST(test_ollama),
-        TEST(test_document), TEST(test_allocations), TEST(test_allocations_of_opening)};
+        TEST(test_embeddings),     TEST(test_base64),      TEST(test_ids),
+        TEST(test_in_place),       TEST(test_members),     TEST(test_refused),
+        TEST(test_deep),           TEST(test_limits),      TEST(test_failures),
+        TEST(test_content_types),  TEST(test_routes),      TEST(test_azure),
+        TEST(test_models),         TEST(test_keys),        TEST(test_cohere),
+        TEST(test_cohere_refused), TEST(test_rerank),      TEST(test_ollama),
+        TEST(test_document),       TEST(test_allocations), TEST(test_allocations_of_opening)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,16 +1,17 @@
-/* encode_test.c: vectors as text and back, quantisation against sentence-transformers' formulas, error envelopes. */
+/* encode_test.c: vectors as text and back, quantisation against sentence-transformers' formulas, error
+ * envelopes. */
 #include "api/encode.h"
 
 #include "api/envelope.h"
 #include "crypto/crypto.h"
 
+#include <cmocka.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
 
 static emb_buf buf;
 
@@ -121,17 +122,27 @@ static void test_envelopes(void **state)
 {
     (void)state;
     const emb_failure wrong = {422, "invalid_value", "texts[3]", "texts[3] is \"so\""};
-    assert_int_equal(emb_envelope_write(EMB_FAMILY_OPENAI, &(emb_failure){404, "model_not_found", "model", "no\n"}, &buf), EMB_OK);
-    assert_written("{\"error\":{\"message\":\"no\\n\",\"type\":\"invalid_request_error\",\"param\":\"model\",\"code\":\"model_not_found\"}}");
-    assert_int_equal(emb_envelope_write(EMB_FAMILY_OPENAI, &(emb_failure){503, NULL, NULL, "no"}, &buf), EMB_OK);
+    assert_int_equal(
+        emb_envelope_write(EMB_FAMILY_OPENAI, &(emb_failure){404, "model_not_found", "model", "no\n"}, &buf),
+        EMB_OK);
+    assert_written("{\"error\":{\"message\":\"no\\n\",\"type\":\"invalid_request_error\",\"param\":\"model\","
+                   "\"code\":\"model_not_found\"}}");
+    assert_int_equal(emb_envelope_write(EMB_FAMILY_OPENAI, &(emb_failure){503, NULL, NULL, "no"}, &buf),
+                     EMB_OK);
     assert_written("{\"error\":{\"message\":\"no\",\"type\":\"server_error\",\"param\":null,\"code\":null}}");
     assert_int_equal(emb_envelope_write(EMB_FAMILY_EMBEDDER, &wrong, &buf), EMB_OK);
-    assert_written("{\"detail\":[{\"loc\":[\"body\",\"texts\",3],\"msg\":\"texts[3] is \\\"so\\\"\",\"type\":\"value_error\"}]}");
-    assert_int_equal(emb_envelope_write(EMB_FAMILY_HYBRID, &(emb_failure){422, "missing", "texts", "m"}, &buf), EMB_OK);
+    assert_written("{\"detail\":[{\"loc\":[\"body\",\"texts\",3],\"msg\":\"texts[3] is "
+                   "\\\"so\\\"\",\"type\":\"value_error\"}]}");
+    assert_int_equal(
+        emb_envelope_write(EMB_FAMILY_HYBRID, &(emb_failure){422, "missing", "texts", "m"}, &buf), EMB_OK);
     assert_written("{\"detail\":[{\"loc\":[\"body\",\"texts\"],\"msg\":\"m\",\"type\":\"missing\"}]}");
-    assert_int_equal(emb_envelope_write(EMB_FAMILY_HYBRID, &(emb_failure){422, NULL, "x-embedd-context", "m"}, &buf), EMB_OK);
-    assert_written("{\"detail\":[{\"loc\":[\"header\",\"x-embedd-context\"],\"msg\":\"m\",\"type\":\"value_error\"}]}");
-    assert_int_equal(emb_envelope_write(EMB_FAMILY_EMBEDDER, &(emb_failure){404, NULL, NULL, "m"}, &buf), EMB_OK);
+    assert_int_equal(
+        emb_envelope_write(EMB_FAMILY_HYBRID, &(emb_failure){422, NULL, "x-embedd-context", "m"}, &buf),
+        EMB_OK);
+    assert_written(
+        "{\"detail\":[{\"loc\":[\"header\",\"x-embedd-context\"],\"msg\":\"m\",\"type\":\"value_error\"}]}");
+    assert_int_equal(emb_envelope_write(EMB_FAMILY_EMBEDDER, &(emb_failure){404, NULL, NULL, "m"}, &buf),
+                     EMB_OK);
     assert_written("{\"detail\":\"m\"}");
     assert_int_equal(emb_envelope_write(EMB_FAMILY_OLLAMA, &wrong, &buf), EMB_OK);
     assert_written("{\"error\":\"texts[3] is \\\"so\\\"\"}");
@@ -140,9 +151,9 @@ static void test_envelopes(void **state)
     static const struct {
         emb_failure failure;
         const char *type;
-    } kinds[] = {{{400, "empty", NULL, "m"}, "Empty"},      {{413, NULL, NULL, "m"}, "Validation"},
-                 {{422, NULL, NULL, "m"}, "Validation"},    {{429, NULL, NULL, "m"}, "Overloaded"},
-                 {{503, NULL, NULL, "m"}, "Unhealthy"},     {{424, NULL, NULL, "m"}, "Backend"},
+    } kinds[] = {{{400, "empty", NULL, "m"}, "Empty"},   {{413, NULL, NULL, "m"}, "Validation"},
+                 {{422, NULL, NULL, "m"}, "Validation"}, {{429, NULL, NULL, "m"}, "Overloaded"},
+                 {{503, NULL, NULL, "m"}, "Unhealthy"},  {{424, NULL, NULL, "m"}, "Backend"},
                  {{500, NULL, NULL, "m"}, "Backend"}};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         char want[80];
@@ -155,7 +166,7 @@ static void test_envelopes(void **state)
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
-    const struct CMUnitTest tests[] = {TEST(test_floats), TEST(test_base64), TEST(test_not_finite), TEST(test_limit),
-                                       TEST(test_quantised), TEST(test_envelopes)};
+    const struct CMUnitTest tests[] = {TEST(test_floats), TEST(test_base64),    TEST(test_not_finite),
+                                       TEST(test_limit),  TEST(test_quantised), TEST(test_envelopes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,25 +1,33 @@
 /* routes_test.c: which row a path finds, what it says otherwise, and tables that are refused. */
 #include "api/routes.h"
 
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
 
 static void handler(struct emb_api_call *call)
 {
     (void)call;
 }
 
-#define ROW(methods, path) { methods, path, EMB_FAMILY_OPENAI, EMB_AUTH_KEY, handler, "", NULL, NULL, NULL, NULL }
+#define ROW(methods, path)                                                                  \
+    {                                                                                       \
+        methods, path, EMB_FAMILY_OPENAI, EMB_AUTH_KEY, handler, "", NULL, NULL, NULL, NULL \
+    }
 
-static const emb_route one[] = {
-    ROW(EMB_HTTP_POST, "/v1/embeddings"), ROW(EMB_HTTP_GET, "/v1/models"), ROW(EMB_HTTP_GET, "/v1/models/{id...}"),
-    ROW(EMB_HTTP_GET, "/items/{c}/list/{i}"), ROW(EMB_HTTP_GET | EMB_HTTP_DELETE, "/items/{c}"), ROW(EMB_HTTP_POST, "/items/{c}"),
-    ROW(EMB_HTTP_GET, "/"), {0}};
-static const emb_route two[] = {ROW(EMB_HTTP_GET, "/v1/models/{id}/files"), ROW(EMB_HTTP_PUT, "/v1/models"), {0}};
+static const emb_route one[] = {ROW(EMB_HTTP_POST, "/v1/embeddings"),
+                                ROW(EMB_HTTP_GET, "/v1/models"),
+                                ROW(EMB_HTTP_GET, "/v1/models/{id...}"),
+                                ROW(EMB_HTTP_GET, "/items/{c}/list/{i}"),
+                                ROW(EMB_HTTP_GET | EMB_HTTP_DELETE, "/items/{c}"),
+                                ROW(EMB_HTTP_POST, "/items/{c}"),
+                                ROW(EMB_HTTP_GET, "/"),
+                                {0}};
+static const emb_route two[] = {
+    ROW(EMB_HTTP_GET, "/v1/models/{id}/files"), ROW(EMB_HTTP_PUT, "/v1/models"), {0}};
 static const emb_route *const families[] = {one, two};
 
 typedef struct fixture {
@@ -46,7 +54,8 @@ static int tear_down(void **state)
     return 0;
 }
 
-static void check(fixture *f, emb_http_method method, const char *path, const char *route, const char *a, const char *b)
+static void check(fixture *f, emb_http_method method, const char *path, const char *route, const char *a,
+                  const char *b)
 {
     emb_route_result r = emb_routes_find(f->table, method, path, &f->arena, &f->match);
     if (!route) {
@@ -73,13 +82,24 @@ static void test_find(void **state)
     check(f, EMB_HTTP_HEAD, "/v1/models", "/v1/models", NULL, NULL);
     check(f, EMB_HTTP_PUT, "/v1/models", "/v1/models", NULL, NULL);
     check(f, EMB_HTTP_GET, "/v1/models/a/b/c", "/v1/models/{id...}", "a/b/c", NULL);
-    check(f, EMB_HTTP_GET, "/v1/models/a/files", "/v1/models/{id}/files", "a", NULL); /* though the other came first */
+    check(f, EMB_HTTP_GET, "/v1/models/a/files", "/v1/models/{id}/files", "a",
+          NULL); /* though the other came first */
     check(f, EMB_HTTP_GET, "/v1/models/a/b/files", "/v1/models/{id...}", "a/b/files", NULL);
     check(f, EMB_HTTP_GET, "/items/x/list/y", "/items/{c}/list/{i}", "x", "y");
     check(f, EMB_HTTP_DELETE, "/items/x", "/items/{c}", "x", NULL);
     check(f, EMB_HTTP_POST, "/items/{c}", "/items/{c}", "{c}", NULL);
-    const char *const nowhere[] = {"", "x", "///", "/v1", "/v1/embedding", "/v1/embeddings/x", "/items/", "/items", "/items/x/list/",
-                                   "/items//list/y", "/items/x/y", "/v1//models"};
+    const char *const nowhere[] = {"",
+                                   "x",
+                                   "///",
+                                   "/v1",
+                                   "/v1/embedding",
+                                   "/v1/embeddings/x",
+                                   "/items/",
+                                   "/items",
+                                   "/items/x/list/",
+                                   "/items//list/y",
+                                   "/items/x/y",
+                                   "/v1//models"};
     for (size_t i = 0; i < sizeof nowhere / sizeof *nowhere; i++)
         check(f, EMB_HTTP_GET, nowhere[i], NULL, NULL, NULL);
 }
@@ -88,10 +108,12 @@ static void test_methods(void **state)
 {
     fixture *f = *state;
     char text[80];
-    assert_int_equal(emb_routes_find(f->table, EMB_HTTP_PUT, "/items/x", &f->arena, &f->match), EMB_ROUTE_NO_METHOD);
+    assert_int_equal(emb_routes_find(f->table, EMB_HTTP_PUT, "/items/x", &f->arena, &f->match),
+                     EMB_ROUTE_NO_METHOD);
     emb_methods_text(f->match.methods, text, sizeof text);
     assert_string_equal(text, "GET, HEAD, POST, DELETE");
-    assert_int_equal(emb_routes_find(f->table, EMB_HTTP_HEAD, "/v1/embeddings", &f->arena, &f->match), EMB_ROUTE_NO_METHOD);
+    assert_int_equal(emb_routes_find(f->table, EMB_HTTP_HEAD, "/v1/embeddings", &f->arena, &f->match),
+                     EMB_ROUTE_NO_METHOD);
     emb_methods_text(f->match.methods, text, sizeof text);
     assert_string_equal(text, "POST");
     emb_methods_text(EMB_HTTP_GET | EMB_HTTP_POST, text, 6); /* cut, never past its end */
