@@ -8,12 +8,13 @@
 #include "base/json.h"
 #include "crypto/crypto.h"
 
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 /* These tests are about the families above; the others need a whole service. */
 const emb_route emb_routes_embedder[] = {{0}}, emb_routes_model_server[] = {{0}},

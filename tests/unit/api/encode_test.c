@@ -5,13 +5,14 @@
 #include "api/envelope.h"
 #include "crypto/crypto.h"
 
-#include <cmocka.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 static emb_buf buf;
 

@@ -1,12 +1,13 @@
 /* routes_test.c: which row a path finds, what it says otherwise, and tables that are refused. */
 #include "api/routes.h"
 
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 static void handler(struct emb_api_call *call)
 {
