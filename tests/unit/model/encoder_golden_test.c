@@ -84,7 +84,7 @@ static void check_batches(const char *name, const emb_encoder *encoder, const go
     enum { REPEATS = 5 };
     emb_workspace w;
     emb_error err;
-    size_t n = g->count * REPEATS, order[GOLDEN_MAX];
+    size_t n = g->count * REPEATS, order[GOLDEN_MAX] = {0};
     size_t bytes = g->dimension * sizeof(float);
     float *alone = malloc(g->count * bytes), *together = malloc(n * bytes);
     (void)least;
