@@ -238,8 +238,9 @@ static const char *member_of(emb_api_call *call, const char *where, char *out, s
 {
     if (strncmp(where, "input", 5) != 0 || (where[5] && where[5] != '[') || !call->texts_member)
         return where[0] ? where : NULL;
-    if (where[5] && call->places)
-        snprintf(out, size, "%s[%zu]", call->texts_member, call->places[strtoul(where + 6, NULL, 10)]);
+    size_t index = where[5] ? strtoul(where + 6, NULL, 10) : SIZE_MAX;
+    if (call->places && index < call->request.count)
+        snprintf(out, size, "%s[%zu]", call->texts_member, call->places[index]);
     else
         snprintf(out, size, "%s%s", call->texts_member, where + 5);
     return out;

@@ -337,7 +337,7 @@ static void warm(emb_api_call *call)
         return;
     }
     call->request.role = (emb_role)role;
-    state->streams = accept && strstr(accept, "text/event-stream");
+    state->streams = accept && strcasestr(accept, "text/event-stream");
     call->state = state;
     emb_call_park(call, warm_on_worker);
 }
