@@ -14,6 +14,7 @@
 #include "cli/stop.h"
 
 #include <errno.h>
+#include <math.h>
 #include <netdb.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -26,9 +27,9 @@
 #include <unistd.h>
 
 typedef struct settings {
-    const char *model, *api_key, *rate, *repeat;
+    const char *model, *api_key, *rate, *repeat, *duration, *warmup;
     int api, encoding, arrivals, format;
-    size_t connections, threads, duration, warmup, timeout, texts, words, most_words, distinct;
+    size_t connections, threads, timeout, texts, words, most_words, distinct;
     bool series;
 } settings;
 
@@ -48,9 +49,9 @@ static const emb_option options[] = {
     {.name = "connections", .letter = 'c', .kind = EMB_OPTION_COUNT, .argument = "N", .minimum = 0, .maximum = 60000,
      .default_note = "16; open loop: 1000", .offset = offsetof(settings, connections),
      .help = "closed loop: each sends its next request when it has its answer; open loop: at most so many"},
-    {.name = "duration", .letter = 'd', .kind = EMB_OPTION_COUNT, .argument = "SECONDS", .fallback = "10", .minimum = 1,
-     .maximum = 86400, .offset = offsetof(settings, duration), .help = "measured time"},
-    {.name = "warmup", .kind = EMB_OPTION_COUNT, .argument = "SECONDS", .fallback = "2", .minimum = 0, .maximum = 3600,
+    {.name = "duration", .letter = 'd', .kind = EMB_OPTION_TEXT, .argument = "SECONDS", .fallback = "10",
+     .offset = offsetof(settings, duration), .help = "measured time"},
+    {.name = "warmup", .kind = EMB_OPTION_TEXT, .argument = "SECONDS", .fallback = "2",
      .offset = offsetof(settings, warmup), .help = "time before it that does not count"},
     {.name = "timeout", .kind = EMB_OPTION_COUNT, .argument = "SECONDS", .fallback = "30", .minimum = 1, .maximum = 3600,
      .offset = offsetof(settings, timeout), .help = "after which a request is given up"},
@@ -227,7 +228,11 @@ static int print(const settings *s, const emb_load_outcome *o, const emb_load_ab
     return o->good > 0 ? EMB_EXIT_OK : EMB_EXIT_FAILURE;
 }
 
-static emb_status test(const settings *s, const char *url, double rate, double repeat, int *code, emb_error *err)
+typedef struct numbers {
+    double rate, repeat, duration, warmup;
+} numbers;
+
+static emb_status test(const settings *s, const char *url, const numbers *n, int *code, emb_error *err)
 {
     target t;
     emb_load_requests requests;
@@ -238,15 +243,17 @@ static emb_status test(const settings *s, const char *url, double rate, double r
         return status;
     emb_load_shape shape = {.api = (emb_load_api)s->api, .host = t.header, .base_path = t.base, .model = s->model,
                             .api_key = s->api_key, .floats = s->encoding == FLOAT, .texts = s->texts, .words = s->words,
-                            .most_words = s->most_words, .repeat = repeat / 100, .distinct = s->distinct};
-    emb_load_plan plan = {.address = t.address, .address_length = t.length, .requests = &requests, .rate = rate,
-                          .poisson = s->arrivals == POISSON, .threads = s->threads, .seconds = s->duration,
-                          .connections = s->connections ? s->connections : rate > 0 ? 1000 : 16,
-                          .warmup_ns = s->warmup * 1000000000ull, .duration_ns = s->duration * 1000000000ull,
+                            .most_words = s->most_words, .repeat = n->repeat / 100, .distinct = s->distinct};
+    emb_load_plan plan = {.address = t.address, .address_length = t.length, .requests = &requests, .rate = n->rate,
+                          .poisson = s->arrivals == POISSON, .threads = s->threads,
+                          .seconds = (size_t)ceil(n->duration),
+                          .connections = s->connections ? s->connections : n->rate > 0 ? 1000 : 16,
+                          .warmup_ns = (uint64_t)(n->warmup * 1e9), .duration_ns = (uint64_t)(n->duration * 1e9),
                           .timeout_ns = s->timeout * 1000000000ull, .stop = emb_stop_flag()};
     plan.threads = plan.threads < plan.connections ? plan.threads : plan.connections;
-    snprintf(asked, sizeof asked, "%s%s%s%s", t.length == sizeof(struct sockaddr_un) ? url : "http://",
-             t.length == sizeof(struct sockaddr_un) ? " " : t.header, t.base, emb_load_route(shape.api));
+    bool local = t.address.ss_family == AF_UNIX;
+    snprintf(asked, sizeof asked, "%s%s%s%s", local ? url : "http://", local ? " " : t.header, t.base,
+             emb_load_route(shape.api));
     if ((status = allow_descriptors(plan.connections, err)) || (status = emb_load_requests_init(&requests, &shape, err)))
         return status;
     status = probe(&t, &requests, asked, s->timeout, err);
@@ -263,17 +270,22 @@ static emb_status test(const settings *s, const char *url, double rate, double r
 static int run(const void *raw, char **arguments, size_t count)
 {
     const settings *s = raw;
-    double rate = 0, repeat;
+    numbers n = {0};
+    const struct {
+        const char *name, *text;
+        double *out, least, most;
+    } given[] = {{"rate", s->rate, &n.rate, 0.001, 10000000}, {"repeat", s->repeat, &n.repeat, 0, 100},
+                 {"duration", s->duration, &n.duration, 0.1, 86400}, {"warmup", s->warmup, &n.warmup, 0, 3600}};
     int code = EMB_EXIT_OK;
     emb_error err;
-    if (s->rate && !read_number(s->rate, 0.001, 10000000, &rate))
-        return emb_usage_error(&emb_command_loadtest, "--rate %s: a number from 0.001 to 10000000 is needed", s->rate);
-    if (!read_number(s->repeat, 0, 100, &repeat))
-        return emb_usage_error(&emb_command_loadtest, "--repeat %s: a percentage from 0 to 100 is needed", s->repeat);
+    for (size_t i = 0; i < sizeof given / sizeof *given; i++)
+        if (given[i].text && !read_number(given[i].text, given[i].least, given[i].most, given[i].out))
+            return emb_usage_error(&emb_command_loadtest, "--%s %s: a number from %g to %.10g is needed", given[i].name,
+                                   given[i].text, given[i].least, given[i].most);
     if (s->api_key && strpbrk(s->api_key, " \t\r\n"))
         return emb_usage_error(&emb_command_loadtest, "--api-key: the key holds white space");
     emb_stop_install();
-    if (test(s, count ? arguments[0] : "http://127.0.0.1:8000", rate, repeat, &code, &err))
+    if (test(s, count ? arguments[0] : "http://127.0.0.1:8000", &n, &code, &err))
         return emb_report_error("loadtest", &err);
     fflush(stdout);
     emb_stop_die();

@@ -270,6 +270,7 @@ static bool sent_again(client *c, wire *l, uint64_t now)
     }
     l->again = true;
     l->sent = 0;
+    emb_load_response_start(&l->response);
     return true;
 }
 
