@@ -47,8 +47,8 @@ static void try_again(const emb_config_state *first)
     for (size_t i = 0, count; i < EMB_SETTING_TOTAL; i++) { /* secrets are not printed */
         const emb_setting *s = &emb_settings(&count)[i];
         if (s->secret)
-            memcpy((char *)&second.values + s->offset, (const char *)&first->values + s->offset,
-                   sizeof(char *));
+            *(const char **)((char *)&second.values + s->offset) =
+                *(const char *const *)((const char *)&first->values + s->offset);
     }
     must(!emb_config_write_yaml(&second.values, false, &again));
     must(text.length == again.length && memcmp(text.data, again.data, text.length) == 0);
