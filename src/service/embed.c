@@ -385,7 +385,7 @@ static bool make_lists(work *w, uint32_t **tokens, uint8_t **sources)
     return *tokens && *sources;
 }
 
-static void account(work *w, uint32_t *tokens, uint8_t *sources)
+static void account(work *w, uint32_t *tokens, uint8_t *sources, uint64_t end_ns)
 {
     emb_answer *a = w->answer;
     a->count = w->request->count;
@@ -403,7 +403,8 @@ static void account(work *w, uint32_t *tokens, uint8_t *sources)
     a->model = w->served->name;
     a->provider = "local";
     a->space = w->variant->space;
-    a->total_ns = emb_now_ns() - w->start_ns;
+    a->total_ns = end_ns - w->start_ns;
+    emb_models_note_use(w->served, end_ns);
     emb_totals_add(w->service, a);
 }
 
@@ -432,8 +433,9 @@ emb_status emb_service_embed(emb_service *service, const emb_request *request, e
         emb_totals_add_error(service, status);
         return status;
     }
-    answer->cache_ns = w.cache ? emb_now_ns() - begin - w.engine_ns : 0;
-    account(&w, tokens, sources);
+    uint64_t end = emb_now_ns();
+    answer->cache_ns = w.cache ? end - begin - w.engine_ns : 0;
+    account(&w, tokens, sources, end);
     return EMB_OK;
 }
 
@@ -449,7 +451,6 @@ bool emb_service_embed_cached(emb_service *service, const emb_request *request, 
     if (!w.served)
         return false;
     plan_cache(&w);
-    uint64_t begin = emb_now_ns();
     bool found = w.cache && plan_variant(&w, NULL) == EMB_OK && make_room(&w, NULL) == EMB_OK &&
                  make_lists(&w, &tokens, &sources) && make_keys(&w, NULL) == EMB_OK &&
                  emb_cache_peek(w.cache, w.lookups, request->count, &w.policy);
@@ -457,13 +458,15 @@ bool emb_service_embed_cached(emb_service *service, const emb_request *request, 
         emb_models_release(w.served);
         return false;
     }
-    answer->cache_ns = emb_now_ns() - begin;
-    account(&w, tokens, sources);
+    uint64_t end = emb_now_ns();
+    answer->cache_ns = end - w.start_ns; /* reading the clock costs more than the rest that is in it */
+    account(&w, tokens, sources, end);
     return true;
 }
 
 void emb_answer_done(emb_answer *answer)
 {
-    emb_models_release(answer->served);
+    if (answer->served)
+        emb_models_put(answer->served);
     answer->served = NULL;
 }

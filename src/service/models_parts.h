@@ -163,6 +163,9 @@ void emb_aliases_free(emb_models *models);
 /* ---- room.c: what is in memory ---- */
 
 bool emb_entry_hold(emb_entry *entry);
+/* emb_models_release in two parts, for callers who have read the clock already. */
+void emb_models_note_use(emb_served *served, uint64_t now_ns);
+void emb_models_put(emb_served *served);
 /* Closes models until the limit is kept; the one that was used last stays. */
 void emb_models_make_room(emb_models *models);
 emb_status emb_models_start_idle(emb_models *models, emb_error *err);

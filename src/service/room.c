@@ -31,17 +31,27 @@ bool emb_entry_hold(emb_entry *entry)
     return false;
 }
 
-void emb_models_release(emb_served *served)
+void emb_models_put(emb_served *served)
 {
-    if (!served)
-        return;
     emb_entry *entry = ((emb_instance *)served)->entry;
     emb_models *models = entry->models;
-    atomic_store_explicit(&entry->used_ns, emb_now_ns(), memory_order_relaxed);
     uint_fast64_t before = atomic_fetch_sub_explicit(&entry->holds, 1, memory_order_release);
     /* `served` may be gone from here on; entries stay. */
     if (before == (EMB_HOLD_OPEN | 1) && atomic_load_explicit(&models->over, memory_order_relaxed))
         emb_models_make_room(models);
+}
+
+void emb_models_note_use(emb_served *served, uint64_t now_ns)
+{
+    atomic_store_explicit(&((emb_instance *)served)->entry->used_ns, now_ns, memory_order_relaxed);
+}
+
+void emb_models_release(emb_served *served)
+{
+    if (!served)
+        return;
+    emb_models_note_use(served, emb_now_ns());
+    emb_models_put(served);
 }
 
 emb_instance *emb_entry_take(emb_entry *entry)
