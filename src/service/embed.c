@@ -296,6 +296,8 @@ static emb_status compute_locally(work *w, const size_t *todo, size_t count, emb
     emb_status status = gather(w, todo, count, &g, err);
     if (!status)
         status = run_engine(w, &g, count, &usage, err);
+    if (!status)
+        status = emb_models_confirm(w->service->models, w->served, err);
     if (!status && !is_finite(g.vectors, count * dimension))
         status = emb_fail(err, EMB_E_INTERNAL, NULL, "%s gave a vector with values that are not finite",
                           w->served->name);

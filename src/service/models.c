@@ -231,6 +231,10 @@ static emb_status entry_open(emb_models *models, emb_entry *entry, const volatil
             status = wait_opened(models, entry, cancel, deadline_ns, err);
             continue;
         }
+        if (entry->instance) { /* retired, and somebody still holds it */
+            status = emb_models_wait(models, cancel, deadline_ns, err);
+            continue;
+        }
         entry->opening = true;
         pthread_mutex_unlock(&models->lock);
         status = instance_open(models, entry, &instance, &error);

@@ -8,7 +8,8 @@
  *
  * holds: bit 63 says that the instance is open, the rest counts those who hold it. Holding is one compare-and-swap
  * that succeeds only while the bit is set; closing is one that succeeds only at "open, held by nobody". So whoever
- * holds may use entry->instance without a lock, and nobody waits for anybody.
+ * holds may use entry->instance without a lock, and nobody waits for anybody. An instance that must not be used any
+ * more is *retired*: the bit is cleared while it is held, and whoever lets go of it last closes it.
  */
 #ifndef EMB_SERVICE_MODELS_PARTS_H
 #define EMB_SERVICE_MODELS_PARTS_H
@@ -166,6 +167,9 @@ bool emb_entry_hold(emb_entry *entry);
 /* emb_models_release in two parts, for callers who have read the clock already. */
 void emb_models_note_use(emb_served *served, uint64_t now_ns);
 void emb_models_put(emb_served *served);
+/* After the first computation and before its vectors are filed: whether the weights that came in are of the files that
+ * the revision was made of. If not, the model is retired and the caller has to ask again: EMB_E_IO. */
+EMB_MUST_CHECK emb_status emb_models_confirm(emb_models *models, emb_served *served, emb_error *err);
 /* Closes models until the limit is kept; the one that was used last stays. */
 void emb_models_make_room(emb_models *models);
 emb_status emb_models_start_idle(emb_models *models, emb_error *err);

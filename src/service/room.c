@@ -31,13 +31,52 @@ bool emb_entry_hold(emb_entry *entry)
     return false;
 }
 
+/* Closes a retired instance that nobody holds any more. */
+static void bury(emb_entry *entry)
+{
+    emb_models *models = entry->models;
+    pthread_mutex_lock(&models->lock);
+    emb_instance *instance = entry->instance;
+    entry->instance = NULL;
+    models->memory_used -= atomic_load(&entry->weight_bytes);
+    atomic_store(&entry->weight_bytes, 0);
+    pthread_cond_broadcast(&models->changed);
+    pthread_mutex_unlock(&models->lock);
+    emb_instance_close(instance);
+}
+
+static void retire(emb_entry *entry)
+{
+    atomic_fetch_and(&entry->holds, ~EMB_HOLD_OPEN);
+}
+
+emb_status emb_models_confirm(emb_models *models, emb_served *served, emb_error *err)
+{
+    emb_entry *entry = ((emb_instance *)served)->entry;
+    uint64_t stamp;
+    if (entry->commit[0] || atomic_load_explicit(&entry->weight_bytes, memory_order_relaxed))
+        return EMB_OK; /* a commit's files never change */
+    emb_status status = emb_fingerprint_stamp(entry->path, &stamp, err);
+    if (status == EMB_E_NOMEM)
+        return status;
+    pthread_mutex_lock(&models->lock);
+    bool same = !status && stamp == entry->stamp;
+    pthread_mutex_unlock(&models->lock);
+    if (same)
+        return EMB_OK;
+    retire(entry);
+    return emb_fail(err, EMB_E_IO, "model", "the files of %s changed while it was being loaded; ask again", served->name);
+}
+
 void emb_models_put(emb_served *served)
 {
     emb_entry *entry = ((emb_instance *)served)->entry;
     emb_models *models = entry->models;
-    uint_fast64_t before = atomic_fetch_sub_explicit(&entry->holds, 1, memory_order_release);
-    /* `served` may be gone from here on; entries stay. */
-    if (before == (EMB_HOLD_OPEN | 1) && atomic_load_explicit(&models->over, memory_order_relaxed))
+    uint_fast64_t before = atomic_fetch_sub_explicit(&entry->holds, 1, memory_order_acq_rel);
+    /* `served` may be gone from here on, unless it is retired and this was the last; entries stay. */
+    if (before == 1)
+        bury(entry);
+    else if (before == (EMB_HOLD_OPEN | 1) && atomic_load_explicit(&models->over, memory_order_relaxed))
         emb_models_make_room(models);
 }
 

@@ -220,6 +220,8 @@ static emb_status load_model(warming *w, const char *name)
                     : emb_fail_nomem(w->err, "vector", dimension * sizeof *vector);
     free(vector);
     if (!status)
+        status = emb_models_confirm(w->service->models, served, w->err);
+    if (!status)
         emb_models_used(w->service->models, served);
     emb_models_release(served);
     return status;

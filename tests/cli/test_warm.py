@@ -77,7 +77,7 @@ class Warm(Case):
 
     def test_interrupted(self):
         """What was computed until then is stored, and the rest is done the next time."""
-        words = self.write("words", "".join("%d %s\n" % (i, "word " * 100) for i in range(20000)))
+        words = self.write("words", "".join("%d %s\n" % (i, "word " * 30) for i in range(20000)))
         process = subprocess.Popen([PROGRAM, "warm", words], env=environment(self.settings()), cwd=ROOT,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         log = self.path("data/cache.db-wal")

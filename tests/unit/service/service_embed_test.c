@@ -197,6 +197,39 @@ static void changed_files_are_another_model(void **state)
     stop();
 }
 
+/* Weights come with the first text: when the files were changed since the model was opened, its vectors must not be
+ * filed under the revision of the old ones. */
+static void files_that_change_before_the_weights_come(void **state)
+{
+    (void)state;
+    make_file("one/vocab.txt", "a");
+    start(make_config("cache-url", database(), NULL));
+    emb_served *before;
+    OK(emb_models_acquire(service->models, NULL, NULL, &before, err));
+    char revision[EMB_REVISION_MAX];
+    strcpy(revision, before->revision);
+    make_file("one/vocab.txt", "bb");
+    asked a;
+    prepare(&a, "red|green");
+    run(&a);
+    assert_int_equal(a.status, EMB_E_IO);
+    assert_non_null(strstr(a.error.message, "changed"));
+    done(&a);
+    assert_null(emb_models_try_acquire(service->models, NULL));
+    prepare(&a, "red"); /* waits for the old one to go */
+    a.request.deadline_ns = emb_now_ns() + 20000000;
+    run(&a);
+    assert_int_equal(a.status, EMB_E_DEADLINE);
+    done(&a);
+    emb_models_release(before);
+    prepare(&a, "red|green");
+    run(&a);
+    check(&a, "cc");
+    assert_string_not_equal(a.answer.served->revision, revision);
+    done(&a);
+    stop();
+}
+
 /* What the engine gives for one text or sequence under the request's settings, past everything else. */
 static void fresh(const emb_request *r, emb_model *model, size_t i, float *out, uint32_t *tokens)
 {
@@ -871,6 +904,7 @@ int main(void)
         cmocka_unit_test_setup(hits_misses_and_doubles, setup),
         cmocka_unit_test_setup(private_texts_stay_here, setup),
         cmocka_unit_test_setup(changed_files_are_another_model, setup),
+        cmocka_unit_test_setup(files_that_change_before_the_weights_come, setup),
         cmocka_unit_test_setup(any_mix_gives_fresh_vectors, setup),
         cmocka_unit_test_setup(settings_beyond_the_table, setup),
         cmocka_unit_test_setup(errors_name_the_member, setup),
