@@ -33,7 +33,11 @@ static void write_embeddings(emb_api_call *call, const emb_answer *answer)
     const embedding_state *state = call->state;
     emb_buf body;
     emb_call_body(call, &body);
-    emb_status status = emb_buf_add_str(&body, "{\"object\":\"list\",\"data\":[");
+    /* At once what it will take, so that a large body is not copied as it grows. */
+    emb_status status =
+        emb_buf_reserve(&body, answer->count * (answer->dimension * (state->base64 ? 6 : 13) + 64));
+    if (!status)
+        status = emb_buf_add_str(&body, "{\"object\":\"list\",\"data\":[");
     for (size_t i = 0; i < answer->count && !status; i++)
         status = write_row(&body, answer, i, state->base64);
     if (!status)
