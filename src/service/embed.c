@@ -337,21 +337,35 @@ static void sort_positions(size_t *todo, size_t count)
         }
 }
 
+/* The caller whose computation this one waited for was told that its text cannot be embedded. So is this one, but by
+ * the place that the text has in its own request. */
+static emb_status compute_unfilled(work *w, size_t *todo, emb_error *err)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < w->request->count; i++)
+        if (w->lookups[i].source == EMB_CACHE_NONE)
+            todo[count++] = i;
+    return count ? compute_locally(w, todo, count, err) : EMB_OK;
+}
+
 static emb_status through_cache(work *w, size_t *todo, emb_error *err)
 {
     const emb_request *r = w->request;
     emb_cache_flight *flight;
     size_t count;
+    bool computed = true; /* whether `status` is of this call's own computation */
     emb_status status =
         emb_cache_begin(w->cache, w->lookups, r->count, &w->policy, r->deadline_ns, r->cancel, &flight, err);
     if (status)
         return status;
-    while (!status && emb_cache_next(flight, todo, &count, &status, err)) {
+    while (!status && (computed = emb_cache_next(flight, todo, &count, &status, err))) {
         sort_positions(todo, count);
         status = compute_locally(w, todo, count, err);
         if (!status)
             emb_cache_publish(flight, todo, count);
     }
+    if (!computed && (status == EMB_E_LIMIT || status == EMB_E_INVALID))
+        status = compute_unfilled(w, todo, err);
     emb_cache_end(flight, status, err);
     return status;
 }

@@ -553,6 +553,46 @@ static void one_computes_for_all(void **state)
     stop();
 }
 
+/* Who waits for another's computation of a text that cannot be embedded is told its place in the own request. */
+static void a_shared_error_names_ones_own_text(void **state)
+{
+    (void)state;
+    static char longer[80];
+    memset(longer, 'x', sizeof longer);
+    start(make_config(NULL));
+    ask("red", "c");
+    background b;
+    begin(&b, "red|long");
+    b.a.request.truncation = EMB_TRUNCATE_NONE;
+    b.a.texts[1] = (emb_text){longer, sizeof longer};
+    /* The test is the other caller: it leads the same key. */
+    emb_served *served;
+    OK(emb_models_acquire(service->models, NULL, NULL, &served, err));
+    const emb_variant *variant;
+    OK(emb_variant_get((emb_instance *)served, &b.a.request, &b.a.arena, &variant, err));
+    float vector[FAKE_DIMENSION];
+    emb_cache_lookup lookup = {.vector = vector, .dimension = FAKE_DIMENSION};
+    assert_true(emb_cache_key_of_text(&variant->scope, longer, sizeof longer, &lookup.key));
+    emb_cache_policy policy = {.read = true, .write = true, .shared = true, .model = "one"};
+    emb_cache_flight *flight;
+    size_t todo, count;
+    emb_status status;
+    OK(emb_cache_begin(emb_service_cache(service), &lookup, 1, &policy, 0, NULL, &flight, err));
+    emb_error error = {0};
+    assert_true(emb_cache_next(flight, &todo, &count, &status, &error));
+    go(&b);
+    usleep(30000); /* most likely it waits by then; if not, the same is to come out */
+    (void)emb_fail(&error, EMB_E_LIMIT, "input[7]", "input[7]: 82 tokens are too many");
+    emb_cache_end(flight, EMB_E_LIMIT, &error);
+    pthread_join(b.thread, NULL);
+    assert_int_equal(b.a.status, EMB_E_LIMIT);
+    assert_string_equal(b.a.error.where, "input[1]");
+    assert_non_null(strstr(b.a.error.message, "input[1]: 82 tokens, the limit is 64"));
+    done(&b.a);
+    emb_models_release(served);
+    stop();
+}
+
 /* Large requests give way: a small one that came later is computed first. */
 static void large_requests_give_way(void **state)
 {
@@ -912,6 +952,7 @@ int main(void)
         cmocka_unit_test_setup(broken_weights_are_told, setup),
         cmocka_unit_test_setup(deadlines_and_cancelling, setup),
         cmocka_unit_test_setup(one_computes_for_all, setup),
+        cmocka_unit_test_setup(a_shared_error_names_ones_own_text, setup),
         cmocka_unit_test_setup(large_requests_give_way, setup),
         cmocka_unit_test_setup(many_callers, setup),
         cmocka_unit_test_setup(answers_in_place, setup),
