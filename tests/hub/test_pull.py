@@ -1,7 +1,9 @@
 """embedd pull as it should go: what is fetched, where it goes, what is asked of the hub, what is printed."""
 import os
 import shutil
+import stat
 import subprocess
+import tempfile
 import unittest
 
 from harness import Case, PROGRAM, model, noise
@@ -166,6 +168,24 @@ class Fetching(Case):
         self.hub.forget()
         self.good("org/model", env={"HF_HUB_DISABLE_SYMLINKS": "1"})
         self.assertEqual(len(self.hub.requests), 1)
+
+
+    def test_copies_where_no_link_can_be(self):
+        """Blobs on another file system cannot be linked to, so snapshots hold copies."""
+        other = "/dev/shm"
+        if not os.path.isdir(other) or os.stat(other).st_dev == os.stat(self.folder).st_dev:
+            self.skipTest("needs a second file system")
+        blobs = tempfile.mkdtemp(prefix="embedd-hub-", dir=other)
+        self.addCleanup(shutil.rmtree, blobs)
+        os.makedirs(os.path.join(self.cache, "models--org--model"))
+        os.symlink(blobs, os.path.join(self.cache, "models--org--model", "blobs"))
+        self.hub.add("org/model", model())
+        snapshot = self.good("org/model", env={"HF_HUB_DISABLE_SYMLINKS": "1"})
+        self.assert_files(snapshot, model())
+        for name in model():
+            info = os.lstat(os.path.join(snapshot, name))
+            self.assertEqual((stat.S_ISREG(info.st_mode), info.st_nlink), (True, 1))
+        self.assertEqual(self.good("org/model", "--offline"), snapshot)
 
 
 class Revisions(Case):
