@@ -232,6 +232,13 @@ static emb_status make_options(const work *w, emb_embed_options *options, emb_er
     return EMB_OK;
 }
 
+/* Weights that cannot be read are told with their path, which is no member of a request. */
+static void name_model(emb_error *err)
+{
+    if (err && err->where[0] == '/')
+        strcpy(err->where, "model");
+}
+
 /* The engine numbers the texts that it was given; callers know those that they sent. */
 static void name_text(emb_error *err, const size_t *todo, size_t count)
 {
@@ -313,6 +320,7 @@ static emb_status compute_locally(work *w, const size_t *todo, size_t count, emb
         count_pass(w, count, &usage);
     } else {
         name_text(err, todo, count);
+        name_model(err);
     }
     gathered_free(&g);
     w->engine_ns += emb_now_ns() - begin;

@@ -154,6 +154,18 @@ static void add_series(emb_metrics *m, emb_served *s)
     s->compute_seconds = emb_metrics_series(m, EMB_METRIC_COMPUTE_SECONDS, s->name);
 }
 
+/* What is wrong with a model's files is nothing that a caller named: not the path, and not something to look for
+ * elsewhere. */
+static emb_status blame_files(const emb_entry *entry, emb_status status, emb_error *err)
+{
+    if (status == EMB_E_NOMEM || status == EMB_E_CLOSED)
+        return status;
+    if (status == EMB_E_NOT_FOUND || status == EMB_E_INVALID)
+        err->code = EMB_E_CORRUPT;
+    strcpy(err->where, "model");
+    return emb_error_context(err, "the model %s cannot be opened", entry->name);
+}
+
 static emb_status instance_open(emb_models *models, emb_entry *entry, emb_instance **out, emb_error *err)
 {
     emb_model_options options = EMB_MODEL_OPTIONS_INIT;
@@ -238,6 +250,7 @@ static emb_status entry_open(emb_models *models, emb_entry *entry, const volatil
         entry->opening = true;
         pthread_mutex_unlock(&models->lock);
         status = instance_open(models, entry, &instance, &error);
+        status = status ? blame_files(entry, status, &error) : EMB_OK;
         emb_series_add(status ? models->loads_failed : models->loads_ok, 1);
         pthread_mutex_lock(&models->lock);
         opening_ended(models, entry, instance, status, &error);

@@ -440,6 +440,7 @@ static void broken_weights_are_told(void **state)
     a.request.model = "sad";
     run(&a);
     assert_int_equal(a.status, EMB_E_CORRUPT);
+    assert_string_equal(a.error.where, "model");
     done(&a);
     ask("red", "c");
     stop();
