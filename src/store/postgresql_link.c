@@ -98,6 +98,8 @@ static emb_status refusal(emb_pg_link *link, const PGresult *result, emb_error *
         }
     if (!state || strncmp(state, "08", 2) == 0)
         link->doubtful = true;
+    if (state && (strncmp(state, "22", 2) == 0 || strncmp(state, "23", 2) == 0 || strncmp(state, "54", 2) == 0))
+        return emb_fail(err, EMB_E_INVALID, link->where, "%s does not take these values: %s", link->where, text);
     return emb_fail(err, EMB_E_IO, link->where, "%s answered with an error: %s", link->where, text);
 }
 

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import threading
 
-OK, IO, DEADLINE = 0, 6, 9  # emb_status
+OK, INVALID, IO, DEADLINE = 0, 2, 6, 9  # emb_status
 SANITIZED = bool(os.environ.get("EMBEDD_SANITIZED"))
 # Milliseconds that a call may take beyond its deadline here: the machine may be busy with other tests. What is being
 # tested, a server that does not answer, would cost seconds.

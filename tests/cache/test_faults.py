@@ -8,7 +8,7 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
-from driver import DEADLINE, IO, OK, SLACK, CountingProxy, Driver
+from driver import DEADLINE, INVALID, IO, OK, SLACK, CountingProxy, Driver
 from servers import Postgresql, Redis, start_postgresql, start_redis, until
 
 
@@ -445,6 +445,16 @@ class PostgresqlFaults(Common, unittest.TestCase):
             self.assertEqual(d.put(0, 7)["status"], OK)
         self.assertEqual(self.server.sql("SELECT count(*) FROM elsewhere.embedd_cache"), "7")
         self.server.sql("DROP SCHEMA elsewhere CASCADE")
+
+    def test_values_that_it_does_not_take(self):
+        """Told from a server that is sick: it would be no use to try again."""
+        with Driver(self.server.url) as d:
+            d.put()
+            self.server.sql("ALTER TABLE embedd_cache ADD CONSTRAINT small CHECK (octet_length(embedding) < 100) NOT VALID")
+            put = d.put(100, 5)
+            self.assertEqual(put["status"], INVALID)
+            self.assertIn("does not take these values", put["message"])
+            self.check_all_there(d)
 
     def test_tidy(self):
         with Driver(self.server.url) as d:
