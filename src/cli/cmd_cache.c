@@ -1,6 +1,7 @@
 /*
- * cmd_cache.c: `embedd cache stats|clear`: the second level of the cache, which this process and services share.
- * What a running service has in its memory is its own; the hit rates in its memory are in its /metrics.
+ * cmd_cache.c: `embedd cache stats|clear`: the second level of the cache, which this process and services
+ * share. What a running service has in its memory is its own; the hit rates in its memory are in its
+ * /metrics.
  */
 #include "base/json_write.h"
 #include "cli/progress.h"
@@ -23,13 +24,27 @@ typedef struct settings {
 _Static_assert(sizeof(settings) <= EMB_SETTINGS_MAX, "room for the settings");
 
 static const emb_option options[] = {
-    {.name = "model", .letter = 'm', .kind = EMB_OPTION_TEXT, .argument = "NAME", .offset = offsetof(settings, model),
+    {.name = "model",
+     .letter = 'm',
+     .kind = EMB_OPTION_TEXT,
+     .argument = "NAME",
+     .offset = offsetof(settings, model),
      .help = "clear: only vectors of this model"},
-    {.name = "older-than", .kind = EMB_OPTION_TEXT, .argument = "AGE", .offset = offsetof(settings, older_than),
+    {.name = "older-than",
+     .kind = EMB_OPTION_TEXT,
+     .argument = "AGE",
+     .offset = offsetof(settings, older_than),
      .help = "clear: only what was computed longer ago: 90s, 30m, 12h, 7d"},
-    {.name = "key", .letter = 'k', .kind = EMB_OPTION_TEXT, .argument = "KEY", .offset = offsetof(settings, key),
+    {.name = "key",
+     .letter = 'k',
+     .kind = EMB_OPTION_TEXT,
+     .argument = "KEY",
+     .offset = offsetof(settings, key),
      .help = "clear: only the vector with this key, as stores show it: embed:v1:..."},
-    {.name = "json", .kind = EMB_OPTION_FLAG, .offset = offsetof(settings, json), .help = "the answer as JSON"},
+    {.name = "json",
+     .kind = EMB_OPTION_FLAG,
+     .offset = offsetof(settings, json),
+     .help = "the answer as JSON"},
     EMB_SETTINGS_OPTIONS(settings, flags),
     EMB_OPTIONS_END,
 };
@@ -63,20 +78,22 @@ static int print_stats(const settings *s, emb_cache *cache)
     bool answers = stats.l2_up && !*stats.l2_error;
     if (s->json) {
         emb_buf error = EMB_BUF_INIT(4096);
-        const char *text = emb_json_write_string(&error, stats.l2_error, strlen(stats.l2_error)) ? NULL
-                                                                                                  : emb_buf_cstr(&error);
-        printf("{\"kind\":\"%s\",\"up\":%s,\"entries\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"evictions\":%" PRIu64
-               ",\"error\":%s}\n",
-               stats.l2_kind, stats.l2_up ? "true" : "false", stats.l2.entries, stats.l2.bytes, stats.l2.evictions,
-               text ? text : "null");
+        const char *text = emb_json_write_string(&error, stats.l2_error, strlen(stats.l2_error))
+                               ? NULL
+                               : emb_buf_cstr(&error);
+        printf("{\"kind\":\"%s\",\"up\":%s,\"entries\":%" PRIu64 ",\"bytes\":%" PRIu64
+               ",\"evictions\":%" PRIu64 ",\"error\":%s}\n",
+               stats.l2_kind, stats.l2_up ? "true" : "false", stats.l2.entries, stats.l2.bytes,
+               stats.l2.evictions, text ? text : "null");
         emb_buf_fini(&error);
     } else if (answers) {
-        printf("store    %s\nvectors  %s\nbytes    %s\n", stats.l2_kind, emb_number_text(stats.l2.entries, entries),
-               emb_number_text(stats.l2.bytes, bytes));
+        printf("store    %s\nvectors  %s\nbytes    %s\n", stats.l2_kind,
+               emb_number_text(stats.l2.entries, entries), emb_number_text(stats.l2.bytes, bytes));
     }
     if (answers)
         return EMB_EXIT_OK;
-    emb_report("cache", "the store does not answer: %s", *stats.l2_error ? stats.l2_error : "no reason known");
+    emb_report("cache", "the store does not answer: %s",
+               *stats.l2_error ? stats.l2_error : "no reason known");
     return EMB_EXIT_FAILURE;
 }
 
@@ -92,7 +109,8 @@ static int clear(const settings *s, emb_cache *cache, const emb_cache_filter *fi
     if (s->json)
         printf("{\"removed\":%" PRIu64 "}\n", removed);
     else
-        printf("%s %s removed\n", emb_number_text(removed, number), removed == 1 ? "vector was" : "vectors were");
+        printf("%s %s removed\n", emb_number_text(removed, number),
+               removed == 1 ? "vector was" : "vectors were");
     return EMB_EXIT_OK;
 }
 
@@ -102,11 +120,11 @@ static int make_filter(const settings *s, emb_cache_key *key, emb_cache_filter *
     const emb_catalog_entry *known = s->model ? emb_catalog_find(s->model) : NULL;
     *filter = (emb_cache_filter){.model = known ? known->name : s->model};
     if (s->older_than && !parse_age(s->older_than, &filter->older_than_s))
-        return emb_usage_error(&emb_command_cache, "--older-than: '%s' is not an age such as 90s, 30m, 12h or 7d",
-                               s->older_than);
+        return emb_usage_error(&emb_command_cache,
+                               "--older-than: '%s' is not an age such as 90s, 30m, 12h or 7d", s->older_than);
     if (s->key && !emb_cache_key_parse(s->key, key))
-        return emb_usage_error(&emb_command_cache, "--key: '%s' is not a key: 64 hex digits, 'embed:v1:' before them",
-                               s->key);
+        return emb_usage_error(&emb_command_cache,
+                               "--key: '%s' is not a key: 64 hex digits, 'embed:v1:' before them", s->key);
     filter->key = s->key ? key : NULL;
     return -1;
 }
@@ -122,7 +140,8 @@ static int run(const void *opaque, char **arguments, size_t count)
     bool clears = strcmp(arguments[0], "clear") == 0;
     (void)count;
     if (!clears && strcmp(arguments[0], "stats") != 0)
-        return emb_usage_error(&emb_command_cache, "there is no 'cache %s'; there are stats and clear", arguments[0]);
+        return emb_usage_error(&emb_command_cache, "there is no 'cache %s'; there are stats and clear",
+                               arguments[0]);
     if (!clears && (s->model || s->older_than || s->key))
         return emb_usage_error(&emb_command_cache, "--model, --older-than and --key are for 'cache clear'");
     int code = make_filter(s, &key, &filter);

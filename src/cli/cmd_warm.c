@@ -1,6 +1,7 @@
 /*
- * cmd_warm.c: `embedd warm`: texts are embedded and put into the cache's second level, where a service that uses the
- * same one finds them. With a first level of its own this process would only help itself, so it needs the second.
+ * cmd_warm.c: `embedd warm`: texts are embedded and put into the cache's second level, where a service that
+ * uses the same one finds them. With a first level of its own this process would only help itself, so it
+ * needs the second.
  */
 #include "base/clock.h"
 #include "base/json_write.h"
@@ -27,17 +28,36 @@ enum { FLUSH_SECONDS = 120, DOWN_SECONDS = 3 };
 #define NS UINT64_C(1000000000)
 
 static const emb_option options[] = {
-    {.name = "model", .letter = 'm', .kind = EMB_OPTION_TEXT, .argument = "NAME", .offset = offsetof(settings, model),
-     .default_note = "models.default", .help = "the model whose vectors are wanted"},
-    {.name = "query", .kind = EMB_OPTION_FLAG, .offset = offsetof(settings, query),
+    {.name = "model",
+     .letter = 'm',
+     .kind = EMB_OPTION_TEXT,
+     .argument = "NAME",
+     .offset = offsetof(settings, model),
+     .default_note = "models.default",
+     .help = "the model whose vectors are wanted"},
+    {.name = "query",
+     .kind = EMB_OPTION_FLAG,
+     .offset = offsetof(settings, query),
      .help = "as search queries: with the model's query prompt, as /embed/query has them"},
-    {.name = "document", .kind = EMB_OPTION_FLAG, .offset = offsetof(settings, document),
+    {.name = "document",
+     .kind = EMB_OPTION_FLAG,
+     .offset = offsetof(settings, document),
      .help = "as documents: with the model's document prompt"},
-    {.name = "most-used", .kind = EMB_OPTION_COUNT, .argument = "N", .maximum = 100000000, .default_note = "none",
+    {.name = "most-used",
+     .kind = EMB_OPTION_COUNT,
+     .argument = "N",
+     .maximum = 100000000,
+     .default_note = "none",
      .offset = offsetof(settings, most_used),
      .help = "the N most used texts of the cache instead of a list; it must keep texts (cache.store_text)"},
-    {.name = "json", .kind = EMB_OPTION_FLAG, .offset = offsetof(settings, json), .help = "the report as JSON"},
-    {.name = "quiet", .letter = 'q', .kind = EMB_OPTION_FLAG, .offset = offsetof(settings, quiet),
+    {.name = "json",
+     .kind = EMB_OPTION_FLAG,
+     .offset = offsetof(settings, json),
+     .help = "the report as JSON"},
+    {.name = "quiet",
+     .letter = 'q',
+     .kind = EMB_OPTION_FLAG,
+     .offset = offsetof(settings, quiet),
      .help = "no progress and no report"},
     EMB_SETTINGS_OPTIONS(settings, flags),
     EMB_OPTIONS_END,
@@ -52,9 +72,10 @@ static void print_json(const emb_warm_report *r, const char *model)
 {
     emb_buf name = EMB_BUF_INIT(4096);
     const char *text = emb_json_write_string(&name, model, strlen(model)) ? NULL : emb_buf_cstr(&name);
-    printf("{\"model\":%s,\"texts\":%" PRIu64 ",\"cached\":%" PRIu64 ",\"computed\":%" PRIu64 ",\"failed\":%" PRIu64
-           ",\"tokens\":%" PRIu64 ",\"seconds\":%.3f}\n",
-           text ? text : "null", r->texts, r->cached, r->computed, r->failed, r->tokens, (double)r->elapsed_ns * 1e-9);
+    printf("{\"model\":%s,\"texts\":%" PRIu64 ",\"cached\":%" PRIu64 ",\"computed\":%" PRIu64
+           ",\"failed\":%" PRIu64 ",\"tokens\":%" PRIu64 ",\"seconds\":%.3f}\n",
+           text ? text : "null", r->texts, r->cached, r->computed, r->failed, r->tokens,
+           (double)r->elapsed_ns * 1e-9);
     emb_buf_fini(&name);
 }
 
@@ -94,8 +115,9 @@ static int check_stored(emb_cache *cache)
     if (flushed && !stats.dropped && !stats.write_failures)
         return EMB_EXIT_OK;
     uint64_t lost = stats.dropped + stats.write_failures + stats.queued;
-    emb_report("warm", "%" PRIu64 " %s not written to %s: %s", lost, lost == 1 ? "vector was" : "vectors were",
-               stats.l2_kind, *stats.l2_error ? stats.l2_error : "it is too slow");
+    emb_report("warm", "%" PRIu64 " %s not written to %s: %s", lost,
+               lost == 1 ? "vector was" : "vectors were", stats.l2_kind,
+               *stats.l2_error ? stats.l2_error : "it is too slow");
     return EMB_EXIT_FAILURE;
 }
 
@@ -122,8 +144,7 @@ static int warm(const settings *s, emb_service *service, const emb_warm_source *
     if (check_cache(service, &err))
         return emb_report_error("warm", &err);
     emb_progress_start(&bar, !s->quiet);
-    emb_status status =
-        emb_warm(service, source, s->model, role, show, &bar, emb_stop_flag(), &report, &err);
+    emb_status status = emb_warm(service, source, s->model, role, show, &bar, emb_stop_flag(), &report, &err);
     emb_progress_end(&bar);
     if (!s->quiet && (!status || status == EMB_E_CANCELLED))
         print_report(s, &report);
@@ -146,11 +167,12 @@ static int run(const void *opaque, char **arguments, size_t count)
         return emb_usage_error(&emb_command_warm, "either a list, a file or --most-used is needed");
     if (count && emb_term_list_find(arguments[0]))
         source.list = arguments[0];
-    else if (count && (strchr(arguments[0], '/') || strchr(arguments[0], '.') || access(arguments[0], F_OK) == 0))
+    else if (count &&
+             (strchr(arguments[0], '/') || strchr(arguments[0], '.') || access(arguments[0], F_OK) == 0))
         source.file = arguments[0];
     else if (count)
-        return emb_usage_error(&emb_command_warm, "'%s' is neither a list that ships (%s) nor a file", arguments[0],
-                               emb_term_list_at(0)->name);
+        return emb_usage_error(&emb_command_warm, "'%s' is neither a list that ships (%s) nor a file",
+                               arguments[0], emb_term_list_at(0)->name);
     int code = emb_settings_load("warm", &s->flags, &config);
     if (code)
         return code;

@@ -10,14 +10,14 @@
  * A step knows nothing of the next. Today there is one provider, the engine; another one takes the place of
  * compute_locally for a plan that says so.
  *
- * Rows are addressed by the position of the text in the request, all the way: a lookup's vector is the row of the
- * answer, and what the engine computes for a gathered subset is scattered back to those rows by the list of positions
- * that gathered it. No step sorts or compacts the rows themselves.
+ * Rows are addressed by the position of the text in the request, all the way: a lookup's vector is the row of
+ * the answer, and what the engine computes for a gathered subset is scattered back to those rows by the list
+ * of positions that gathered it. No step sorts or compacts the rows themselves.
  *
  * A vector that is not finite is an error of the whole call; it is neither returned nor filed.
  *
- * emb_service_embed_cached is the same plan, the same keys and the same account around emb_cache_peek, for threads that
- * must not wait. It takes no lock that all share; see models_parts.h and variant.c for how.
+ * emb_service_embed_cached is the same plan, the same keys and the same account around emb_cache_peek, for
+ * threads that must not wait. It takes no lock that all share; see models_parts.h and variant.c for how.
  */
 #include "base/clock.h"
 #include "base/error.h"
@@ -50,7 +50,8 @@ static emb_status check_request(const work *w, emb_error *err)
     const emb_request *r = w->request;
     size_t most = atomic_load_explicit(&w->service->max_inputs, memory_order_relaxed);
     if (r->count > most)
-        return emb_fail(err, EMB_E_LIMIT, "input", "%zu texts, the limit is %zu (server.max_inputs)", r->count, most);
+        return emb_fail(err, EMB_E_LIMIT, "input", "%zu texts, the limit is %zu (server.max_inputs)",
+                        r->count, most);
     if (r->count && !r->texts && (!r->ids || !r->offsets))
         return emb_fail(err, EMB_E_INVALID, "input", "there are neither texts nor token ids");
     return EMB_OK;
@@ -84,7 +85,8 @@ static emb_status plan(work *w, emb_error *err)
     const emb_request *r = w->request;
     emb_status status = check_request(w, err);
     if (!status)
-        status = emb_models_acquire_until(w->service->models, r->model, r->cancel, r->deadline_ns, &w->served, err);
+        status = emb_models_acquire_until(w->service->models, r->model, r->cancel, r->deadline_ns, &w->served,
+                                          err);
     if (status)
         return status;
     plan_cache(w);
@@ -202,7 +204,8 @@ static emb_status gather(work *w, const size_t *todo, size_t count, gathered *g,
         ok = ok && (r->texts ? gather_texts(r, todo, count, g) : gather_ids(r, todo, count, g));
     }
     if (!ok)
-        return emb_fail_nomem(err, "texts to compute", count * (sizeof(emb_text) + dimension * sizeof(float)));
+        return emb_fail_nomem(err, "texts to compute",
+                              count * (sizeof(emb_text) + dimension * sizeof(float)));
     g->vectors = g->in_place ? w->vectors + first * dimension : memory;
     g->tokens = (uint32_t *)(memory + floats);
     return EMB_OK;
@@ -243,7 +246,8 @@ static void name_model(emb_error *err)
 static void name_text(emb_error *err, const size_t *todo, size_t count)
 {
     size_t at;
-    if (!err || (sscanf(err->where, "texts[%zu]", &at) != 1 && sscanf(err->where, "ids[%zu]", &at) != 1) || at >= count)
+    if (!err || (sscanf(err->where, "texts[%zu]", &at) != 1 && sscanf(err->where, "ids[%zu]", &at) != 1) ||
+        at >= count)
         return;
     snprintf(err->where, sizeof err->where, "input[%zu]", todo[at]);
     emb_error_context(err, "input[%zu]", todo[at]);
@@ -268,13 +272,14 @@ static emb_status run_engine(work *w, const gathered *g, size_t count, emb_usage
     if (status)
         return status;
     if (g->texts)
-        return emb_embed_counted(w->served->model, g->texts, count, &options, g->vectors, floats, g->tokens, usage,
-                                 err);
+        return emb_embed_counted(w->served->model, g->texts, count, &options, g->vectors, floats, g->tokens,
+                                 usage, err);
     for (size_t k = 0; k < count; k++) {
         size_t n = g->offsets[k + 1] - g->offsets[k];
         g->tokens[k] = (uint32_t)(n < w->variant->max_tokens ? n : w->variant->max_tokens);
     }
-    return emb_embed_ids(w->served->model, g->ids, g->offsets, count, &options, g->vectors, floats, usage, err);
+    return emb_embed_ids(w->served->model, g->ids, g->offsets, count, &options, g->vectors, floats, usage,
+                         err);
 }
 
 static void count_pass(work *w, size_t count, const emb_usage *usage)
@@ -345,8 +350,8 @@ static void sort_positions(size_t *todo, size_t count)
         }
 }
 
-/* The caller whose computation this one waited for was told that its text cannot be embedded. So is this one, but by
- * the place that the text has in its own request. */
+/* The caller whose computation this one waited for was told that its text cannot be embedded. So is this one,
+ * but by the place that the text has in its own request. */
 static emb_status compute_unfilled(work *w, size_t *todo, emb_error *err)
 {
     size_t count = 0;
@@ -434,10 +439,11 @@ static void account(work *w, uint32_t *tokens, uint8_t *sources, uint64_t end_ns
 
 /* ---- the whole ------------------------------------------------------------------------------- */
 
-emb_status emb_service_embed(emb_service *service, const emb_request *request, emb_arena *arena, emb_answer *answer,
-                             emb_error *err)
+emb_status emb_service_embed(emb_service *service, const emb_request *request, emb_arena *arena,
+                             emb_answer *answer, emb_error *err)
 {
-    work w = {.service = service, .request = request, .arena = arena, .answer = answer, .start_ns = emb_now_ns()};
+    work w = {
+        .service = service, .request = request, .arena = arena, .answer = answer, .start_ns = emb_now_ns()};
     uint32_t *tokens = NULL;
     uint8_t *sources = NULL;
     memset(answer, 0, sizeof *answer);
@@ -463,9 +469,11 @@ emb_status emb_service_embed(emb_service *service, const emb_request *request, e
     return EMB_OK;
 }
 
-bool emb_service_embed_cached(emb_service *service, const emb_request *request, emb_arena *arena, emb_answer *answer)
+bool emb_service_embed_cached(emb_service *service, const emb_request *request, emb_arena *arena,
+                              emb_answer *answer)
 {
-    work w = {.service = service, .request = request, .arena = arena, .answer = answer, .start_ns = emb_now_ns()};
+    work w = {
+        .service = service, .request = request, .arena = arena, .answer = answer, .start_ns = emb_now_ns()};
     uint32_t *tokens = NULL;
     uint8_t *sources = NULL;
     memset(answer, 0, sizeof *answer);

@@ -1,15 +1,16 @@
 /*
  * What tells one set of model files from another.
  *
- * Hashing all of a model's weights would take seconds at each start; a name or a time alone tells too little: a model
- * that is quantised again, or fine-tuned further, has the same names and sizes. So small files (configuration,
- * tokenizer) are hashed whole, and of weight files their size, their header and 256 blocks spread over them: training
- * changes practically every weight, and an exchange of single tensors changes a block or is hardly one. A file that
- * was changed in a few bytes between the blocks on purpose is not noticed; whoever can do that can do worse.
+ * Hashing all of a model's weights would take seconds at each start; a name or a time alone tells too little:
+ * a model that is quantised again, or fine-tuned further, has the same names and sizes. So small files
+ * (configuration, tokenizer) are hashed whole, and of weight files their size, their header and 256 blocks
+ * spread over them: training changes practically every weight, and an exchange of single tensors changes a
+ * block or is hardly one. A file that was changed in a few bytes between the blocks on purpose is not
+ * noticed; whoever can do that can do worse.
  *
- * Files that do not take part in computing (README, pictures, weights of other formats) do not count. Directories are
- * read one level deep, where modules and their settings are, in the order of names. Each file goes in as name, length
- * of what follows, and that.
+ * Files that do not take part in computing (README, pictures, weights of other formats) do not count.
+ * Directories are read one level deep, where modules and their settings are, in the order of names. Each file
+ * goes in as name, length of what follows, and that.
  */
 #include "base/error.h"
 #include "base/file.h"
@@ -33,7 +34,7 @@ typedef struct source {
     const char *root;
     emb_sha256_state *state; /* NULL: only the stamp */
     uint64_t stamp;
-    unsigned char *buffer;   /* READ_BYTES */
+    unsigned char *buffer; /* READ_BYTES */
 } source;
 
 static bool ends_in(const char *name, const char *end)
@@ -55,7 +56,8 @@ static bool counts(const char *name)
 /* ---- contents -------------------------------------------------------------------------------- */
 
 /* Adds [offset, offset + length) of an open file. */
-static emb_status add_range(source *s, int file, const char *path, uint64_t offset, uint64_t length, emb_error *err)
+static emb_status add_range(source *s, int file, const char *path, uint64_t offset, uint64_t length,
+                            emb_error *err)
 {
     while (length) {
         ssize_t n = pread(file, s->buffer, length < READ_BYTES ? length : READ_BYTES, (off_t)offset);
@@ -110,8 +112,8 @@ static emb_status add_contents(source *s, const char *name, const char *path, em
 
 static void add_stamp(source *s, const char *name, const struct stat *info)
 {
-    uint64_t facts[4] = {(uint64_t)info->st_size, (uint64_t)info->st_mtim.tv_sec, (uint64_t)info->st_mtim.tv_nsec,
-                         (uint64_t)info->st_ino};
+    uint64_t facts[4] = {(uint64_t)info->st_size, (uint64_t)info->st_mtim.tv_sec,
+                         (uint64_t)info->st_mtim.tv_nsec, (uint64_t)info->st_ino};
     s->stamp = emb_hash(name, strlen(name), s->stamp);
     s->stamp = emb_hash(facts, sizeof facts, s->stamp);
 }

@@ -1,7 +1,8 @@
 /*
- * What can be served: the open models, then those on disk that may be opened. A model that lies in several places is
- * listed once, as a lookup would find it. What is not open says little about itself without being opened; dimension
- * and limit come from the catalog, else from its configuration files, which takes a millisecond each.
+ * What can be served: the open models, then those on disk that may be opened. A model that lies in several
+ * places is listed once, as a lookup would find it. What is not open says little about itself without being
+ * opened; dimension and limit come from the catalog, else from its configuration files, which takes a
+ * millisecond each.
  */
 #include "base/error.h"
 #include "engine/locate.h"
@@ -63,7 +64,8 @@ static int64_t changed_at(const char *path)
     return newest;
 }
 
-static void fill_common(listing *l, emb_model_listing *row, const char *name, const char *repository, const char *path)
+static void fill_common(listing *l, emb_model_listing *row, const char *name, const char *repository,
+                        const char *path)
 {
     const emb_catalog_entry *known = emb_catalog_find(name);
     row->name = copy(l, name);
@@ -147,7 +149,8 @@ static bool add_found(void *context, const char *found, const char *where)
     return l->status == EMB_OK;
 }
 
-emb_status emb_models_list(emb_models *models, emb_arena *arena, emb_model_listing **out, size_t *count, emb_error *err)
+emb_status emb_models_list(emb_models *models, emb_arena *arena, emb_model_listing **out, size_t *count,
+                           emb_error *err)
 {
     *out = NULL;
     *count = 0;

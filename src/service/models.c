@@ -1,15 +1,18 @@
 /*
  * The registry of served models: names to entries, and opening an entry's model once for all who want it.
  *
- * The quick way, for every request: the name is an alias of an entry that is open; it is found and held without a
- * lock. All else takes the long way: find the directory, find or make its entry, open it. Directories are looked up
- * again whenever a model is not open, because files come and go (a pull moves refs/main to another snapshot).
+ * The quick way, for every request: the name is an alias of an entry that is open; it is found and held
+ * without a lock. All else takes the long way: find the directory, find or make its entry, open it.
+ * Directories are looked up again whenever a model is not open, because files come and go (a pull moves
+ * refs/main to another snapshot).
  *
- * One thread opens an entry while others wait for it with their own cancel flags and deadlines; what it could not open
- * they report with the same words, and the next request tries again. Opening reads configuration and tokenizer and
- * computes the fingerprint; weights are left for the first text, whose caller waits in the engine.
+ * One thread opens an entry while others wait for it with their own cancel flags and deadlines; what it could
+ * not open they report with the same words, and the next request tries again. Opening reads configuration and
+ * tokenizer and computes the fingerprint; weights are left for the first text, whose caller waits in the
+ * engine.
  *
- * Lock order: models->lock is never held while a model is opened, closed or fetched, nor while the engine is called.
+ * Lock order: models->lock is never held while a model is opened, closed or fetched, nor while the engine is
+ * called.
  */
 #include "base/clock.h"
 #include "base/error.h"
@@ -33,7 +36,8 @@ static emb_status given_up(const volatile int *cancel, uint64_t deadline_ns, uin
     return EMB_OK;
 }
 
-emb_status emb_models_wait(emb_models *models, const volatile int *cancel, uint64_t deadline_ns, emb_error *err)
+emb_status emb_models_wait(emb_models *models, const volatile int *cancel, uint64_t deadline_ns,
+                           emb_error *err)
 {
     uint64_t now = emb_now_ns(), until = now + (cancel ? POLL_NS : 100 * POLL_NS);
     emb_status status = given_up(cancel, deadline_ns, now, err);
@@ -64,7 +68,8 @@ static void entry_free(emb_entry *entry)
 }
 
 /* Takes path, in every case. */
-static emb_status entry_make(emb_models *models, const char *asked, char *path, emb_entry **out, emb_error *err)
+static emb_status entry_make(emb_models *models, const char *asked, char *path, emb_entry **out,
+                             emb_error *err)
 {
     emb_entry *entry = calloc(1, sizeof *entry);
     if (!entry) {
@@ -73,7 +78,8 @@ static emb_status entry_make(emb_models *models, const char *asked, char *path, 
     }
     entry->models = models;
     entry->path = path;
-    emb_status status = emb_names_canonical(asked, path, &entry->name, &entry->repository, entry->commit, err);
+    emb_status status =
+        emb_names_canonical(asked, path, &entry->name, &entry->repository, entry->commit, err);
     if (status)
         entry_free(entry);
     else
@@ -82,8 +88,8 @@ static emb_status entry_make(emb_models *models, const char *asked, char *path, 
 }
 
 /* The entry of a directory, made if it is new. Takes path. */
-static emb_status entry_of_path(emb_models *models, const char *asked, char *path, bool pinned, emb_entry **out,
-                                emb_error *err)
+static emb_status entry_of_path(emb_models *models, const char *asked, char *path, bool pinned,
+                                emb_entry **out, emb_error *err)
 {
     emb_entry *made = NULL;
     emb_status status = entry_make(models, asked, path, &made, err);
@@ -110,7 +116,8 @@ static emb_status entry_of_path(emb_models *models, const char *asked, char *pat
 /* ---- opening --------------------------------------------------------------------------------- */
 
 /* What tells this model's files from others. The stamp says whether an earlier fingerprint still holds. */
-static emb_status find_revision(emb_models *models, emb_entry *entry, char out[EMB_REVISION_MAX], emb_error *err)
+static emb_status find_revision(emb_models *models, emb_entry *entry, char out[EMB_REVISION_MAX],
+                                emb_error *err)
 {
     uint64_t stamp;
     if (entry->commit[0]) {
@@ -154,8 +161,8 @@ static void add_series(emb_metrics *m, emb_served *s)
     s->compute_seconds = emb_metrics_series(m, EMB_METRIC_COMPUTE_SECONDS, s->name);
 }
 
-/* What is wrong with a model's files is nothing that a caller named: not the path, and not something to look for
- * elsewhere. */
+/* What is wrong with a model's files is nothing that a caller named: not the path, and not something to look
+ * for elsewhere. */
 static emb_status blame_files(const emb_entry *entry, emb_status status, emb_error *err)
 {
     if (status == EMB_E_NOMEM || status == EMB_E_CLOSED)
@@ -213,8 +220,8 @@ static void opening_ended(emb_models *models, emb_entry *entry, emb_instance *in
 }
 
 /* Waits for the thread that opens the entry. Locked. EMB_OK: look again. */
-static emb_status wait_opened(emb_models *models, emb_entry *entry, const volatile int *cancel, uint64_t deadline_ns,
-                              emb_error *err)
+static emb_status wait_opened(emb_models *models, emb_entry *entry, const volatile int *cancel,
+                              uint64_t deadline_ns, emb_error *err)
 {
     uint64_t attempts = entry->attempts;
     while (entry->opening && entry->attempts == attempts) {
@@ -231,8 +238,8 @@ static emb_status wait_opened(emb_models *models, emb_entry *entry, const volati
 }
 
 /* Opens the entry's model, or waits for the one who does; then holds it. */
-static emb_status entry_open(emb_models *models, emb_entry *entry, const volatile int *cancel, uint64_t deadline_ns,
-                             emb_error *err)
+static emb_status entry_open(emb_models *models, emb_entry *entry, const volatile int *cancel,
+                             uint64_t deadline_ns, emb_error *err)
 {
     emb_error error = {0};
     emb_instance *instance = NULL;
@@ -266,8 +273,8 @@ static emb_status entry_open(emb_models *models, emb_entry *entry, const volatil
 
 static emb_status refuse(const char *name, emb_error *err)
 {
-    return emb_fail(err, EMB_E_UNSUPPORTED, "model", "the model %.200s is not one that may be loaded (models.allowed)",
-                    name);
+    return emb_fail(err, EMB_E_UNSUPPORTED, "model",
+                    "the model %.200s is not one that may be loaded (models.allowed)", name);
 }
 
 typedef struct wanted {
@@ -284,19 +291,22 @@ static emb_status find_path(emb_models *models, const wanted *w, char **path, em
     emb_config *config = emb_config_retain(models->config);
     bool may_pull = w->may_pull && config->pull;
     pthread_mutex_unlock(&models->lock);
-    emb_status status = emb_names_locate(w->name, models->search_path, config->allowed_models, w->trusted, path, err);
+    emb_status status =
+        emb_names_locate(w->name, models->search_path, config->allowed_models, w->trusted, path, err);
     bool is_name = !emb_name_is_path(w->name);
     may_pull = may_pull && emb_pull_is_possible(w->name);
     const emb_catalog_entry *known = emb_catalog_find(w->name);
     const char *names[] = {w->name, known ? known->name : NULL, known ? known->repository : NULL};
-    if (status == EMB_E_NOT_FOUND && is_name && !w->trusted && !emb_names_allow(config->allowed_models, names, 3))
+    if (status == EMB_E_NOT_FOUND && is_name && !w->trusted &&
+        !emb_names_allow(config->allowed_models, names, 3))
         status = refuse(w->name, err);
     if (status == EMB_E_NOT_FOUND && is_name && may_pull) {
         pthread_mutex_lock(&models->lock);
         status = emb_pull_wait(models, w->name, w->cancel, w->deadline_ns, err);
         pthread_mutex_unlock(&models->lock);
         if (!status)
-            status = emb_names_locate(w->name, models->search_path, config->allowed_models, w->trusted, path, err);
+            status =
+                emb_names_locate(w->name, models->search_path, config->allowed_models, w->trusted, path, err);
         if (status == EMB_E_NOT_FOUND && err)
             strcpy(err->where, "model");
     }
@@ -364,8 +374,8 @@ emb_status emb_models_acquire_until(emb_models *models, const char *name, const 
     return EMB_OK;
 }
 
-emb_status emb_models_acquire(emb_models *models, const char *name, const volatile int *cancel, emb_served **out,
-                              emb_error *err)
+emb_status emb_models_acquire(emb_models *models, const char *name, const volatile int *cancel,
+                              emb_served **out, emb_error *err)
 {
     return emb_models_acquire_until(models, name, cancel, 0, out, err);
 }
@@ -402,7 +412,8 @@ static emb_status init_waiting(emb_models *models, emb_error *err)
 static emb_status make_search_path(const emb_config *config, char **out, emb_error *err)
 {
     const char *home = getenv("HF_HOME");
-    bool add_hub = *config->hf_home && !getenv("HF_HUB_CACHE") && (!home || strcmp(home, config->hf_home) != 0);
+    bool add_hub =
+        *config->hf_home && !getenv("HF_HUB_CACHE") && (!home || strcmp(home, config->hf_home) != 0);
     emb_buf path = EMB_BUF_INIT(1 << 20);
     emb_status status = emb_buf_add_str(&path, config->models_path);
     if (!status && add_hub)

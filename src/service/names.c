@@ -1,18 +1,20 @@
 /*
  * From what a caller calls a model to its directory, and from the directory to what the model is called.
  *
- * A name that came in a request must not be able to open a directory of the caller's choice: a path is refused unless
- * models.allowed has a pattern for it that is a path itself. Names are looked up in the models' places alone
- * (emb_locate_named). What the operator wrote into the configuration is trusted and may be any path.
+ * A name that came in a request must not be able to open a directory of the caller's choice: a path is
+ * refused unless models.allowed has a pattern for it that is a path itself. Names are looked up in the
+ * models' places alone (emb_locate_named). What the operator wrote into the configuration is trusted and may
+ * be any path.
  *
- * What a model is called comes from where it lies, not from how it was asked for, so that all ways to it share one
- * entry, one set of cache keys and one row of metrics: the catalog's name where the directory or the hub's repository
- * is known there; ORG/NAME in the hub's cache; ORG/NAME too for a directory that was found under that name; else the
- * name of the directory.
+ * What a model is called comes from where it lies, not from how it was asked for, so that all ways to it
+ * share one entry, one set of cache keys and one row of metrics: the catalog's name where the directory or
+ * the hub's repository is known there; ORG/NAME in the hub's cache; ORG/NAME too for a directory that was
+ * found under that name; else the name of the directory.
  *
- * Aliases are a table of fixed size with open addressing that is only added to: readers need no lock. Only names under
- * which a model was really found get in, and the number of spellings is bounded (letter case of catalog names), so
- * that callers cannot fill it with nonsense; if it is full nevertheless, further names take the long way each time.
+ * Aliases are a table of fixed size with open addressing that is only added to: readers need no lock. Only
+ * names under which a model was really found get in, and the number of spellings is bounded (letter case of
+ * catalog names), so that callers cannot fill it with nonsense; if it is full nevertheless, further names
+ * take the long way each time.
  */
 #include "base/error.h"
 #include "base/file.h"
@@ -123,8 +125,9 @@ static emb_status locate_path(const char *name, const char *patterns, char **pat
         emb_config_each(patterns, match_path, &m);
     if (!m.found) {
         free(real);
-        return emb_fail(err, EMB_E_UNSUPPORTED, "model",
-                        "the model is given as a path, %.200s, and models.allowed has no path that lets it in", name);
+        return emb_fail(
+            err, EMB_E_UNSUPPORTED, "model",
+            "the model is given as a path, %.200s, and models.allowed has no path that lets it in", name);
     }
     char *found = NULL;
     emb_status status = emb_locate_model(real, NULL, &found, err);
@@ -153,8 +156,8 @@ static emb_status locate_name(const char *name, const char *search_path, char **
     return status ? status : resolve(found, path, err);
 }
 
-emb_status emb_names_locate(const char *name, const char *search_path, const char *patterns, bool trusted, char **path,
-                            emb_error *err)
+emb_status emb_names_locate(const char *name, const char *search_path, const char *patterns, bool trusted,
+                            char **path, emb_error *err)
 {
     emb_error local;
     emb_status status;
@@ -163,7 +166,8 @@ emb_status emb_names_locate(const char *name, const char *search_path, const cha
     *path = NULL;
     if (strlen(name) > (trusted ? PATH_MAX : NAME_BYTES_MAX) || !printable(name))
         return emb_fail(err, EMB_E_NOT_FOUND, "model",
-                        "the name of the model is longer than %d bytes or holds control characters", NAME_BYTES_MAX);
+                        "the name of the model is longer than %d bytes or holds control characters",
+                        NAME_BYTES_MAX);
     if (!trusted && emb_name_is_path(name)) {
         status = locate_path(name, patterns, path, err);
     } else {
@@ -192,7 +196,8 @@ static bool is_commit(const char *text, size_t length)
 }
 
 /* ".../models--ORG--NAME/snapshots/COMMIT": the repository, and the commit. */
-static bool read_hub_path(const char *path, char repository[NAME_BYTES_MAX + 1], char commit[EMB_REVISION_MAX])
+static bool read_hub_path(const char *path, char repository[NAME_BYTES_MAX + 1],
+                          char commit[EMB_REVISION_MAX])
 {
     const char *snapshot = strrchr(path, '/');
     size_t length = snapshot ? strlen(snapshot + 1) : 0;

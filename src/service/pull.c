@@ -1,11 +1,12 @@
 /*
  * Models that a request names and that are not here: fetched from the hub when models.pull is on.
  *
- * A fetch takes minutes, a request has seconds. So it runs in a thread of its own, goes on when the request that began
- * it has given up, and all requests for that model wait for the one fetch. At most PULLS_MAX run at a time; what is
- * asked for beyond that is EMB_E_BUSY. A fetch that failed is forgotten once those who waited have seen why: the next
- * request begins another one, which goes on where it stopped. That the hub has no such model is remembered for
- * ABSENT_NS, so that a client with a wrong name does not become a stream of questions to the hub.
+ * A fetch takes minutes, a request has seconds. So it runs in a thread of its own, goes on when the request
+ * that began it has given up, and all requests for that model wait for the one fetch. At most PULLS_MAX run
+ * at a time; what is asked for beyond that is EMB_E_BUSY. A fetch that failed is forgotten once those who
+ * waited have seen why: the next request begins another one, which goes on where it stopped. That the hub has
+ * no such model is remembered for ABSENT_NS, so that a client with a wrong name does not become a stream of
+ * questions to the hub.
  *
  * Only names that the hub could know are fetched: those of the catalog, and ORG/NAME.
  */
@@ -88,7 +89,8 @@ static bool is_absent(const emb_pull *pull, uint64_t now)
     return pull->done && pull->status == EMB_E_NOT_FOUND && now - pull->ended_ns < ABSENT_NS;
 }
 
-/* (locked) Releases the fetches that ended and that nobody waits for; `all`: with what is remembered of them. */
+/* (locked) Releases the fetches that ended and that nobody waits for; `all`: with what is remembered of them.
+ */
 static void sweep(emb_models *models, bool all)
 {
     uint64_t now = emb_now_ns();
@@ -109,8 +111,8 @@ static void sweep(emb_models *models, bool all)
 static emb_status begin(emb_models *models, const char *name, emb_pull **out, emb_error *err)
 {
     if (models->pulls_running >= PULLS_MAX)
-        return emb_fail(err, EMB_E_BUSY, "model", "%s has to be fetched first, and %d models are being fetched", name,
-                        PULLS_MAX);
+        return emb_fail(err, EMB_E_BUSY, "model",
+                        "%s has to be fetched first, and %d models are being fetched", name, PULLS_MAX);
     emb_pull *pull = calloc(1, sizeof *pull);
     char *copy = pull ? strdup(name) : NULL;
     if (!copy) {
@@ -141,8 +143,8 @@ static emb_pull *find(emb_models *models, const char *name)
     return pull;
 }
 
-emb_status emb_pull_wait(emb_models *models, const char *name, const volatile int *cancel, uint64_t deadline_ns,
-                         emb_error *err)
+emb_status emb_pull_wait(emb_models *models, const char *name, const volatile int *cancel,
+                         uint64_t deadline_ns, emb_error *err)
 {
     emb_status status = EMB_OK;
     sweep(models, false);

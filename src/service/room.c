@@ -1,12 +1,13 @@
 /*
  * What is in memory: holding and releasing models, and closing those that are not needed.
  *
- * The limit counts packed weights, which is what a model's size is. It is kept when a model's weights come in, and
- * tried again at each release as long as it could not be kept because everything else was held. The model that was
- * used last is never closed for room, so a model larger than the limit works, instead of being loaded for each
- * request.
+ * The limit counts packed weights, which is what a model's size is. It is kept when a model's weights come
+ * in, and tried again at each release as long as it could not be kept because everything else was held. The
+ * model that was used last is never closed for room, so a model larger than the limit works, instead of being
+ * loaded for each request.
  *
- * Times of use are written without a lock and in no order; they choose what to close, nothing depends on them.
+ * Times of use are written without a lock and in no order; they choose what to close, nothing depends on
+ * them.
  */
 #include "base/clock.h"
 #include "base/error.h"
@@ -65,7 +66,8 @@ emb_status emb_models_confirm(emb_models *models, emb_served *served, emb_error 
     if (same)
         return EMB_OK;
     retire(entry);
-    return emb_fail(err, EMB_E_IO, "model", "the files of %s changed while it was being loaded; ask again", served->name);
+    return emb_fail(err, EMB_E_IO, "model", "the files of %s changed while it was being loaded; ask again",
+                    served->name);
 }
 
 void emb_models_put(emb_served *served)
@@ -96,7 +98,8 @@ void emb_models_release(emb_served *served)
 emb_instance *emb_entry_take(emb_entry *entry)
 {
     uint_fast64_t open = EMB_HOLD_OPEN;
-    if (!atomic_compare_exchange_strong_explicit(&entry->holds, &open, 0, memory_order_acquire, memory_order_relaxed))
+    if (!atomic_compare_exchange_strong_explicit(&entry->holds, &open, 0, memory_order_acquire,
+                                                 memory_order_relaxed))
         return NULL;
     emb_instance *instance = entry->instance;
     emb_models *models = entry->models;
@@ -117,8 +120,8 @@ void emb_instance_close(emb_instance *instance)
 
 /* ---- room ------------------------------------------------------------------------------------ */
 
-/* (locked) Of the entries with weights in memory the one used longest ago, apart from the one used last, that could be
- * taken; NULL if there is none. */
+/* (locked) Of the entries with weights in memory the one used longest ago, apart from the one used last, that
+ * could be taken; NULL if there is none. */
 static emb_instance *take_oldest(emb_models *models, uint64_t not_before)
 {
     for (;;) {
@@ -155,7 +158,8 @@ static void log_unloaded(const emb_instance *instance, const char *why)
 {
     note_weights(instance->entry->models, instance->served.name, 0);
     emb_series_add(instance->entry->models->unloads, 1);
-    emb_log(EMB_LOG_INFO, "model unloaded", EMB_LOG_TEXT("model", instance->served.name), EMB_LOG_TEXT("why", why));
+    emb_log(EMB_LOG_INFO, "model unloaded", EMB_LOG_TEXT("model", instance->served.name),
+            EMB_LOG_TEXT("why", why));
 }
 
 void emb_models_make_room(emb_models *models)

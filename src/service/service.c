@@ -1,12 +1,13 @@
 /*
- * A service's life: engine, registry of models, cache and configuration, opened in this order and closed in the other.
+ * A service's life: engine, registry of models, cache and configuration, opened in this order and closed in
+ * the other.
  *
- * Settings that can change while running are taken over by emb_service_reconfigure; a request that runs keeps the
- * configuration that it retained. The cache is opened when caching is first on, and from then on stays: turning caching
- * off only stops its use, so that requests never see it go.
+ * Settings that can change while running are taken over by emb_service_reconfigure; a request that runs keeps
+ * the configuration that it retained. The cache is opened when caching is first on, and from then on stays:
+ * turning caching off only stops its use, so that requests never see it go.
  *
- * A default model that is not here is an error at start, unless it may be fetched: then the service opens, and warming
- * fetches it.
+ * A default model that is not here is an error at start, unless it may be fetched: then the service opens,
+ * and warming fetches it.
  */
 #include "base/clock.h"
 #include "base/error.h"
@@ -16,6 +17,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { DEVICE_CUDA = 2, LIST_NAME_MAX = 4096 };
@@ -94,8 +96,9 @@ static emb_status open_engine(emb_service *service, const emb_config *config, em
 {
     emb_engine_options options = EMB_ENGINE_OPTIONS_INIT;
     if (config->device == DEVICE_CUDA)
-        return emb_fail(err, EMB_E_UNSUPPORTED, "models.device",
-                        "models.device is cuda, but this version computes on the CPU only; choose auto or cpu");
+        return emb_fail(
+            err, EMB_E_UNSUPPORTED, "models.device",
+            "models.device is cuda, but this version computes on the CPU only; choose auto or cpu");
     options.threads = (unsigned)config->threads;
     options.batch_tokens = config->max_batch_tokens;
     options.models_path = config->models_path;
@@ -107,7 +110,8 @@ static emb_status pin_default(emb_service *service, const emb_config *config, em
     emb_status status = emb_models_pin(service->models, config->model, false, NULL, err);
     if (status != EMB_E_NOT_FOUND || !config->pull)
         return status;
-    emb_log(EMB_LOG_INFO, "the default model is not here and will be fetched", EMB_LOG_TEXT("model", config->model));
+    emb_log(EMB_LOG_INFO, "the default model is not here and will be fetched",
+            EMB_LOG_TEXT("model", config->model));
     return EMB_OK;
 }
 
@@ -122,15 +126,17 @@ static bool check_source(void *context, const char *item, size_t length)
     source_check *check = context;
     char name[LIST_NAME_MAX];
     if (length >= sizeof name) {
-        check->status = emb_fail(check->err, EMB_E_INVALID, "cache.warm", "an item is %zu bytes long", length);
+        check->status =
+            emb_fail(check->err, EMB_E_INVALID, "cache.warm", "an item is %zu bytes long", length);
         return false;
     }
     memcpy(name, item, length);
     name[length] = 0;
     if (!emb_term_list_find(name) && access(name, R_OK))
-        check->status = emb_fail(check->err, EMB_E_INVALID, "cache.warm",
-                                 "cache.warm: \"%.300s\" is neither a list that ships (%s, …) nor a file that can be read",
-                                 name, emb_term_list_at(0)->name);
+        check->status = emb_fail(
+            check->err, EMB_E_INVALID, "cache.warm",
+            "cache.warm: \"%.300s\" is neither a list that ships (%s, …) nor a file that can be read", name,
+            emb_term_list_at(0)->name);
     return !check->status;
 }
 
@@ -227,15 +233,44 @@ static emb_status load_model(warming *w, const char *name)
     return status;
 }
 
+/* Sleeps for so long, or until the stop; whether it may go on. */
+static bool pause_unless_stopped(const volatile int *stop, unsigned seconds)
+{
+    const struct timespec moment = {.tv_nsec = 100000000};
+    for (unsigned i = 0; i < 10 * seconds && !is_stopped(stop); i++)
+        nanosleep(&moment, NULL);
+    return !is_stopped(stop);
+}
+
+/* A service that waits for its model is of more use than one that has given up: what may pass, such as a hub
+ * that does not answer, is tried again until the stop. */
+static emb_status load_patiently(warming *w, const char *name)
+{
+    emb_status status = load_model(w, name);
+    for (unsigned wait_s = 1; status == EMB_E_IO || status == EMB_E_BUSY;
+         wait_s = wait_s < 30 ? 2 * wait_s : 60) {
+        emb_log(EMB_LOG_WARN, "a model could not be loaded and will be tried again",
+                EMB_LOG_TEXT("model", name), EMB_LOG_TEXT("error", w->err->message),
+                EMB_LOG_INT("seconds", wait_s));
+        if (!pause_unless_stopped(w->stop, wait_s))
+            return emb_fail(w->err, EMB_E_CANCELLED, NULL, "stopped");
+        status = load_model(w, name);
+    }
+    return status;
+}
+
 static bool load_each(void *context, const char *item, size_t length)
 {
     warming *w = context;
     char name[LIST_NAME_MAX];
-    if (length < sizeof name) {
-        memcpy(name, item, length);
-        name[length] = 0;
-        w->status = is_stopped(w->stop) ? emb_fail(w->err, EMB_E_CANCELLED, NULL, "stopped") : load_model(w, name);
+    if (length >= sizeof name) {
+        w->status = emb_fail(w->err, EMB_E_INVALID, "models.preload", "a name is %zu bytes long", length);
+        return false;
     }
+    memcpy(name, item, length);
+    name[length] = 0;
+    w->status =
+        is_stopped(w->stop) ? emb_fail(w->err, EMB_E_CANCELLED, NULL, "stopped") : load_patiently(w, name);
     return !w->status;
 }
 
@@ -252,7 +287,8 @@ static bool warm_each(void *context, const char *item, size_t length)
     name[length] = 0;
     bool ships = emb_term_list_find(name) != NULL;
     emb_warm_source source = {.list = ships ? name : NULL, .file = ships ? NULL : name};
-    emb_status status = emb_warm(w->service, &source, NULL, EMB_ROLE_NONE, NULL, NULL, w->stop, &report, &err);
+    emb_status status =
+        emb_warm(w->service, &source, NULL, EMB_ROLE_NONE, NULL, NULL, w->stop, &report, &err);
     if (status && status != EMB_E_CANCELLED)
         emb_log(EMB_LOG_WARN, "a list could not be embedded", EMB_LOG_TEXT("list", name),
                 EMB_LOG_TEXT("error", err.message));
@@ -265,7 +301,8 @@ static bool warm_each(void *context, const char *item, size_t length)
 emb_status emb_service_warm_up(emb_service *service, const volatile int *stop, emb_error *err)
 {
     emb_config *config = emb_service_config(service);
-    warming w = {.service = service, .stop = stop, .err = err};
+    emb_error local;
+    warming w = {.service = service, .stop = stop, .err = err ? err : &local};
     load_each(&w, config->model, strlen(config->model));
     if (!w.status)
         emb_config_each(config->preload_models, load_each, &w);
@@ -288,7 +325,8 @@ bool emb_service_ready(const emb_service *service)
 
 emb_cache *emb_service_cache(emb_service *service)
 {
-    return atomic_load(&service->caching) ? atomic_load_explicit(&service->cache, memory_order_acquire) : NULL;
+    return atomic_load(&service->caching) ? atomic_load_explicit(&service->cache, memory_order_acquire)
+                                          : NULL;
 }
 
 emb_metrics *emb_service_metrics(emb_service *service)

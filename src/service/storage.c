@@ -1,6 +1,7 @@
 /*
- * Where the cache's second level is: what cache.url says; else Redis, if the environment names one; else a SQLite file
- * in the data directory. A data directory that cannot be used costs the second level, not the service.
+ * Where the cache's second level is: what cache.url says; else Redis, if the environment names one; else a
+ * SQLite file in the data directory. A data directory that cannot be used costs the second level, not the
+ * service.
  */
 #include "service/storage.h"
 

@@ -1,6 +1,6 @@
 /*
- * Totals since start or reset, as plain counters beside the metrics: Prometheus wants counters that never go back.
- * A reset while calls are counted may leave one of them half counted.
+ * Totals since start or reset, as plain counters beside the metrics: Prometheus wants counters that never go
+ * back. A reset while calls are counted may leave one of them half counted.
  */
 #include "base/clock.h"
 #include "service/service_parts.h"
@@ -43,7 +43,9 @@ void emb_totals_add(emb_service *service, const emb_answer *answer)
     if (computed)
         emb_series_add(served->texts_computed, (double)computed);
     if (answer->count)
-        add_seconds(computed || shared ? served->seconds_computed : l2 ? served->seconds_l2 : served->seconds_l1,
+        add_seconds(computed || shared ? served->seconds_computed
+                    : l2               ? served->seconds_l2
+                                       : served->seconds_l1,
                     answer->total_ns);
 }
 

@@ -1,14 +1,16 @@
 /*
- * A model under the settings of a request: checked, resolved, and filed, so that the next request with the same
- * settings finds the scope of its keys in a few comparisons instead of hashing it.
+ * A model under the settings of a request: checked, resolved, and filed, so that the next request with the
+ * same settings finds the scope of its keys in a few comparisons instead of hashing it.
  *
- * Everything that the model decides by default is resolved here and handed to the engine as decided: the prompt as
- * text, normalisation as on or off, the side of truncation. So a key can never say something else than the vector
- * that is filed under it, and requests that spell the same settings differently share their entries.
+ * Everything that the model decides by default is resolved here and handed to the engine as decided: the
+ * prompt as text, normalisation as on or off, the side of truncation. So a key can never say something else
+ * than the vector that is filed under it, and requests that spell the same settings differently share their
+ * entries.
  *
- * The table is a list that is only added to, at its head, by compare-and-swap: readers need no lock. Two threads may
- * add the same settings at once; the second is then never found, which does no harm. It holds at most EMB_VARIANTS_MAX,
- * so that requests cannot make it grow without end; settings beyond that are worked out anew for each request.
+ * The table is a list that is only added to, at its head, by compare-and-swap: readers need no lock. Two
+ * threads may add the same settings at once; the second is then never found, which does no harm. It holds at
+ * most EMB_VARIANTS_MAX, so that requests cannot make it grow without end; settings beyond that are worked
+ * out anew for each request.
  */
 #include "base/error.h"
 #include "engine/engine.h"
@@ -45,8 +47,8 @@ static emb_status unknown_prompt(const emb_served *served, const char *name, emb
         int n = snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", each);
         used += n > 0 ? (size_t)n : 0;
     }
-    return emb_fail(err, EMB_E_INVALID, "prompt_name", "%s has no prompt \"%.100s\" (%s%s)", served->name, name,
-                    *known ? "it has: " : "it has none", known);
+    return emb_fail(err, EMB_E_INVALID, "prompt_name", "%s has no prompt \"%.100s\" (%s%s)", served->name,
+                    name, *known ? "it has: " : "it has none", known);
 }
 
 static emb_status find_prompt(const emb_served *served, const char *name, const char **out, emb_error *err)
@@ -58,7 +60,8 @@ static emb_status find_prompt(const emb_served *served, const char *name, const 
     return unknown_prompt(served, name, err);
 }
 
-static emb_status resolve_prompt(const emb_served *served, const emb_variant_key *key, const char **out, emb_error *err)
+static emb_status resolve_prompt(const emb_served *served, const emb_variant_key *key, const char **out,
+                                 emb_error *err)
 {
     *out = "";
     if (key->prompt_name)
@@ -110,8 +113,8 @@ static bool make_scope(const emb_instance *instance, const char *prompt, emb_var
     return emb_cache_scope_make(&fields, &v->scope);
 }
 
-static emb_status make(const emb_instance *instance, const emb_variant_key *key, emb_variant *v, emb_arena *arena,
-                       emb_error *err)
+static emb_status make(const emb_instance *instance, const emb_variant_key *key, emb_variant *v,
+                       emb_arena *arena, emb_error *err)
 {
     const emb_served *served = &instance->served;
     const char *prompt;
@@ -139,7 +142,8 @@ static emb_status make(const emb_instance *instance, const emb_variant_key *key,
 /* A copy that lives as long as the instance, in its table; NULL if there is no room. */
 static const emb_variant *keep(emb_instance *instance, const emb_variant *made)
 {
-    size_t space = strlen(made->space) + 1, name = made->key.prompt_name ? strlen(made->key.prompt_name) + 1 : 0;
+    size_t space = strlen(made->space) + 1,
+           name = made->key.prompt_name ? strlen(made->key.prompt_name) + 1 : 0;
     if (atomic_load_explicit(&instance->variant_count, memory_order_relaxed) >= EMB_VARIANTS_MAX)
         return NULL;
     emb_variant *v = malloc(sizeof *v + space + name);
@@ -157,8 +161,8 @@ static const emb_variant *keep(emb_instance *instance, const emb_variant *made)
     return v;
 }
 
-emb_status emb_variant_get(emb_instance *instance, const emb_request *request, emb_arena *arena, const emb_variant **out,
-                           emb_error *err)
+emb_status emb_variant_get(emb_instance *instance, const emb_request *request, emb_arena *arena,
+                           const emb_variant **out, emb_error *err)
 {
     const emb_variant_key key = {
         .role = request->texts ? request->role : EMB_ROLE_NONE,

@@ -1,10 +1,10 @@
 /*
- * Warming: texts go through emb_service_embed like anybody's, in chunks of bulk priority, so that requests go first and
- * what is in the cache already is only counted.
+ * Warming: texts go through emb_service_embed like anybody's, in chunks of bulk priority, so that requests go
+ * first and what is in the cache already is only counted.
  *
- * A chunk that fails is tried again text by text, so that one bad text costs itself alone. What fails because the
- * service is busy is waited for. Cancelling, closing and running out of memory end the work; the report holds what was
- * done.
+ * A chunk that fails is tried again text by text, so that one bad text costs itself alone. What fails because
+ * the service is busy is waited for. Cancelling, closing and running out of memory end the work; the report
+ * holds what was done.
  *
  * Texts of a file or of L2 are copied once, into one arena; a list of terms is a few kilobytes.
  */
@@ -20,7 +20,13 @@
 #include <string.h>
 #include <time.h>
 
-enum { CHUNK_TEXTS = 128, FILE_BYTES_MAX = 1 << 30, BUSY_TRIES = 50, BUSY_WAIT_MS = 100, KEPT_BYTES = 1 << 20 };
+enum {
+    CHUNK_TEXTS = 128,
+    FILE_BYTES_MAX = 1 << 30,
+    BUSY_TRIES = 50,
+    BUSY_WAIT_MS = 100,
+    KEPT_BYTES = 1 << 20
+};
 
 typedef struct texts {
     emb_arena arena;
@@ -62,7 +68,8 @@ static emb_status bad_line(const char *path, size_t line, const char *what, emb_
 }
 
 /* A line of JSONL: a string, or an object with "text". */
-static emb_status add_json(texts *t, const char *path, size_t line, const char *data, size_t length, emb_error *err)
+static emb_status add_json(texts *t, const char *path, size_t line, const char *data, size_t length,
+                           emb_error *err)
 {
     emb_json *document;
     emb_json_value value;
@@ -85,8 +92,8 @@ static emb_status add_json(texts *t, const char *path, size_t line, const char *
 }
 
 /* One line without its end; '#' begins a comment only at the start, since texts have it too. */
-static emb_status add_line(texts *t, const char *path, size_t line, const char *data, size_t length, bool json,
-                           emb_error *err)
+static emb_status add_line(texts *t, const char *path, size_t line, const char *data, size_t length,
+                           bool json, emb_error *err)
 {
     while (length && is_space(*data)) {
         data++;
@@ -145,7 +152,8 @@ static emb_status read_used(emb_service *service, texts *t, size_t limit, emb_er
 {
     emb_cache *cache = emb_service_cache(service);
     if (!cache)
-        return emb_fail(err, EMB_E_INVALID, "cache.enabled", "the most used texts are asked for, but caching is off");
+        return emb_fail(err, EMB_E_INVALID, "cache.enabled",
+                        "the most used texts are asked for, but caching is off");
     emb_config *config = emb_service_config(service);
     bool stored = config->cache_store_text;
     emb_config_release(config);
@@ -156,7 +164,8 @@ static emb_status read_used(emb_service *service, texts *t, size_t limit, emb_er
     return status;
 }
 
-static emb_status gather(emb_service *service, const emb_warm_source *source, texts *t, char **data, emb_error *err)
+static emb_status gather(emb_service *service, const emb_warm_source *source, texts *t, char **data,
+                         emb_error *err)
 {
     emb_status status = EMB_OK;
     if (source->list) {
@@ -231,7 +240,8 @@ static emb_status embed_chunk(warming *w, const emb_text *data, size_t count, em
     return EMB_OK;
 }
 
-static emb_status embed_all(warming *w, const texts *t, emb_warm_progress progress, void *context, emb_error *err)
+static emb_status embed_all(warming *w, const texts *t, emb_warm_progress progress, void *context,
+                            emb_error *err)
 {
     emb_config *config = emb_service_config(w->service);
     size_t chunk = config->max_inputs < CHUNK_TEXTS ? config->max_inputs : CHUNK_TEXTS;
@@ -249,8 +259,8 @@ static emb_status embed_all(warming *w, const texts *t, emb_warm_progress progre
 }
 
 emb_status emb_warm(emb_service *service, const emb_warm_source *source, const char *model, emb_role role,
-                    emb_warm_progress progress, void *context, const volatile int *cancel, emb_warm_report *report,
-                    emb_error *err)
+                    emb_warm_progress progress, void *context, const volatile int *cancel,
+                    emb_warm_report *report, emb_error *err)
 {
     uint64_t start = emb_now_ns();
     texts t = {.data = NULL};

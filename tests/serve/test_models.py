@@ -11,7 +11,7 @@ TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 for folder in ("support", "hub"):
     sys.path.insert(0, os.path.join(TESTS, folder))
 from service import PROGRAM, Service, clean_environment, until  # noqa: E402
-from hub_server import Hub  # noqa: E402
+from hub_server import Hub, answers  # noqa: E402
 
 SMALL = os.path.join(TESTS, "data", "models")
 
@@ -77,6 +77,16 @@ class Pull(unittest.TestCase):
             s = self.serve(hub, HF_HOME=os.path.join(self.folder(), "hf"), LOCAL_EMBEDDING_MODEL="acme/tiny").wait_ready()
             status, _, body = s.post("/v1/embeddings", {"input": "hello"})
             self.assertEqual((status, body["model"]), (200, "acme/tiny"), body)
+
+    def test_the_default_model_once_the_hub_answers(self):
+        with Hub() as hub:
+            hub.add("acme/tiny", files_of("bert"))
+            hub.fault("/api/models", answers(503), times=8)
+            s = self.serve(hub, HF_HOME=os.path.join(self.folder(), "hf"), LOCAL_EMBEDDING_MODEL="acme/tiny")
+            s.wait_log("listening")
+            self.assertEqual(s.get("/ready")[0], 503)
+            s.wait_log("a model could not be loaded and will be tried again")
+            s.wait_ready()
 
     def test_only_what_is_allowed(self):
         with Hub() as hub:

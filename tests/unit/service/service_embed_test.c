@@ -1,4 +1,5 @@
-/* embed() with a fake model and the real cache: what each row holds, where it came from, errors, many callers. */
+/* embed() with a fake model and the real cache: what each row holds, where it came from, errors, many
+ * callers. */
 #include "service_fixture.h"
 
 #include "engine/engine.h"
@@ -197,8 +198,8 @@ static void changed_files_are_another_model(void **state)
     stop();
 }
 
-/* Weights come with the first text: when the files were changed since the model was opened, its vectors must not be
- * filed under the revision of the old ones. */
+/* Weights come with the first text: when the files were changed since the model was opened, its vectors must
+ * not be filed under the revision of the old ones. */
 static void files_that_change_before_the_weights_come(void **state)
 {
     (void)state;
@@ -256,8 +257,8 @@ static size_t pick(size_t n)
     return (seed >> 16) % n;
 }
 
-/* Requests of random texts, doubles, settings and models, cached, uncached and evicted: each position is the vector of
- * that text, to the bit. */
+/* Requests of random texts, doubles, settings and models, cached, uncached and evicted: each position is the
+ * vector of that text, to the bit. */
 static void any_mix_gives_fresh_vectors(void **state)
 {
     (void)state;
@@ -386,7 +387,8 @@ static void errors_name_the_member(void **state)
     prepare(&a, "1|2|3|4|5|6|7|8|9");
     expect_error(&a, EMB_E_LIMIT, "input", "9 texts, the limit is 8 (server.max_inputs)");
     ask("1|3", "cc");
-    for (size_t truncated = 0; truncated < 2; truncated++) { /* the second time with hits before the long one */
+    for (size_t truncated = 0; truncated < 2;
+         truncated++) { /* the second time with hits before the long one */
         prepare(&a, "1|2|3|4|5");
         a.request.truncation = EMB_TRUNCATE_NONE;
         a.texts[3] = (emb_text){longer, 80};
@@ -554,7 +556,8 @@ static void one_computes_for_all(void **state)
     stop();
 }
 
-/* Who waits for another's computation of a text that cannot be embedded is told its place in the own request. */
+/* Who waits for another's computation of a text that cannot be embedded is told its place in the own request.
+ */
 static void a_shared_error_names_ones_own_text(void **state)
 {
     (void)state;
@@ -664,12 +667,13 @@ static void many_callers(void **state)
     (void)state;
     fake_model_make("two", NULL);
     fake_model_make("three", NULL);
-    start(make_config("models-threads", "2", "models-memory", "4000", "cache-l1_size", "30", "cache-url", database(),
-                      NULL));
+    start(make_config("models-threads", "2", "models-memory", "4000", "cache-l1_size", "30", "cache-url",
+                      database(), NULL));
     pthread_t threads[6];
     for (size_t i = 0; i < 6; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, hammer, (void *)(i + 1)), 0);
-    emb_config *other = make_config("models-memory", "8000", "cache-l1_size", "50", "cache-url", database(), NULL);
+    emb_config *other =
+        make_config("models-memory", "8000", "cache-l1_size", "50", "cache-url", database(), NULL);
     for (size_t i = 0; i < 20; i++) {
         emb_service_reconfigure(service, i % 2 ? config : other);
         emb_config *now = emb_service_config(service);
@@ -782,7 +786,8 @@ static void totals_and_metrics(void **state)
     assert_int_equal(emb_metrics_sum(metrics, EMB_METRIC_MODEL_BYTES, 0, "one"), 4000);
     emb_service_reset_totals(service);
     emb_service_get_totals(service, &t);
-    assert_int_equal(t.requests + t.texts + t.l1_texts + t.computed_texts + t.shared_texts + t.tokens + t.errors, 0);
+    assert_int_equal(
+        t.requests + t.texts + t.l1_texts + t.computed_texts + t.shared_texts + t.tokens + t.errors, 0);
     assert_true(t.since_seconds < 30);
     emb_config *quiet = make_config("hybrid-monitoring", "false", NULL);
     emb_service_reconfigure(service, quiet);
@@ -885,7 +890,8 @@ static void settle_openssl(void)
     ERR_clear_error();
 }
 
-/* A request with hits, misses and doubles: every allocation of it fails once; no answer is wrong, nothing leaks. */
+/* A request with hits, misses and doubles: every allocation of it fails once; no answer is wrong, nothing
+ * leaks. */
 static void each_allocation_fails(void **state)
 {
     (void)state;
@@ -903,7 +909,8 @@ static void each_allocation_fails(void **state)
         bool failed = fail_alloc_stop();
         settle_openssl();
         if (fail_alloc_live() > live)
-            fail_msg("allocation %zu: %s, %zu of %zu left", n, emb_status_text(status), fail_alloc_live(), live);
+            fail_msg("allocation %zu: %s, %zu of %zu left", n, emb_status_text(status), fail_alloc_live(),
+                     live);
         if (status && (!failed || status != EMB_E_NOMEM))
             fail_msg("allocation %zu: %s", n, emb_status_text(status));
         if (!failed)
@@ -930,7 +937,8 @@ static void each_allocation_of_opening_fails(void **state)
         emb_service_close(none);
         settle_openssl();
         if (fail_alloc_live() > live)
-            fail_msg("allocation %zu: %s, %zu of %zu left", n, emb_status_text(status), fail_alloc_live(), live);
+            fail_msg("allocation %zu: %s, %zu of %zu left", n, emb_status_text(status), fail_alloc_live(),
+                     live);
         if (status && (!failed || status != EMB_E_NOMEM))
             fail_msg("allocation %zu: %s", n, emb_status_text(status));
         if (!failed)

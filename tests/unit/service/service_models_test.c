@@ -164,7 +164,8 @@ static void callers_cannot_name_directories(void **state)
     FAILS(EMB_E_UNSUPPORTED, "model", emb_models_acquire(models, "./one", NULL, &served, err));
     FAILS(EMB_E_UNSUPPORTED, "model", emb_models_acquire(models, inside, NULL, &served, err));
     /* The working directory is the source tree: this is a model directory relative to it. */
-    FAILS(EMB_E_NOT_FOUND, "model", emb_models_acquire(models, "tests/data/configs/gte-small", NULL, &served, err));
+    FAILS(EMB_E_NOT_FOUND, "model",
+          emb_models_acquire(models, "tests/data/configs/gte-small", NULL, &served, err));
     FAILS(EMB_E_NOT_FOUND, "model", emb_models_acquire(models, "a\nb", NULL, &served, err));
     char longer[400];
     memset(longer, 'a', sizeof longer);
@@ -199,7 +200,8 @@ static void unknown_names_are_helped(void **state)
     assert_string_equal(error.where, "model");
     assert_non_null(strstr(error.message, "embedder-base"));
     assert_null(strstr(error.message, fake_model_root())); /* callers need not know where models lie */
-    FAILS(EMB_E_NOT_FOUND, "openai", emb_models_acquire(models, "text-embedding-3-small", NULL, &served, err));
+    FAILS(EMB_E_NOT_FOUND, "openai",
+          emb_models_acquire(models, "text-embedding-3-small", NULL, &served, err));
     assert_null(served);
     stop();
 }
@@ -215,7 +217,8 @@ static void allowed_bounds_what_is_opened(void **state)
     FAILS(EMB_E_UNSUPPORTED, "models.allowed", emb_models_acquire(models, "other", NULL, &served, err));
     FAILS(EMB_E_UNSUPPORTED, "models.allowed", emb_models_acquire(models, "absent", NULL, &served, err));
     /* It is the directory's name that counts, not what a caller puts before it. */
-    FAILS(EMB_E_UNSUPPORTED, "models.allowed", emb_models_acquire(models, "bge-org/other", NULL, &served, err));
+    FAILS(EMB_E_UNSUPPORTED, "models.allowed",
+          emb_models_acquire(models, "bge-org/other", NULL, &served, err));
     FAILS(EMB_E_NOT_FOUND, "model", emb_models_acquire(models, "bge-absent", NULL, &served, err));
     FAILS(EMB_E_NOT_FOUND, "model", emb_models_acquire(models, "BAAI/bge-m3", NULL, &served, err));
     emb_models_release(acquire("bge-x"));
@@ -545,7 +548,8 @@ static void what_the_hub_has_not_is_asked_once(void **state)
     assert_int_equal(hub.calls, 1);
     FAILS(EMB_E_NOT_FOUND, "model", emb_models_acquire(models, "absent", NULL, &served, err));
     FAILS(EMB_E_NOT_FOUND, "model", emb_models_acquire(models, "a/b/absent", NULL, &served, err));
-    FAILS(EMB_E_NOT_FOUND, "openai", emb_models_acquire(models, "text-embedding-3-large", NULL, &served, err));
+    FAILS(EMB_E_NOT_FOUND, "openai",
+          emb_models_acquire(models, "text-embedding-3-large", NULL, &served, err));
     assert_int_equal(hub.calls, 1);
     stop();
 }
@@ -707,7 +711,8 @@ static emb_status live_once(emb_config *with)
     emb_arena_init(&arena);
     emb_status status = emb_models_open(engine, with, metrics, &short_lived, NULL);
     if (!status)
-        status = emb_models_acquire(short_lived, "sentence-transformers/all-MiniLM-L6-v2", NULL, &served, NULL);
+        status =
+            emb_models_acquire(short_lived, "sentence-transformers/all-MiniLM-L6-v2", NULL, &served, NULL);
     if (!status && !emb_served_space(served, 3, EMB_POOLING_MODEL, EMB_ON, &arena))
         status = EMB_E_NOMEM;
     if (!status)
@@ -726,7 +731,7 @@ static void each_allocation_fails(void **state)
     fake_model_make("one", NULL);
     fake_model_make("all-MiniLM-L6-v2", NULL);
     start(make_config(NULL));
-    assert_int_equal(live_once(config), EMB_OK); /* what is allocated once stays … */
+    assert_int_equal(live_once(config), EMB_OK);   /* what is allocated once stays … */
     ERR_raise(ERR_LIB_USER, ERR_R_MALLOC_FAILURE); /* … as OpenSSL's list of errors does */
     ERR_clear_error();
     for (size_t n = 1;; n++) {
@@ -736,12 +741,14 @@ static void each_allocation_fails(void **state)
         bool failed = fail_alloc_stop();
         ERR_clear_error();
         if (fail_alloc_live() != live)
-            fail_msg("allocation %zu: %s, %zu of %zu left", n, emb_status_text(status), fail_alloc_live(), live);
+            fail_msg("allocation %zu: %s, %zu of %zu left", n, emb_status_text(status), fail_alloc_live(),
+                     live);
         if (!failed) {
             assert_int_equal(status, EMB_OK);
             break;
         }
-        assert_true(status == EMB_OK || status == EMB_E_NOMEM); /* OK: an alias or a series that was not made */
+        assert_true(status == EMB_OK ||
+                    status == EMB_E_NOMEM); /* OK: an alias or a series that was not made */
     }
     stop();
 }

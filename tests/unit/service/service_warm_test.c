@@ -1,4 +1,5 @@
-/* Warming with a fake model: lists, files, texts, the most used; what fails, cancelling; the lists that ship. */
+/* Warming with a fake model: lists, files, texts, the most used; what fails, cancelling; the lists that ship.
+ */
 #include "service_fixture.h"
 
 #include "service/service_parts.h"
@@ -39,7 +40,8 @@ static const char *in_root(const char *name)
     return path;
 }
 
-static void report_is(const emb_warm_report *r, uint64_t texts, uint64_t cached, uint64_t computed, uint64_t failed)
+static void report_is(const emb_warm_report *r, uint64_t texts, uint64_t cached, uint64_t computed,
+                      uint64_t failed)
 {
     assert_int_equal(r->texts, texts);
     assert_int_equal(r->cached, cached);
@@ -100,9 +102,11 @@ static void the_finance_list(void **state)
     OK(emb_warm(service, &source, NULL, EMB_ROLE_QUERY, NULL, NULL, NULL, &report, err));
     report_is(&report, count, count, 0, 0);
     source.list = "finances";
-    FAILS(EMB_E_NOT_FOUND, "finance", emb_warm(service, &source, NULL, EMB_ROLE_NONE, NULL, NULL, NULL, &report, err));
+    FAILS(EMB_E_NOT_FOUND, "finance",
+          emb_warm(service, &source, NULL, EMB_ROLE_NONE, NULL, NULL, NULL, &report, err));
     source.list = "finance";
-    FAILS(EMB_E_NOT_FOUND, "model", emb_warm(service, &source, "none", EMB_ROLE_NONE, NULL, NULL, NULL, &report, err));
+    FAILS(EMB_E_NOT_FOUND, "model",
+          emb_warm(service, &source, "none", EMB_ROLE_NONE, NULL, NULL, NULL, &report, err));
     stop();
 }
 
@@ -123,10 +127,14 @@ static void files(void **state)
     report_is(&report, 4, 0, 4, 0);
     assert_true(is_warm("red", NULL, EMB_ROLE_NONE) && is_warm("two words", NULL, EMB_ROLE_NONE) &&
                 is_warm("C# is one", NULL, EMB_ROLE_NONE) && is_warm("last", NULL, EMB_ROLE_NONE));
-    OK(warm_file("b.jsonl", "{\"id\": 1, \"text\": \"green\"}\n\n\"bl\\u00fce\"\n{\"text\": \"\"}\n", &report, err));
+    OK(warm_file("b.jsonl", "{\"id\": 1, \"text\": \"green\"}\n\n\"bl\\u00fce\"\n{\"text\": \"\"}\n", &report,
+                 err));
     report_is(&report, 2, 0, 2, 0);
-    assert_true(is_warm("green", NULL, EMB_ROLE_NONE) && is_warm("bl\xC3\xBC" "e", NULL, EMB_ROLE_NONE));
-    OK(warm_file("c", "{\"text\": \"white\"}\n{\"text\": \"black\"}\n", &report, err)); /* JSONL by its look */
+    assert_true(is_warm("green", NULL, EMB_ROLE_NONE) && is_warm("bl\xC3\xBC"
+                                                                 "e",
+                                                                 NULL, EMB_ROLE_NONE));
+    OK(warm_file("c", "{\"text\": \"white\"}\n{\"text\": \"black\"}\n", &report,
+                 err)); /* JSONL by its look */
     report_is(&report, 2, 0, 2, 0);
     assert_true(is_warm("black", NULL, EMB_ROLE_NONE));
     OK(warm_file("empty.txt", "", &report, err));
@@ -167,7 +175,8 @@ static void cancelling(void **state)
     seen s = {.cancel = &cancel};
     emb_warm_report report;
     emb_warm_source source = {.list = "finance"};
-    FAILS(EMB_E_CANCELLED, NULL, emb_warm(service, &source, NULL, EMB_ROLE_NONE, note, &s, &cancel, &report, err));
+    FAILS(EMB_E_CANCELLED, NULL,
+          emb_warm(service, &source, NULL, EMB_ROLE_NONE, note, &s, &cancel, &report, err));
     report_is(&report, emb_term_list_find("finance")->count, 0, 10, 0);
     stop();
 }
@@ -243,7 +252,8 @@ static void lists_that_ship(void **state)
         for (size_t i = 0; i < list->count; i++) {
             const char *term = list->terms[i];
             size_t n = strlen(term);
-            assert_true(n >= 3 && n < 60 && !isspace((unsigned char)term[0]) && !isspace((unsigned char)term[n - 1]));
+            assert_true(n >= 3 && n < 60 && !isspace((unsigned char)term[0]) &&
+                        !isspace((unsigned char)term[n - 1]));
             for (size_t k = 0; k < i; k++)
                 if (strcasecmp(list->terms[k], term) == 0)
                     fail_msg("%s stands in %s twice", term, list->name);

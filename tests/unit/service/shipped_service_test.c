@@ -17,7 +17,8 @@ static int open_service(void **state)
 {
     (void)state;
     static char *none[] = {NULL};
-    emb_config_flag flags[] = {{"models-path", EMB_SOURCE_DIR "/models"}, {"cache-url", "none"}, {"models-threads", "2"}};
+    emb_config_flag flags[] = {
+        {"models-path", EMB_SOURCE_DIR "/models"}, {"cache-url", "none"}, {"models-threads", "2"}};
     emb_config_sources sources = {.environment = none, .flags = flags, .flag_count = 3};
     emb_config *config;
     emb_error err;
@@ -38,7 +39,8 @@ static int close_service(void **state)
     return 0;
 }
 
-static void embed(const emb_text *texts, size_t count, size_t dimensions, emb_arena *arena, emb_answer *answer)
+static void embed(const emb_text *texts, size_t count, size_t dimensions, emb_arena *arena,
+                  emb_answer *answer)
 {
     emb_request r = EMB_REQUEST_INIT;
     emb_error err;
@@ -73,12 +75,18 @@ static void known_vector(void **state)
     emb_arena_fini(&arena);
 }
 
-/* Alone, in a batch, from the cache, next to others: the same bits. Shortened vectors have their own entries. */
+/* Alone, in a batch, from the cache, next to others: the same bits. Shortened vectors have their own entries.
+ */
 static void rows_do_not_depend_on_company(void **state)
 {
     (void)state;
-    static const char *const words[] = {"a", "the quick brown fox", "", "retirement planning for couples", "a",
-                                        "\xC3\xA9t\xC3\xA9", "the quick brown fox jumps over the lazy dog"};
+    static const char *const words[] = {"a",
+                                        "the quick brown fox",
+                                        "",
+                                        "retirement planning for couples",
+                                        "a",
+                                        "\xC3\xA9t\xC3\xA9",
+                                        "the quick brown fox jumps over the lazy dog"};
     enum { COUNT = sizeof words / sizeof *words };
     emb_text texts[COUNT];
     emb_arena alone_arena, arena;
