@@ -6,6 +6,7 @@
 #include "hub/place.h"
 
 #include <inttypes.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -80,7 +81,10 @@ bool emb_hub_digest_matches(emb_hub_digest *d, char actual[65])
 
 void emb_hub_digest_close(emb_hub_digest *d)
 {
-    if (d)
-        EVP_MD_CTX_free(d->context);
+    if (!d)
+        return;
+    if (d->broken || !d->context)
+        ERR_clear_error(); /* the thread's list of errors would hold memory, and confuse TLS in the same thread */
+    EVP_MD_CTX_free(d->context);
     free(d);
 }

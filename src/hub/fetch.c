@@ -493,15 +493,18 @@ static emb_status step_jobs(emb_hub_fetch *f, job *jobs, size_t count, size_t *l
     return status;
 }
 
-static emb_status take_messages(emb_hub_fetch *f, emb_error *err)
+/* *any: whether something ended, so that the jobs are to be looked at again at once. */
+static emb_status take_messages(emb_hub_fetch *f, bool *any, emb_error *err)
 {
     int left;
     emb_status status = EMB_OK;
+    *any = false;
     for (CURLMsg *message; !status && (message = curl_multi_info_read(f->multi, &left));) {
         emb_hub_exchange *x;
         CURLcode code = message->data.result;
         if (message->msg != CURLMSG_DONE || curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &x) != CURLE_OK)
             continue;
+        *any = true;
         status = end_exchange(x->context, code, err);
     }
     return status;
@@ -531,10 +534,12 @@ static emb_status run_jobs(emb_hub_fetch *f, job *jobs, size_t count, emb_error 
             return status;
         if (curl_multi_perform(f->multi, &running) != CURLM_OK)
             return emb_fail_nomem(err, "HTTP request", 0);
-        if ((status = take_messages(f, err)))
+        bool any;
+        if ((status = take_messages(f, &any, err)))
             return status;
         show_moves(f, jobs, count);
-        curl_multi_poll(f->multi, NULL, 0, POLL_MS, NULL);
+        if (!any)
+            curl_multi_poll(f->multi, NULL, 0, POLL_MS, NULL);
     }
 }
 
