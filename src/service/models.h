@@ -6,11 +6,12 @@
  *     emb_embed(m->model, …);
  *     emb_models_release(m);
  *
- * A name is looked up as embedd.h says; with `models.pull` on, one that is nowhere is fetched from the hub (one fetch
- * at a time for a name; others wait). `models.allowed` bounds what may be opened. A model is opened with its
- * configuration alone; weights come with the first text. A name from a request is never taken for a path, unless a
- * pattern of `models.allowed` that is a path lets it; the default and the preloaded may be any path. When weights in memory pass `models.memory`, the least recently
- * used model that nobody holds, that is neither the default nor preloaded, is closed. Thread-safe.
+ * A name is looked up as embedd.h says, but one from a request is never taken for a path, unless a pattern of
+ * `models.allowed` that is a path lets it; the default and the preloaded may be any path. With `models.pull` on, a
+ * name that is nowhere is fetched from the hub (one fetch at a time for a name; others wait). `models.allowed` bounds
+ * what may be opened. A model is opened with its configuration alone; weights come with the first text. When weights
+ * in memory pass `models.memory`, the least recently used model that nobody holds, that is neither the default nor
+ * preloaded, is closed. Thread-safe.
  *
  * revision: the hub's commit for a model in the hub cache, otherwise a fingerprint of its files (12 hex digits of
  * SHA-256 over the small files, and of the weight files their size, header and 256 blocks spread over them): a vector
