@@ -30,7 +30,7 @@ typedef struct settings {
     const char *model, *api_key, *rate, *repeat, *duration, *warmup;
     int api, encoding, arrivals, format;
     size_t connections, threads, timeout, texts, words, most_words, distinct;
-    bool series;
+    bool series, insecure;
 } settings;
 
 _Static_assert(sizeof(settings) <= EMB_SETTINGS_MAX, "room for the settings");
@@ -64,6 +64,8 @@ static const emb_option options[] = {
      .offset = offsetof(settings, model), .help = "model that is asked for"},
     {.name = "api-key", .kind = EMB_OPTION_TEXT, .argument = "KEY", .environment = "EMBEDD_API_KEY,OPENAI_API_KEY",
      .offset = offsetof(settings, api_key), .help = "sent as Authorization: Bearer KEY"},
+    {.name = "insecure", .kind = EMB_OPTION_FLAG, .offset = offsetof(settings, insecure),
+     .help = "with https: take any certificate"},
     {.name = "texts", .kind = EMB_OPTION_COUNT, .argument = "N", .fallback = "1", .minimum = 1, .maximum = 4096,
      .offset = offsetof(settings, texts), .help = "texts in a request"},
     {.name = "words", .kind = EMB_OPTION_COUNT, .argument = "N", .minimum = 0, .maximum = 100000,
@@ -89,6 +91,7 @@ typedef struct target {
     char host[256], port[8], header[300], base[512];
     struct sockaddr_storage address;
     socklen_t length;
+    bool tls;
 } target;
 
 static emb_status set_unix(target *t, const char *path, emb_error *err)
@@ -104,14 +107,12 @@ static emb_status set_unix(target *t, const char *path, emb_error *err)
     return EMB_OK;
 }
 
-/* "http://host:port/base", "host:port", "http://[::1]:8000". */
+/* "http://host:port/base", "host:port", "https://[::1]:8000". */
 static emb_status split(target *t, const char *url, emb_error *err)
 {
     static const char wanted[] = "an address like http://127.0.0.1:8000 or unix:/run/embedd.sock is needed";
-    if (strncmp(url, "https:", 6) == 0)
-        return emb_fail(err, EMB_E_UNSUPPORTED, "address", "https is not spoken by the load test: give the address of "
-                        "the service before its TLS, or of a tunnel");
-    const char *p = strncmp(url, "http://", 7) == 0 ? url + 7 : url;
+    t->tls = strncmp(url, "https://", 8) == 0;
+    const char *p = t->tls ? url + 8 : strncmp(url, "http://", 7) == 0 ? url + 7 : url;
     size_t all = strcspn(p, "/"), n = *p == '[' ? strcspn(p, "]") : strcspn(p, ":/");
     const char *host = *p == '[' ? p + 1 : p, *after = p + n + (*p == '[' && p[n] == ']');
     size_t length = *p == '[' ? n - 1 : n;
@@ -123,7 +124,7 @@ static emb_status split(target *t, const char *url, emb_error *err)
     snprintf(t->base, sizeof t->base, "%s", p + all);
     while (*t->base && t->base[strlen(t->base) - 1] == '/')
         t->base[strlen(t->base) - 1] = 0;
-    snprintf(t->port, sizeof t->port, "80");
+    snprintf(t->port, sizeof t->port, "%s", t->tls ? "443" : "80");
     if (*after == ':' && after[1] >= '0' && after[1] <= '9')
         snprintf(t->port, sizeof t->port, "%.*s", (int)strcspn(after + 1, "/"), after + 1);
     else if (*after != 0 && *after != '/')
@@ -151,46 +152,64 @@ static emb_status find_target(target *t, const char *url, emb_error *err)
 
 /* ---- the first request ---- */
 
-static emb_status exchange(int fd, const target *t, const char *out, size_t length, emb_load_response *r, emb_error *err)
+static emb_status no_answer(const target *t, const emb_load_stream *stream, const char *doing, emb_error *err)
+{
+    char problem[256];
+    int saved = errno;
+    emb_load_stream_problem(stream, problem, sizeof problem);
+    return emb_fail(err, EMB_E_IO, t->header, "%s %s: %s", doing, t->header,
+                    saved == EPROTO   ? *problem ? problem : "TLS failed"
+                    : saved == EAGAIN ? "time-out"
+                                      : strerror(saved));
+}
+
+static emb_status exchange(emb_load_stream *stream, const target *t, const char *out, size_t length,
+                           emb_load_response *r, emb_error *err)
 {
     char data[16384];
     ssize_t n;
-    if (connect(fd, (const struct sockaddr *)&t->address, t->length) < 0)
+    if (connect(stream->fd, (const struct sockaddr *)&t->address, t->length) < 0)
         return emb_fail(err, EMB_E_IO, t->header, "no connection to %s: %s", t->header, strerror(errno));
     for (size_t sent = 0; sent < length; sent += (size_t)n)
-        if ((n = send(fd, out + sent, length - sent, MSG_NOSIGNAL)) < 0)
-            return emb_fail(err, EMB_E_IO, t->header, "sending to %s: %s", t->header, strerror(errno));
+        if ((n = emb_load_stream_send(stream, out + sent, length - sent)) <= 0)
+            return no_answer(t, stream, "sending to", err);
     emb_load_response_start(r);
-    while (r->state == EMB_LOAD_MORE && (n = recv(fd, data, sizeof data, 0)) > 0)
+    while (r->state == EMB_LOAD_MORE && (n = emb_load_stream_recv(stream, data, sizeof data)) > 0)
         emb_load_response_feed(r, data, (size_t)n);
     if (n < 0 && r->state == EMB_LOAD_MORE)
-        return emb_fail(err, EMB_E_IO, t->header, "%s does not answer: %s", t->header,
-                        errno == EAGAIN ? "time-out" : strerror(errno));
+        return no_answer(t, stream, "no answer from", err);
     emb_load_response_end(r);
     return r->state == EMB_LOAD_DONE ? EMB_OK
                                      : emb_fail(err, EMB_E_IO, t->header, "what %s answers is not HTTP", t->header);
 }
 
-static emb_status probe(const target *t, const emb_load_requests *q, const char *url, size_t timeout, emb_error *err)
+static emb_status open_stream(emb_load_stream *stream, const target *t, SSL_CTX *tls, size_t timeout, emb_error *err)
+{
+    struct timeval patience = {.tv_sec = (time_t)timeout};
+    int fd = socket(t->address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return emb_fail_errno(err, "socket", "opening");
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    return emb_load_stream_open(stream, fd, tls, t->host) ? EMB_OK : emb_fail_nomem(err, "TLS", 0);
+}
+
+static emb_status probe(const target *t, SSL_CTX *tls, const emb_load_requests *q, const char *url, size_t timeout,
+                        emb_error *err)
 {
     emb_load_response r;
-    struct timeval patience = {.tv_sec = (time_t)timeout};
+    emb_load_stream stream;
     uint64_t random = emb_now_ns() | 1, serial = random;
     char *out = malloc(q->largest);
-    int fd = socket(t->address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    emb_status status;
-    if (!out || fd < 0) {
-        status = out ? emb_fail_errno(err, "socket", "opening") : emb_fail_nomem(err, "request", q->largest);
-    } else {
-        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-        status = exchange(fd, t, out, emb_load_request_write(q, &random, &serial, out), &r, err);
+    emb_status status = out ? open_stream(&stream, t, tls, timeout, err)
+                            : emb_fail_nomem(err, "request", q->largest);
+    if (!status) {
+        status = exchange(&stream, t, out, emb_load_request_write(q, &random, &serial, out), &r, err);
+        emb_load_stream_close(&stream);
         if (!status && (r.status < 200 || r.status > 299))
             status = emb_fail(err, EMB_E_INVALID, url, "%s answers the first request with status %d: %.*s", url, r.status,
                               (int)r.begin_length, r.begin);
     }
-    if (fd >= 0)
-        close(fd);
     free(out);
     return status;
 }
@@ -237,6 +256,7 @@ static emb_status test(const settings *s, const char *url, const numbers *n, int
     target t;
     emb_load_requests requests;
     emb_load_outcome outcome;
+    SSL_CTX *tls = NULL;
     char asked[1200];
     emb_status status = find_target(&t, url, err);
     if (status)
@@ -252,11 +272,16 @@ static emb_status test(const settings *s, const char *url, const numbers *n, int
                           .timeout_ns = s->timeout * 1000000000ull, .stop = emb_stop_flag()};
     plan.threads = plan.threads < plan.connections ? plan.threads : plan.connections;
     bool local = t.address.ss_family == AF_UNIX;
-    snprintf(asked, sizeof asked, "%s%s%s%s", local ? url : "http://", local ? " " : t.header, t.base,
+    snprintf(asked, sizeof asked, "%s%s%s%s", local ? url : t.tls ? "https://" : "http://", local ? " " : t.header, t.base,
              emb_load_route(shape.api));
     if ((status = allow_descriptors(plan.connections, err)) || (status = emb_load_requests_init(&requests, &shape, err)))
         return status;
-    status = probe(&t, &requests, asked, s->timeout, err);
+    if (t.tls)
+        status = emb_load_tls_open(&tls, s->insecure, err);
+    plan.tls = tls;
+    plan.host = t.host;
+    if (!status)
+        status = probe(&t, tls, &requests, asked, s->timeout, err);
     if (!status)
         status = emb_load_run(&plan, &outcome, err);
     if (!status) {
@@ -264,6 +289,7 @@ static emb_status test(const settings *s, const char *url, const numbers *n, int
         emb_load_outcome_fini(&outcome);
     }
     emb_load_requests_fini(&requests);
+    SSL_CTX_free(tls);
     return status;
 }
 
@@ -296,8 +322,9 @@ const emb_command emb_command_loadtest = {
     .name = "loadtest",
     .summary = "send requests to a running service and measure it",
     .usage = "loadtest [OPTION...] [URL]",
-    .description = "URL is the service's address, http://127.0.0.1:8000 if none is given, or unix:PATH. Texts are new ones in\n"
-                   "every run, apart from the share that is repeated. Ends with 1 if no request was answered well.",
+    .description = "URL is the service's address, http://127.0.0.1:8000 if none is given; https and unix:PATH too.\n"
+                   "Texts are new ones in every run, apart from the share that is repeated. Ends with 1 if no\n"
+                   "request was answered well.",
     .examples = "  embedd loadtest\n"
                 "  embedd loadtest --rate 500 --duration 60 --repeat 80 http://127.0.0.1:8000\n"
                 "  embedd loadtest --connections 64 --texts 32 --words 100 --format json > report.json",

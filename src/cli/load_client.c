@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "cli/load_response.h"
+#include "cli/load_tls.h"
 #include "cli/workload.h"
 #include "crypto/crypto.h"
 
@@ -38,7 +39,7 @@ const char *const emb_load_error_names[EMB_LOAD_ERRORS] = {"no connection", "con
 typedef enum wire_state { CLOSED, CONNECTING, IDLE, BUSY } wire_state;
 
 typedef struct wire {
-    int fd;
+    emb_load_stream stream;
     wire_state state;
     size_t idle_at;                    /* of IDLE: its place in client.idle */
     bool waits_to_write, again, fresh; /* again: this request was sent before; fresh: nothing went over it yet */
@@ -140,7 +141,7 @@ static void count_answer(client *c, const wire *l, uint64_t now)
 static void watch(client *c, wire *l, bool write, int operation)
 {
     struct epoll_event event = {.events = EPOLLIN | (write ? EPOLLOUT : 0), .data.ptr = l};
-    epoll_ctl(c->epoll, operation, l->fd, &event);
+    epoll_ctl(c->epoll, operation, l->stream.fd, &event);
     l->waits_to_write = write;
 }
 
@@ -160,7 +161,7 @@ static void close_wire(client *c, wire *l)
         leave_idle(c, l);
     else
         c->busy--;
-    close(l->fd);
+    emb_load_stream_close(&l->stream);
     l->state = CLOSED;
     c->open--;
 }
@@ -175,15 +176,14 @@ static void make_idle(client *c, wire *l)
 
 static bool begin_connect(client *c, wire *l)
 {
-    int one = 1;
-    l->fd = socket(c->plan->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (l->fd < 0)
+    int one = 1, fd = socket(c->plan->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0 || !emb_load_stream_open(&l->stream, fd, c->plan->tls, c->plan->host))
         return false;
     if (c->plan->address.ss_family != AF_UNIX)
-        setsockopt(l->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    int result = connect(l->fd, (const struct sockaddr *)&c->plan->address, c->plan->address_length);
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    int result = connect(fd, (const struct sockaddr *)&c->plan->address, c->plan->address_length);
     if (result < 0 && errno != EINPROGRESS) {
-        close(l->fd);
+        emb_load_stream_close(&l->stream);
         return false;
     }
     l->state = CONNECTING;
@@ -207,23 +207,22 @@ static void fail_request(client *c, wire *l, emb_load_error error, uint64_t now)
     l->retry_ns = now + RECONNECT_NS;
 }
 
+/* Sends what can be sent; what TLS refuses is left to the reading side, which learns the same. */
 static void send_more(client *c, wire *l)
 {
+    bool blocked = false;
     while (l->sent < l->length) {
-        ssize_t n = send(l->fd, l->out + l->sent, l->length - l->sent, MSG_NOSIGNAL);
+        ssize_t n = emb_load_stream_send(&l->stream, l->out + l->sent, l->length - l->sent);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-            if (!l->waits_to_write)
-                watch(c, l, true, EPOLL_CTL_MOD);
-            return;
-        }
-        if (n < 0) /* the reading side says what there is to be said */
+        if (n <= 0) {
+            blocked = n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) && l->stream.wants_write;
             break;
+        }
         l->sent += (size_t)n;
     }
-    if (l->waits_to_write)
-        watch(c, l, false, EPOLL_CTL_MOD);
+    if (l->waits_to_write != blocked)
+        watch(c, l, blocked, EPOLL_CTL_MOD);
 }
 
 static void dispatch(client *c, wire *l, uint64_t due_ns, uint64_t now)
@@ -248,7 +247,7 @@ static void connected(client *c, wire *l, uint64_t now)
 {
     int problem = 0;
     socklen_t size = sizeof problem;
-    getsockopt(l->fd, SOL_SOCKET, SO_ERROR, &problem, &size);
+    getsockopt(l->stream.fd, SOL_SOCKET, SO_ERROR, &problem, &size);
     if (problem) {
         fail_request(c, l, EMB_LOAD_CONNECT, now);
         return;
@@ -306,7 +305,7 @@ static void answered(client *c, wire *l, uint64_t now)
 
 static void read_answer(client *c, wire *l)
 {
-    ssize_t n = recv(l->fd, c->buffer, READ_BYTES, 0);
+    ssize_t n = emb_load_stream_recv(&l->stream, c->buffer, READ_BYTES);
     uint64_t now = emb_now_ns();
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
         return;
@@ -464,7 +463,7 @@ static void handle(client *c, const struct epoll_event *event)
         connected(c, l, emb_now_ns());
         return;
     }
-    if (event->events & EPOLLOUT)
+    if (l->state == BUSY && l->sent < l->length) /* TLS may have waited for something to read */
         send_more(c, l);
     if (event->events & (EPOLLIN | EPOLLHUP | EPOLLERR))
         read_answer(c, l);

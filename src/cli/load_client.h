@@ -19,12 +19,15 @@
 
 #include "cli/load_histogram.h"
 #include "cli/load_requests.h"
+#include "cli/load_tls.h"
 
 #include <sys/socket.h>
 
 typedef struct emb_load_plan {
     struct sockaddr_storage address;
     socklen_t address_length;
+    SSL_CTX *tls;          /* NULL: plain */
+    const char *host;      /* with TLS */
     const emb_load_requests *requests;
     double rate;           /* requests a second of all threads; 0: closed loop */
     bool poisson;

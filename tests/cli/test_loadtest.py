@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import threading
@@ -19,7 +20,9 @@ class Server:
     """answer(request number, head, body) gives bytes, or (seconds to wait, bytes), or None to stay silent; a
     trailing b"CLOSE" ends the connection after it, b"RESET" resets it."""
 
-    def __init__(self, answer=lambda n, head, body: OK, family=socket.AF_INET, address=("127.0.0.1", 0)):
+    def __init__(self, answer=lambda n, head, body: OK, family=socket.AF_INET, address=("127.0.0.1", 0),
+                 context=None):
+        self.context = context  # of TLS
         self.answer, self.requests, self.connections = answer, [], 0
         self.lock, self.closed = threading.Lock(), threading.Event()
         self.stalled_until = 0
@@ -43,6 +46,8 @@ class Server:
     def _serve(self, s):
         data = b""
         try:
+            if self.context:
+                s = self.context.wrap_socket(s, server_side=True)
             while True:
                 while b"\r\n\r\n" not in data:
                     more = s.recv(65536)
@@ -289,11 +294,41 @@ class Requests(LoadTest):
         self.assertEqual(o["good"], 50)
 
 
+class Tls(LoadTest):
+    def setUp(self):
+        super().setUp()
+        self.certificate = self.path("cert.pem")
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", self.path("key.pem"), "-out",
+                        self.certificate, "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
+                       check=True, stderr=subprocess.DEVNULL)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.certificate, self.path("key.pem"))
+        big = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100000
+        self.port = self.server(lambda n, h, b: big if n % 2 else OK, context=context).url.rsplit(":", 1)[1]
+
+    def test_load(self):
+        url = "https://localhost:" + self.port
+        trusting = {"SSL_CERT_FILE": self.certificate}
+        o = self.load(url, "--duration", "1", "--connections", "4", "--texts", "100", "--words", "50", env=trusting)
+        self.assertEqual(o["good"], o["due"])
+        self.assertGreater(o["body_bytes"], 100000)
+        self.assertEqual(o["connects"], 4)
+        o = self.load(url, "--duration", "0.5", "--rate", "100", "--arrivals", "uniform", "--insecure")
+        self.assertEqual(o["good"], 50)
+
+    def test_certificates(self):
+        self.assertIn("certificate verify failed (self-signed certificate)",
+                      self.fails(1, "loadtest", "https://localhost:" + self.port))
+        self.assertIn("certificate verify failed (IP address mismatch)",
+                      self.fails(1, "loadtest", "https://127.0.0.1:" + self.port, env={"SSL_CERT_FILE": self.certificate}))
+        self.assertRegex(self.fails(1, "loadtest", self.server(lambda n, h, b: OK).url.replace("http:", "https:"), "--timeout", "2"),
+                         "(sending to|no answer from) 127.0.0.1:")
+
+
 class Mistakes(LoadTest):
     def test_addresses(self):
         for bad in ("http://", "http:///x", "ftp://h/x", "http://h:x", "http://user@h", "http://a b", "unix:", "unix:" + "x" * 200):
             self.assertRegex(self.fails(1, "loadtest", bad), "address|unix: is followed by a path")
-        self.assertIn("https is not spoken by the load test", self.fails(1, "loadtest", "https://127.0.0.1:8000"))
         self.assertRegex(self.fails(1, "loadtest", "http://127.0.0.1:9"), "no connection to 127.0.0.1:9: Connection refused")
         self.assertRegex(self.fails(1, "loadtest", "http://does-not-exist.invalid"), "does-not-exist.invalid port 80: ")
 
@@ -304,7 +339,7 @@ class Mistakes(LoadTest):
         s = self.server(lambda n, h, b: b"hello\r\nCLOSE")
         self.assertIn("is not HTTP", self.fails(1, "loadtest", s.url))
         s = self.server(lambda n, h, b: None)
-        self.assertIn("does not answer: time-out", self.fails(1, "loadtest", "--timeout", "1", s.url))
+        self.assertIn("no answer from %s: time-out" % s.url[7:], self.fails(1, "loadtest", "--timeout", "1", s.url))
 
     def test_options(self):
         self.assertIn("--rate x: a number", self.usage("loadtest", "--rate", "x"))
