@@ -10,6 +10,9 @@
  * When an attempt fails, all who wait are told, unless connections are in use that they can wait for (a server at its
  * connection limit refuses new ones while the old ones work); then new attempts pause for a moment.
  *
+ * Threads are joined when the next one starts or the pool is closed, not left to themselves: libraries keep things for
+ * each thread and tidy up when it ends, which must not meet the end of the process.
+ *
  * Invariants (under the lock): open counts idle connections and those in use, open + dialing <= maximum; the pool is
  * freed by emb_pool_close, or by the last dialing thread if that is stuck for longer than close wants to wait.
  */
@@ -44,10 +47,11 @@ struct emb_pool {
     pthread_cond_t changed;
     atomic_bool stop;
     bool abandoned;
-    unsigned open, dialing, waiting, idle_count;
+    unsigned open, dialing, waiting, idle_count, ended_count;
     uint64_t failures, pause_until_ns;
     emb_error last;
     idle_link idle[EMB_POOL_MAXIMUM];
+    pthread_t ended[EMB_POOL_MAXIMUM]; /* dialing threads that need nothing any more, to be joined */
 };
 
 static void free_pool(emb_pool *p)
@@ -113,6 +117,7 @@ static void keep(emb_pool *p, void *link)
 
 /* ---- dialing ---- */
 
+/* The thread. What it does last under the lock lets others join it. */
 static void *dial(void *argument)
 {
     emb_pool *p = argument;
@@ -134,6 +139,10 @@ static void *dial(void *argument)
             keep(p, link);
     }
     bool last = p->abandoned && p->dialing == 0;
+    if (p->abandoned)
+        pthread_detach(pthread_self());
+    else
+        p->ended[p->ended_count++] = pthread_self();
     pthread_cond_broadcast(&p->changed);
     pthread_mutex_unlock(&p->lock);
     if (last)
@@ -141,22 +150,26 @@ static void *dial(void *argument)
     return NULL;
 }
 
+/* With the lock: they have nothing left to do but to end. */
+static void join_ended(emb_pool *p)
+{
+    while (p->ended_count)
+        pthread_join(p->ended[--p->ended_count], NULL);
+}
+
 /* With the lock. The thread takes no signals: those are for the program's own threads. */
 static bool start_dialing(emb_pool *p)
 {
     pthread_t thread;
-    pthread_attr_t attributes;
     sigset_t all, before;
+    join_ended(p); /* so that there are never more than may dial at once */
     sigfillset(&all);
-    pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     p->dialing++;
-    bool started = pthread_create(&thread, &attributes, dial, p) == 0;
+    bool started = pthread_create(&thread, NULL, dial, p) == 0;
     if (!started)
         p->dialing--;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
     return started;
 }
 
@@ -268,6 +281,7 @@ void emb_pool_close(emb_pool *p)
     while (p->dialing && emb_now_ns() < deadline_ns)
         pthread_cond_timedwait(&p->changed, &p->lock, &until);
     hang_up_idle(p, UINT64_MAX);
+    join_ended(p);
     bool stuck = p->abandoned = p->dialing > 0;
     pthread_mutex_unlock(&p->lock);
     if (!stuck)
