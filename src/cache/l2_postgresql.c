@@ -20,7 +20,8 @@
  * filter, no index on the model to keep, and what was removed stays removed when the time runs out. Rows that are
  * written meanwhile may be passed by; they are newer than the request. Room is given back by autovacuum.
  *
- * Statistics are exact for tables of up to 8 MB and the planner's estimates beyond, counting being a walk over all rows.
+ * Statistics are exact for tables of up to 8 MiB and scaled up from a random sample of pages beyond, counting being a
+ * walk over all rows; the planner's own estimate is of the last ANALYZE, which may never have been.
  * Commits need not survive a crash of the server (synchronous_commit off): this is a cache.
  */
 #include "cache/l2.h"
@@ -111,13 +112,13 @@ static const emb_pg_statement TIDY = {
                                    "ORDER BY expires_at LIMIT $1::int8 FOR UPDATE SKIP LOCKED)")
 };
 
+/* Of a sample of pages, 8 MiB of them or all; both scaled up. */
 static const emb_pg_statement STATS = {
     "embedd_cache_stats",
-    "SELECT CASE WHEN small THEN (SELECT count(*) FROM embedd_cache c WHERE " FRESH("c") ") "
-    "ELSE (SELECT greatest(reltuples, 0)::int8 FROM pg_class WHERE oid = 'embedd_cache'::regclass) END, "
-    "CASE WHEN small THEN (SELECT coalesce(sum(octet_length(embedding) + coalesce(octet_length(text), 0)), 0)::int8 "
-    "FROM embedd_cache c WHERE " FRESH("c") ") ELSE pg_total_relation_size('embedd_cache'::regclass) END "
-    "FROM (SELECT pg_table_size('embedd_cache'::regclass) < 8388608 AS small) AS s"
+    "WITH s AS (SELECT least(100.0, 838860800.0 / greatest(1, pg_relation_size('embedd_cache'::regclass)))::real AS part), "
+    "t AS (SELECT count(*) AS entries, coalesce(sum(octet_length(embedding) + coalesce(octet_length(text), 0)), 0) AS bytes "
+    "FROM embedd_cache c TABLESAMPLE SYSTEM ((SELECT part FROM s)) WHERE " FRESH("c") ") "
+    "SELECT (entries * 100 / part)::int8, (bytes * 100 / part)::int8 FROM s, t"
 };
 
 #define ENTRY "c.cache_key, c.model, c.embedding, c.text"

@@ -13,8 +13,8 @@
  *
  * The model and the age stand in the entry and not in an index beside it: entries vanish by expiry and eviction without
  * a word, an index would have to be swept for ever, could be evicted itself, and costs a command more for each write.
- * So removal by model or age walks all keys of the prefix, 512 at a time (SCAN, GETRANGE of the head, UNLINK): about a
- * million in ten seconds, which is fine for what an operator does now and then, and other clients never wait longer than
+ * So removal by model or age walks all keys of the prefix, 512 at a time (SCAN, GETRANGE of the head, UNLINK): a
+ * million in eight seconds or so, which is fine for what an operator does now and then, and other clients never wait longer than
  * for one such step. When its time runs out it says how far it came, and a second call goes on with what is left.
  *
  * The set of uses is trimmed to its best USES_KEPT; members whose entries are gone are dropped when they turn up.
@@ -45,7 +45,7 @@ enum {
     MAX_MODEL = 1024,
     KEYS_PER_MGET = 512, /* Redis does nothing else during one command */
     SCAN_COUNT = 512,
-    STATS_PAGE = 4096,
+    STATS_PAGE = 2048,
     PUT_BYTES = 4 << 20, /* of one pipeline: bounds the memory of a large put */
     USES_KEPT = 100000,
     MAX_TTL_S = 100 * 365 * 86400u, /* Redis refuses times that overflow */

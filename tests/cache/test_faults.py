@@ -110,7 +110,7 @@ class Common:
                 got, trips = proxy.count(lambda: d.get(0, 100, deadline_ms=5000))
                 self.assertEqual((got["found"], got["wrong"]), (100, 0))
                 self.assertEqual(trips, 1)
-                got, trips = proxy.count(lambda: d.get(50, 1000, deadline_ms=5000))
+                got, trips = proxy.count(lambda: d.get(50, 500, deadline_ms=5000))
                 self.assertEqual((got["found"], trips), (50, 1))
                 put, trips = proxy.count(lambda: d.put(1000, 200))
                 self.assertEqual((put["status"], trips), (OK, 1))
@@ -215,6 +215,23 @@ class RedisFaults(Common, unittest.TestCase):
                 put = d.put()
                 self.assertEqual(put["status"], IO)
                 self.assertIn("permit", put["message"])
+
+    def test_the_rights_that_the_documentation_names(self):
+        with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "docs", "operation.md")) as f:
+            rights = re.search(r"`(~embed:v1:\*[^`]*)`", f.read()).group(1).split()
+        with start_redis() as redis:
+            redis.command("ACL", "SETUSER", "cache", "on", ">pw", *rights)
+            with Driver("redis://cache:pw@127.0.0.1:%d" % redis.port) as d:
+                self.assertEqual(d.put(0, 50, ttl_s=100)["status"], OK)
+                d.put(50, 1200)
+                self.check_all_there(d)
+                most = d.do("most", 2000, 5000)
+                self.assertEqual((most["status"], most["count"]), (OK, 1250))
+                redis.command("DEL", *redis.command("ZRANGE", "embed:v1:uses", 0, 3))
+                for command in (("stats", 5000), ("tidy", 5000), ("most", 10, 5000), ("remove", "m", 5000), ("remove", "-", 5000)):
+                    self.assertEqual(d.do(*command)["status"], OK, command)
+            refused = [e[e.index(b"object") + 1] for e in redis.command("ACL", "LOG")]
+            self.assertEqual(refused, [])
 
     def test_no_such_database(self):
         with start_redis("--databases", "2") as redis, Driver("redis://127.0.0.1:%d/7" % redis.port) as d:
@@ -468,6 +485,14 @@ class PostgresqlFaults(Common, unittest.TestCase):
             self.assertEqual(d.do("tidy", 20000)["status"], OK)
             self.assertEqual(self.server.sql("SELECT count(*) FROM embedd_cache"), "5")
             self.assertEqual(self.server.sql("SELECT count(*) FROM embedd_cache_uses"), "0")
+
+    def test_statistics_of_a_large_table(self):
+        with Driver(self.server.url) as d:
+            for first in range(0, 20000, 5000):
+                d.put(first, 5000, 20000)
+            stats = d.do("stats", 5000)  # of a quarter of its pages
+            self.assertAlmostEqual(stats["count"], 20000, delta=3000)
+            self.assertAlmostEqual(stats["bytes"], 20000 * 1576, delta=3000 * 1576)
 
     def test_columns_say_what_is_in_an_entry(self):
         with Driver(self.server.url) as d:
