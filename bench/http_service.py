@@ -206,6 +206,7 @@ def main():
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--soak", type=int, default=60)
     options = parser.parse_args()
+    options.program, options.bare = os.path.abspath(options.program), os.path.abspath(options.bare)
     print("| what | embedd | other | ratio | bar |\n|---|--:|--:|--:|---|")
     cached(options)
     batch(options)

@@ -383,6 +383,8 @@ static void examine(examination *e)
     const emb_config *c = e->config;
     tell(e, OK, "settings", "%s%s", *c->file ? c->file : "no file", *c->file ? "" : "; defaults and environment");
     check_machine(e);
+    if (*c->models_path) /* the engine looks there by itself; a file's setting is the same to it */
+        setenv("EMBEDD_MODELS", c->models_path, 1);
     check_model(e);
     check_data(e);
     check_cache(e);
