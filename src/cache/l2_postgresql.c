@@ -1,27 +1,28 @@
 /*
  * L2 in PostgreSQL.
  *
- *     embedd_cache       cache_key bytea primary key, model, dimension, tokens, embedding (value.h's bytes), text,
- *                        created_at, expires_at (NULL: never)
+ *     embedd_cache       cache_key bytea primary key, model, dimension, tokens, embedding (value.h's bytes),
+ *                        text, created_at, expires_at (NULL: never)
  *     embedd_cache_uses  cache_key bytea primary key, uses, last_used
  *
- * Reads are one statement for all keys of a call, and so are writes. Writes sort by key, so that two processes that
- * write the same keys lock them in the same order and never deadlock; of a key that stands twice in a batch the last
- * wins.
+ * Reads are one statement for all keys of a call, and so are writes. Writes sort by key, so that two
+ * processes that write the same keys lock them in the same order and never deadlock; of a key that stands
+ * twice in a batch the last wins.
  *
- * Uses live in a narrow table of their own: counting in the entry's row would write its whole vector again for each
- * use, PostgreSQL never changing a row in place. They are counted in memory and written with puts and tidy, so that
- * reads stay reads and work on a replica, too.
+ * Uses live in a narrow table of their own: counting in the entry's row would write its whole vector again
+ * for each use, PostgreSQL never changing a row in place. They are counted in memory and written with puts
+ * and tidy, so that reads stay reads and work on a replica, too.
  *
- * Texts are bytea because they may hold NUL and the database may have another encoding; convert_from(text, 'UTF8')
- * shows one.
+ * Texts are bytea because they may hold NUL and the database may have another encoding; convert_from(text,
+ * 'UTF8') shows one.
  *
- * Removal goes over the table by ranges of its pages (ctid), each its own transaction: sequential reading whatever the
- * filter, no index on the model to keep, and what was removed stays removed when the time runs out. Rows that are
- * written meanwhile may be passed by; they are newer than the request. Room is given back by autovacuum.
+ * Removal goes over the table by ranges of its pages (ctid), each its own transaction: sequential reading
+ * whatever the filter, no index on the model to keep, and what was removed stays removed when the time runs
+ * out. Rows that are written meanwhile may be passed by; they are newer than the request. Room is given back
+ * by autovacuum.
  *
- * Statistics are exact for tables of up to 8 MiB and scaled up from a random sample of pages beyond, counting being a
- * walk over all rows; the planner's own estimate is of the last ANALYZE, which may never have been.
+ * Statistics are exact for tables of up to 8 MiB and scaled up from a random sample of pages beyond, counting
+ * being a walk over all rows; the planner's own estimate is of the last ANALYZE, which may never have been.
  * Commits need not survive a crash of the server (synchronous_commit off): this is a cache.
  */
 #include "cache/l2.h"
@@ -141,8 +142,8 @@ typedef struct postgresql_l2 {
 
 /* ---- get ---- */
 
-static emb_status pg_get_many(emb_l2 *l2, const emb_cache_key *const *keys, size_t count, uint64_t deadline_ns,
-                              emb_l2_found found, void *context, emb_error *err)
+static emb_status pg_get_many(emb_l2 *l2, const emb_cache_key *const *keys, size_t count,
+                              uint64_t deadline_ns, emb_l2_found found, void *context, emb_error *err)
 {
     postgresql_l2 *l = (postgresql_l2 *)l2;
     emb_pg_array array;
@@ -199,7 +200,8 @@ static emb_status put_some(postgresql_l2 *l, const emb_l2_item *items, size_t co
     emb_status st = EMB_OK;
     for (int i = 0; i < COLUMNS; i++)
         emb_pg_array_init(&columns[i], types[i]);
-    for (*done = 0; *done < count && columns[VALUE].bytes.length + columns[TEXT].bytes.length < PUT_BYTES; ++*done)
+    for (*done = 0; *done < count && columns[VALUE].bytes.length + columns[TEXT].bytes.length < PUT_BYTES;
+         ++*done)
         add_item(columns, &items[*done]);
     for (int i = 0; st == EMB_OK && i < COLUMNS; i++)
         st = emb_pg_array_param(&columns[i], &params[i], err);
@@ -233,7 +235,8 @@ static emb_status write_uses(postgresql_l2 *l, uint64_t deadline_ns, emb_error *
     return st;
 }
 
-static emb_status pg_put_many(emb_l2 *l2, const emb_l2_item *items, size_t count, uint64_t deadline_ns, emb_error *err)
+static emb_status pg_put_many(emb_l2 *l2, const emb_l2_item *items, size_t count, uint64_t deadline_ns,
+                              emb_error *err)
 {
     postgresql_l2 *l = (postgresql_l2 *)l2;
     emb_status st = EMB_OK;
@@ -271,8 +274,8 @@ static page_start start_of_page(uint64_t page)
                            (unsigned char)n, 0, 0 } };
 }
 
-static emb_status remove_pages(postgresql_l2 *l, const emb_pg_param filter[2], uint64_t deadline_ns, uint64_t *removed,
-                               emb_error *err)
+static emb_status remove_pages(postgresql_l2 *l, const emb_pg_param filter[2], uint64_t deadline_ns,
+                               uint64_t *removed, emb_error *err)
 {
     uint64_t pages, page = 0, piece;
     emb_status st = count_call(l, &COUNT_PAGES, NULL, 0, deadline_ns, &pages, err);
@@ -290,12 +293,14 @@ static emb_status remove_pages(postgresql_l2 *l, const emb_pg_param filter[2], u
     return st;
 }
 
-static emb_status pg_remove(emb_l2 *l2, const emb_cache_filter *filter, uint64_t deadline_ns, uint64_t *removed,
-                            emb_error *err)
+static emb_status pg_remove(emb_l2 *l2, const emb_cache_filter *filter, uint64_t deadline_ns,
+                            uint64_t *removed, emb_error *err)
 {
     postgresql_l2 *l = (postgresql_l2 *)l2;
-    emb_pg_int64 age = emb_pg_int64_of((int64_t)(filter->older_than_s > MAX_TTL_S ? MAX_TTL_S : filter->older_than_s));
-    emb_pg_param params[3] = { { filter->model, filter->model ? strlen(filter->model) : 0 }, { &age, sizeof age } };
+    emb_pg_int64 age =
+        emb_pg_int64_of((int64_t)(filter->older_than_s > MAX_TTL_S ? MAX_TTL_S : filter->older_than_s));
+    emb_pg_param params[3] = { { filter->model, filter->model ? strlen(filter->model) : 0 },
+                               { &age, sizeof age } };
     *removed = 0;
     if (!filter->key)
         return remove_pages(l, params, deadline_ns, removed, err);
@@ -350,8 +355,9 @@ static bool visit_row(const emb_pg_result *r, size_t row, emb_l2_visit visit, vo
 }
 
 /* Pages of a ranking, until `limit` is used up, there is no more, or the visitor has enough. */
-static emb_status visit_ranking(postgresql_l2 *l, const emb_pg_statement *ranking, size_t *limit, bool *enough,
-                                uint64_t deadline_ns, emb_l2_visit visit, void *context, emb_error *err)
+static emb_status visit_ranking(postgresql_l2 *l, const emb_pg_statement *ranking, size_t *limit,
+                                bool *enough, uint64_t deadline_ns, emb_l2_visit visit, void *context,
+                                emb_error *err)
 {
     size_t from = 0, got = VISIT_ROWS;
     emb_status st = EMB_OK;
@@ -371,8 +377,8 @@ static emb_status visit_ranking(postgresql_l2 *l, const emb_pg_statement *rankin
     return st;
 }
 
-static emb_status pg_most_used(emb_l2 *l2, size_t limit, uint64_t deadline_ns, emb_l2_visit visit, void *context,
-                               emb_error *err)
+static emb_status pg_most_used(emb_l2 *l2, size_t limit, uint64_t deadline_ns, emb_l2_visit visit,
+                               void *context, emb_error *err)
 {
     postgresql_l2 *l = (postgresql_l2 *)l2;
     bool enough = false;

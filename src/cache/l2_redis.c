@@ -1,26 +1,30 @@
 /*
  * L2 in Redis.
  *
- *     embed:v1:<hex of the key>        "EMR1", length of the model's name (uint16), two zero bytes, when it was written
- *                                      (uint64, seconds since 1970), the name, the value of value.h
+ *     embed:v1:<hex of the key>        "EMR1", length of the model's name (uint16), two zero bytes, when it
+ *                                      was written (uint64, seconds since 1970), the name, value.h's bytes
  *     embed:v1:text:<hex of the key>   the text, where texts are stored; expires with the entry
  *     embed:v1:uses                    sorted set of keys (32 bytes each) by how often they were read
  *
- * Nothing else in the database is touched, and no command walks all of it at once: it may be shared, and one thread
- * serves everybody.
+ * Nothing else in the database is touched, and no command walks all of it at once: it may be shared, and one
+ * thread serves everybody.
  *
- * Reads are one pipeline of MGETs, writes one of SETs with PX; both take what has been counted of uses with them.
+ * Reads are one pipeline of MGETs, writes one of SETs with PX; both take what has been counted of uses with
+ * them.
  *
- * The model and the age stand in the entry and not in an index beside it: entries vanish by expiry and eviction without
- * a word, an index would have to be swept for ever, could be evicted itself, and costs a command more for each write.
- * So removal by model or age walks all keys of the prefix, 512 at a time (SCAN, GETRANGE of the head, UNLINK): a
- * million in eight seconds or so, which is fine for what an operator does now and then, and other clients never wait longer than
- * for one such step. When its time runs out it says how far it came, and a second call goes on with what is left.
+ * The model and the age stand in the entry and not in an index beside it: entries vanish by expiry and
+ * eviction without a word, an index would have to be swept for ever, could be evicted itself, and costs a
+ * command more for each write. So removal by model or age walks all keys of the prefix, 512 at a time (SCAN,
+ * GETRANGE of the head, UNLINK): a million in eight seconds or so, which is fine for what an operator does
+ * now and then, and other clients never wait longer than for one such step. When its time runs out it says
+ * how far it came, and a second call goes on with what is left.
  *
- * The set of uses is trimmed to its best USES_KEPT; members whose entries are gone are dropped when they turn up.
+ * The set of uses is trimmed to its best USES_KEPT; members whose entries are gone are dropped when they turn
+ * up.
  *
- * Statistics: Redis keeps none by prefix. Up to a page of SCAN they are exact; beyond, the share of ours in the page and
- * their mean length times the size of the database, the page being random since its order is that of a hash.
+ * Statistics: Redis keeps none by prefix. Up to a page of SCAN they are exact; beyond, the share of ours in
+ * the page and their mean length times the size of the database, the page being random since its order is
+ * that of a hash.
  */
 #include "cache/l2.h"
 
@@ -130,7 +134,8 @@ static bool is_text_name(const emb_redis_reply *name)
 
 /* ---- uses ---- */
 
-/* What was counted, at the end of a batch. Their replies are not looked at: a full or read-only server serves reads. */
+/* What was counted, at the end of a batch. Their replies are not looked at: a full or read-only server
+ * serves reads. */
 static void add_uses(redis_l2 *l, emb_redis_batch *batch)
 {
     size_t count;
@@ -145,8 +150,8 @@ static void add_uses(redis_l2 *l, emb_redis_batch *batch)
     free(taken);
 }
 
-/* New entries are known to the set from the start, so that those that are asked for in this process's memory alone, the
- * most used of all, are found after a restart. */
+/* New entries are known to the set from the start, so that those that are asked for in this process's
+ * memory alone, the most used of all, are found after a restart. */
 static void add_new(redis_l2 *l, emb_redis_batch *batch, const emb_l2_item *items, size_t count)
 {
     emb_redis_command(batch, 3 + 2 * count);
@@ -180,7 +185,8 @@ static void add_gets(emb_redis_batch *batch, const emb_cache_key *const *keys, s
     }
 }
 
-/* An entry that we did not write is handed over as it is: value.h refuses it, and the cache counts and removes it. */
+/* An entry that we did not write is handed over as it is: value.h refuses it, and the cache counts and
+ * removes it. */
 static void hand_over(redis_l2 *l, const emb_cache_key *key, size_t index, const emb_redis_reply *reply,
                       emb_l2_found found, void *context)
 {
@@ -198,8 +204,9 @@ static emb_status expect_array(redis_l2 *l, const emb_redis_reply *reply, size_t
 {
     emb_status st = emb_redis_expect(l->redis, reply, EMB_REDIS_ARRAY, err);
     if (st == EMB_OK && reply->length != length)
-        st = emb_fail(err, EMB_E_CORRUPT, emb_redis_where(l->redis), "%s answered with %zu values where %zu were due",
-                      emb_redis_where(l->redis), reply->length, length);
+        st = emb_fail(err, EMB_E_CORRUPT, emb_redis_where(l->redis),
+                      "%s answered with %zu values where %zu were due", emb_redis_where(l->redis),
+                      reply->length, length);
     return st;
 }
 
@@ -208,17 +215,19 @@ static emb_status read_gets(redis_l2 *l, const emb_redis_replies *replies, const
                             size_t count, emb_l2_found found, void *context, emb_error *err)
 {
     for (size_t i = 0, r = 0; i < count; i += KEYS_PER_MGET, r++) {
-        emb_status st = expect_array(l, replies->list[r], count - i < KEYS_PER_MGET ? count - i : KEYS_PER_MGET, err);
+        emb_status st =
+            expect_array(l, replies->list[r], count - i < KEYS_PER_MGET ? count - i : KEYS_PER_MGET, err);
         if (st != EMB_OK)
             return st;
     }
     for (size_t i = 0; i < count; i++)
-        hand_over(l, keys[i], i, &replies->list[i / KEYS_PER_MGET]->elements[i % KEYS_PER_MGET], found, context);
+        hand_over(l, keys[i], i, &replies->list[i / KEYS_PER_MGET]->elements[i % KEYS_PER_MGET], found,
+                  context);
     return EMB_OK;
 }
 
-static emb_status redis_get_many(emb_l2 *l2, const emb_cache_key *const *keys, size_t count, uint64_t deadline_ns,
-                                 emb_l2_found found, void *context, emb_error *err)
+static emb_status redis_get_many(emb_l2 *l2, const emb_cache_key *const *keys, size_t count,
+                                 uint64_t deadline_ns, emb_l2_found found, void *context, emb_error *err)
 {
     redis_l2 *l = (redis_l2 *)l2;
     emb_redis_batch batch;
@@ -246,7 +255,8 @@ static void add_ttl(emb_redis_batch *batch, uint64_t ttl_s)
     emb_redis_int(batch, (int64_t)(ttl_s > MAX_TTL_S ? MAX_TTL_S : ttl_s) * 1000);
 }
 
-static emb_status add_put(emb_redis_batch *batch, const emb_l2_item *item, char **scratch, size_t *room, emb_error *err)
+static emb_status add_put(emb_redis_batch *batch, const emb_l2_item *item, char **scratch, size_t *room,
+                          emb_error *err)
 {
     size_t model_length = item->model ? strlen(item->model) : 0, length;
     if (model_length > MAX_MODEL)
@@ -288,8 +298,8 @@ static emb_status check_all(redis_l2 *l, const emb_redis_replies *replies, size_
 }
 
 /* Some of the items, up to PUT_BYTES; *done counts them. */
-static emb_status put_some(redis_l2 *l, emb_redis_batch *batch, const emb_l2_item *items, size_t count, size_t *done,
-                           uint64_t deadline_ns, emb_error *err)
+static emb_status put_some(redis_l2 *l, emb_redis_batch *batch, const emb_l2_item *items, size_t count,
+                           size_t *done, uint64_t deadline_ns, emb_error *err)
 {
     emb_redis_replies replies;
     emb_status st = EMB_OK;
@@ -366,8 +376,8 @@ static void add_removal(emb_redis_batch *batch, const emb_cache_key *key)
 enum { COMMANDS_PER_REMOVAL = 3 };
 
 /* Sends the removals of a batch, and counts the entries that were there. */
-static emb_status send_removals(redis_l2 *l, const emb_redis_batch *batch, uint64_t deadline_ns, uint64_t *removed,
-                                emb_error *err)
+static emb_status send_removals(redis_l2 *l, const emb_redis_batch *batch, uint64_t deadline_ns,
+                                uint64_t *removed, emb_error *err)
 {
     emb_redis_replies replies;
     emb_status st = emb_redis_call(l->redis, batch, deadline_ns, &replies, err);
@@ -381,8 +391,8 @@ static emb_status send_removals(redis_l2 *l, const emb_redis_batch *batch, uint6
 }
 
 /* Those of the keys that match the filter. */
-static emb_status remove_keys(redis_l2 *l, const emb_cache_filter *filter, const emb_cache_key *keys, size_t count,
-                              uint64_t deadline_ns, uint64_t *removed, emb_error *err)
+static emb_status remove_keys(redis_l2 *l, const emb_cache_filter *filter, const emb_cache_key *keys,
+                              size_t count, uint64_t deadline_ns, uint64_t *removed, emb_error *err)
 {
     emb_redis_batch batch;
     emb_redis_replies heads = { 0 };
@@ -408,9 +418,10 @@ static emb_status remove_keys(redis_l2 *l, const emb_cache_filter *filter, const
     return st;
 }
 
-/* One step of SCAN: its names, in `replies`, which the caller releases; *cursor moves on, to "0" at the end. */
-static emb_status scan(redis_l2 *l, char cursor[32], unsigned page, uint64_t deadline_ns, emb_redis_replies *replies,
-                       const emb_redis_reply **names, emb_error *err)
+/* One step of SCAN: its names, in `replies`, which the caller releases; *cursor moves on, to "0" at the
+ * end. */
+static emb_status scan(redis_l2 *l, char cursor[32], unsigned page, uint64_t deadline_ns,
+                       emb_redis_replies *replies, const emb_redis_reply **names, emb_error *err)
 {
     emb_redis_batch batch;
     emb_redis_batch_init(&batch);
@@ -450,7 +461,8 @@ static emb_cache_key *keys_of(const emb_redis_reply *names, size_t *count)
 }
 
 /* Texts without an entry, which expiry in between or eviction leaves: removed with everything. */
-static emb_status remove_texts(redis_l2 *l, const emb_redis_reply *names, uint64_t deadline_ns, emb_error *err)
+static emb_status remove_texts(redis_l2 *l, const emb_redis_reply *names, uint64_t deadline_ns,
+                               emb_error *err)
 {
     emb_redis_batch batch;
     emb_redis_replies replies;
@@ -484,8 +496,8 @@ static emb_status remove_page(redis_l2 *l, const emb_cache_filter *filter, const
     return st;
 }
 
-static emb_status remove_walking(redis_l2 *l, const emb_cache_filter *filter, uint64_t deadline_ns, uint64_t *removed,
-                                 emb_error *err)
+static emb_status remove_walking(redis_l2 *l, const emb_cache_filter *filter, uint64_t deadline_ns,
+                                 uint64_t *removed, emb_error *err)
 {
     char cursor[32] = "0";
     uint64_t seen = 0;
@@ -505,8 +517,8 @@ static emb_status remove_walking(redis_l2 *l, const emb_cache_filter *filter, ui
     return st;
 }
 
-static emb_status redis_remove(emb_l2 *l2, const emb_cache_filter *filter, uint64_t deadline_ns, uint64_t *removed,
-                               emb_error *err)
+static emb_status redis_remove(emb_l2 *l2, const emb_cache_filter *filter, uint64_t deadline_ns,
+                               uint64_t *removed, emb_error *err)
 {
     redis_l2 *l = (redis_l2 *)l2;
     *removed = 0;
@@ -533,8 +545,8 @@ static void add_words(emb_redis_batch *batch, const char *first, const char *sec
 }
 
 /* Lengths of the page's entries, the size of the database, and evictions. */
-static emb_status measure(redis_l2 *l, const emb_cache_key *keys, size_t count, bool whole, uint64_t deadline_ns,
-                          emb_cache_tier_stats *out, emb_error *err, size_t page)
+static emb_status measure(redis_l2 *l, const emb_cache_key *keys, size_t count, bool whole,
+                          uint64_t deadline_ns, emb_cache_tier_stats *out, emb_error *err, size_t page)
 {
     emb_redis_batch batch;
     emb_redis_replies replies;
@@ -592,11 +604,13 @@ typedef struct visiting {
     bool stopped;
 } visiting;
 
-static void visit_one(const emb_cache_key *key, const emb_redis_reply *entry, const emb_redis_reply *text, visiting *v)
+static void visit_one(const emb_cache_key *key, const emb_redis_reply *entry, const emb_redis_reply *text,
+                      visiting *v)
 {
     stored s;
     char model[MAX_MODEL + 1];
-    if (entry->type != EMB_REDIS_TEXT || !read_stored(entry->text, entry->length, &s) || s.model_length > MAX_MODEL)
+    if (entry->type != EMB_REDIS_TEXT || !read_stored(entry->text, entry->length, &s) ||
+        s.model_length > MAX_MODEL)
         return;
     memcpy(model, s.model, s.model_length);
     model[s.model_length] = 0;
@@ -607,15 +621,16 @@ static void visit_one(const emb_cache_key *key, const emb_redis_reply *entry, co
 }
 
 /* Entries and texts of the members in one round trip; members without an entry leave the set in passing. */
-static emb_status visit_members(redis_l2 *l, const emb_redis_reply *members, visiting *v, uint64_t deadline_ns,
-                                size_t *dropped, emb_error *err)
+static emb_status visit_members(redis_l2 *l, const emb_redis_reply *members, visiting *v,
+                                uint64_t deadline_ns, size_t *dropped, emb_error *err)
 {
     emb_redis_batch batch, drop;
     emb_redis_replies replies, ignored;
     size_t n = 0;
     emb_cache_key keys[KEYS_PER_MGET];
     for (size_t i = 0; i < members->length && n < KEYS_PER_MGET; i++)
-        if (members->elements[i].type == EMB_REDIS_TEXT && members->elements[i].length == sizeof keys[0].bytes)
+        if (members->elements[i].type == EMB_REDIS_TEXT &&
+            members->elements[i].length == sizeof keys[0].bytes)
             memcpy(keys[n++].bytes, members->elements[i].text, sizeof keys[0].bytes);
     emb_redis_batch_init(&batch);
     emb_redis_batch_init(&drop);
@@ -640,7 +655,8 @@ static emb_status visit_members(redis_l2 *l, const emb_redis_reply *members, vis
     if (st == EMB_OK) {
         emb_redis_replies_fini(&replies);
         *dropped = drop.commands;
-        st = emb_redis_call(l->redis, &drop, deadline_ns, &ignored, err); /* a replica refuses: the set stays */
+        /* a replica refuses: the set stays */
+        st = emb_redis_call(l->redis, &drop, deadline_ns, &ignored, err);
         if (st == EMB_OK) {
             if (ignored.count && ignored.list[0]->type == EMB_REDIS_ERROR)
                 *dropped = 0;
@@ -665,8 +681,8 @@ static emb_status flush_uses(redis_l2 *l, uint64_t deadline_ns, emb_error *err)
     return st;
 }
 
-static emb_status redis_most_used(emb_l2 *l2, size_t limit, uint64_t deadline_ns, emb_l2_visit visit, void *context,
-                                  emb_error *err)
+static emb_status redis_most_used(emb_l2 *l2, size_t limit, uint64_t deadline_ns, emb_l2_visit visit,
+                                  void *context, emb_error *err)
 {
     redis_l2 *l = (redis_l2 *)l2;
     visiting v = { visit, context, limit, false };

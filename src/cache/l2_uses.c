@@ -1,6 +1,6 @@
 /*
- * An open hash table whose hash is the key's own first bytes, SHA-256 being one. Taking copies the used slots out and
- * clears the table, so that the table itself is allocated once.
+ * An open hash table whose hash is the key's own first bytes, SHA-256 being one. Taking copies the used slots
+ * out and clears the table, so that the table itself is allocated once.
  */
 #include "cache/l2_uses.h"
 

@@ -7,8 +7,9 @@
  *     if (emb_l2_uses_due(&uses) && (taken = emb_l2_uses_take(&uses, &count)))
  *         { write taken[0 … count - 1]; free(taken); }
  *
- * A read then never becomes a write, and an entry that is read a hundred times is written once. Bounded: beyond 3072
- * keys further ones are forgotten until the next taking, uses being a statistic. Thread-safe but for init and fini.
+ * A read then never becomes a write, and an entry that is read a hundred times is written once. Bounded:
+ * beyond 3072 keys further ones are forgotten until the next taking, uses being a statistic. Thread-safe but
+ * for init and fini.
  */
 #ifndef EMB_CACHE_L2_USES_H
 #define EMB_CACHE_L2_USES_H

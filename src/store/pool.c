@@ -1,20 +1,23 @@
 /*
  * A bounded stack of idle connections under one lock.
  *
- * Connecting happens on short-lived threads, at most one for each waiting caller and within the bound: a command's
- * deadline is a few milliseconds, while resolving a name may take seconds and cannot be interrupted, and a TLS handshake
- * with a busy server outlasts a deadline too. A caller whose time is up leaves; the attempt goes on, and whoever comes
- * next finds its connection. Rejected: connecting within the caller's time, which never succeeds on a slow link, and one
- * connecting thread for ever, which one stuck name would block.
+ * Connecting happens on short-lived threads, at most one for each waiting caller and within the bound: a
+ * command's deadline is a few milliseconds, while resolving a name may take seconds and cannot be
+ * interrupted, and a TLS handshake with a busy server outlasts a deadline too. A caller whose time is up
+ * leaves; the attempt goes on, and whoever comes next finds its connection. Rejected: connecting within the
+ * caller's time, which never succeeds on a slow link, and one connecting thread for ever, which one stuck
+ * name would block.
  *
- * When an attempt fails, all who wait are told, unless connections are in use that they can wait for (a server at its
- * connection limit refuses new ones while the old ones work); then new attempts pause for a moment.
+ * When an attempt fails, all who wait are told, unless connections are in use that they can wait for (a
+ * server at its connection limit refuses new ones while the old ones work); then new attempts pause for a
+ * moment.
  *
- * Threads are joined when the next one starts or the pool is closed, not left to themselves: libraries keep things for
- * each thread and tidy up when it ends, which must not meet the end of the process.
+ * Threads are joined when the next one starts or the pool is closed, not left to themselves: libraries keep
+ * things for each thread and tidy up when it ends, which must not meet the end of the process.
  *
- * Invariants (under the lock): open counts idle connections and those in use, open + dialing <= maximum; the pool is
- * freed by emb_pool_close, or by the last dialing thread if that is stuck for longer than close wants to wait.
+ * Invariants (under the lock): open counts idle connections and those in use, open + dialing <= maximum; the
+ * pool is freed by emb_pool_close, or by the last dialing thread if that is stuck for longer than close wants
+ * to wait.
  */
 #include "store/pool.h"
 
@@ -62,8 +65,8 @@ static void free_pool(emb_pool *p)
     free(p);
 }
 
-emb_status emb_pool_open(const emb_pool_kind *kind, void *context, const emb_pool_options *options, emb_pool **out,
-                         emb_error *err)
+emb_status emb_pool_open(const emb_pool_kind *kind, void *context, const emb_pool_options *options,
+                         emb_pool **out, emb_error *err)
 {
     if (options->maximum < 1 || options->maximum > EMB_POOL_MAXIMUM)
         return emb_fail(err, EMB_E_INVALID, "connections", "a store may have 1 to %d connections, not %u",
@@ -191,7 +194,8 @@ static emb_status too_late(emb_pool *p, emb_error *err)
 {
     if (p->open)
         return emb_fail(err, EMB_E_DEADLINE, p->where,
-                        "%s: all %u connections were in use until the deadline had passed", p->where, p->open);
+                        "%s: all %u connections were in use until the deadline had passed", p->where,
+                        p->open);
     if (p->failures && p->last.code != EMB_OK)
         return emb_fail(err, EMB_E_DEADLINE, p->where,
                         "%s: no connection within the deadline; the last attempt failed: %.300s", p->where,
@@ -221,7 +225,8 @@ static emb_status wait_for_link(emb_pool *p, uint64_t deadline_ns, void **out, e
         if (emb_now_ns() >= deadline_ns)
             return too_late(p, err);
         if (may_dial(p) && !start_dialing(p) && p->dialing == 0 && p->open == 0)
-            return emb_fail(err, EMB_E_NOMEM, p->where, "%s: no thread could be started to connect", p->where);
+            return emb_fail(err, EMB_E_NOMEM, p->where, "%s: no thread could be started to connect",
+                            p->where);
         p->waiting++;
         pthread_cond_timedwait(&p->changed, &p->lock, &until);
         p->waiting--;
@@ -232,7 +237,8 @@ emb_status emb_pool_acquire(emb_pool *p, uint64_t deadline_ns, void **out, bool 
 {
     emb_status st = EMB_OK;
     if (emb_now_ns() >= deadline_ns)
-        return emb_fail(err, EMB_E_DEADLINE, p->where, "%s: the deadline had passed before it was asked", p->where);
+        return emb_fail(err, EMB_E_DEADLINE, p->where, "%s: the deadline had passed before it was asked",
+                        p->where);
     pthread_mutex_lock(&p->lock);
     *out = take_idle(p);
     if (reused)

@@ -1,10 +1,11 @@
 /*
- * The store: URL, pool, setting up of connections, schema, calls, parameters; one connection is postgresql_link.c.
+ * The store: URL, pool, setting up of connections, schema, calls, parameters; one connection is
+ * postgresql_link.c.
  *
- * The schema is looked at by every new connection until one found it up to date: one small SELECT. Only what is missing
- * is made, under an advisory lock whose number is the hash of the schema's name, with the version looked at again behind
- * the lock. This has more time than connecting has, for on a slow disk creating tables takes a while, and giving up
- * would undo it each time.
+ * The schema is looked at by every new connection until one found it up to date: one small SELECT. Only what
+ * is missing is made, under an advisory lock whose number is the hash of the schema's name, with the version
+ * looked at again behind the lock. This has more time than connecting has, for on a slow disk creating tables
+ * takes a while, and giving up would undo it each time.
  */
 #include "store/postgresql.h"
 
@@ -49,10 +50,11 @@ struct emb_pg_session {
 static emb_status set_up(target *t, emb_pg_link *link, uint64_t deadline_ns, emb_error *err)
 {
     char sql[160];
-    snprintf(sql, sizeof sql, "SET statement_timeout = %u; SET idle_in_transaction_session_timeout = %u%s", t->statement_ms,
-             t->statement_ms, t->relaxed ? "; SET synchronous_commit = off" : "");
+    snprintf(sql, sizeof sql, "SET statement_timeout = %u; SET idle_in_transaction_session_timeout = %u%s",
+             t->statement_ms, t->statement_ms, t->relaxed ? "; SET synchronous_commit = off" : "");
     emb_status st = emb_pg_link_plain(link, sql, deadline_ns, NULL, err);
-    if (st == EMB_OK && emb_pg_link_version(link) >= 140000) { /* a server on another system than Linux may refuse it */
+    if (st == EMB_OK &&
+        emb_pg_link_version(link) >= 140000) { /* a server on another system than Linux may refuse it */
         st = emb_pg_link_plain(link, "SET client_connection_check_interval = 1000", deadline_ns, NULL, err);
         if (st != EMB_OK && *emb_pg_link_sqlstate(link) && emb_pg_link_usable(link))
             st = EMB_OK;
@@ -60,13 +62,15 @@ static emb_status set_up(target *t, emb_pg_link *link, uint64_t deadline_ns, emb
     return st;
 }
 
-static emb_status read_version(target *t, emb_pg_link *link, uint64_t deadline_ns, int64_t *version, emb_error *err)
+static emb_status read_version(target *t, emb_pg_link *link, uint64_t deadline_ns, int64_t *version,
+                               emb_error *err)
 {
     emb_pg_result *r;
     emb_pg_param name = { t->schema->name, strlen(t->schema->name) };
     *version = 0;
-    emb_status st = emb_pg_link_params(link, "SELECT version::bigint FROM embedd_schema WHERE name = $1::text", &name, 1,
-                                       deadline_ns, &r, err);
+    emb_status st =
+        emb_pg_link_params(link, "SELECT version::bigint FROM embedd_schema WHERE name = $1::text", &name, 1,
+                           deadline_ns, &r, err);
     if (st == EMB_OK) {
         *version = emb_pg_rows(r) ? emb_pg_int(r, 0, 0) : 0;
         emb_pg_result_free(r);
@@ -102,9 +106,9 @@ static emb_status migrate(target *t, emb_pg_link *link, uint64_t deadline_ns, em
              (long long)emb_hash(t->schema->name, strlen(t->schema->name), 0x656D6264));
     emb_status st = emb_pg_link_plain(link, lock, deadline_ns, NULL, err);
     if (st == EMB_OK)
-        st = emb_pg_link_plain(link,
-                               "CREATE TABLE IF NOT EXISTS embedd_schema (name text PRIMARY KEY, version bigint NOT NULL)",
-                               deadline_ns, NULL, err);
+        st = emb_pg_link_plain(
+            link, "CREATE TABLE IF NOT EXISTS embedd_schema (name text PRIMARY KEY, version bigint NOT NULL)",
+            deadline_ns, NULL, err);
     if (st == EMB_OK)
         st = take_steps(t, link, deadline_ns, err);
     if (st == EMB_OK)
@@ -126,9 +130,10 @@ static emb_status need_schema(target *t, emb_pg_link *link, uint64_t deadline_ns
         emb_pg_link_trust(link); /* no such table: nothing is there yet */
     }
     if (version > t->schema->version)
-        return emb_fail(err, EMB_E_UNSUPPORTED, t->where,
-                        "%s: the tables of %s are of version %lld, from a newer embedd; this one knows version %lld",
-                        t->where, t->schema->name, (long long)version, (long long)t->schema->version);
+        return emb_fail(
+            err, EMB_E_UNSUPPORTED, t->where,
+            "%s: the tables of %s are of version %lld, from a newer embedd; this one knows version %lld",
+            t->where, t->schema->name, (long long)version, (long long)t->schema->version);
     if (version < t->schema->version && (st = migrate(t, link, emb_after_ms(SCHEMA_MS), err)) != EMB_OK)
         return st;
     atomic_store(&t->schema_ready, true);
@@ -137,7 +142,8 @@ static emb_status need_schema(target *t, emb_pg_link *link, uint64_t deadline_ns
 
 /* ---- the pool's functions ---- */
 
-static emb_status dial(void *context, uint64_t deadline_ns, const atomic_bool *stop, void **out, emb_error *err)
+static emb_status dial(void *context, uint64_t deadline_ns, const atomic_bool *stop, void **out,
+                       emb_error *err)
 {
     target *t = context;
     emb_pg_link *link;
@@ -193,10 +199,12 @@ static emb_status read_target(const char *url, target *t, emb_error *err)
     PQconninfoOption *options = PQconninfoParse(url, &why);
     PQfreemem(why);
     if (!options)
-        return emb_fail(err, EMB_E_INVALID, "url",
-                        "the URL cannot be understood: postgresql://user:password@host:port/database?setting=value is "
-                        "its form, with special characters of user and password as %%XX, and settings known to libpq");
-    const char *host = setting(options, "host"), *port = setting(options, "port"), *db = setting(options, "dbname");
+        return emb_fail(
+            err, EMB_E_INVALID, "url",
+            "the URL cannot be understood: postgresql://user:password@host:port/database?setting=value is "
+            "its form, with special characters of user and password as %%XX, and settings known to libpq");
+    const char *host = setting(options, "host"), *port = setting(options, "port"),
+               *db = setting(options, "dbname");
     snprintf(t->where, sizeof t->where, "PostgreSQL at %.60s:%.20s%s%.30s", host ? host : "the local socket",
              port ? port : "5432", db ? "/" : "", db ? db : "");
     PQconninfoFree(options);
@@ -221,7 +229,8 @@ emb_status emb_pg_open(const char *url, const emb_pg_options *options, emb_pg **
         t->relaxed = o->relaxed;
         t->schema = o->schema;
         emb_pool_options p = { t->where, o->connections ? o->connections : CONNECTIONS,
-                               o->connect_ms ? o->connect_ms : CONNECT_MS, o->idle_ms ? o->idle_ms : IDLE_MS };
+                               o->connect_ms ? o->connect_ms : CONNECT_MS,
+                               o->idle_ms ? o->idle_ms : IDLE_MS };
         st = emb_pool_open(&KIND, t, &p, &pg->pool, err);
     }
     if (st != EMB_OK) {
@@ -257,13 +266,15 @@ static void give_back(emb_pg *pg, emb_pg_link *link)
 {
     if (emb_pg_link_gone(link))
         emb_pool_renew(pg->pool);
-    if (strcmp(emb_pg_link_sqlstate(link), "42P01") == 0) /* the tables were dropped: the next connection makes them */
+    if (strcmp(emb_pg_link_sqlstate(link), "42P01") ==
+        0) /* the tables were dropped: the next connection makes them */
         atomic_store(&pg->target->schema_ready, false);
     emb_pool_release(pg->pool, link, !emb_pg_link_usable(link));
 }
 
-static emb_status call_once(emb_pg *pg, const emb_pg_statement *statement, const emb_pg_param *params, size_t count,
-                            uint64_t deadline_ns, emb_pg_result **out, bool *stale, emb_error *err)
+static emb_status call_once(emb_pg *pg, const emb_pg_statement *statement, const emb_pg_param *params,
+                            size_t count, uint64_t deadline_ns, emb_pg_result **out, bool *stale,
+                            emb_error *err)
 {
     void *link;
     bool reused;
@@ -277,10 +288,11 @@ static emb_status call_once(emb_pg *pg, const emb_pg_statement *statement, const
     return st;
 }
 
-/* A connection that died while it was idle is no failure of the statement: another is tried. Nothing was answered, but
- * it may have been done all the same; so statements that are not harmless to repeat belong into a session. */
-emb_status emb_pg_call(emb_pg *pg, const emb_pg_statement *statement, const emb_pg_param *params, size_t count,
-                       uint64_t deadline_ns, emb_pg_result **out, emb_error *err)
+/* A connection that died while it was idle is no failure of the statement: another is tried. Nothing was
+ * answered, but it may have been done all the same; so statements that are not harmless to repeat belong
+ * into a session. */
+emb_status emb_pg_call(emb_pg *pg, const emb_pg_statement *statement, const emb_pg_param *params,
+                       size_t count, uint64_t deadline_ns, emb_pg_result **out, emb_error *err)
 {
     bool stale;
     emb_status st = call_once(pg, statement, params, count, deadline_ns, out, &stale, err);
@@ -312,8 +324,8 @@ emb_status emb_pg_begin(emb_pg *pg, uint64_t deadline_ns, emb_pg_session **out, 
     return EMB_OK;
 }
 
-emb_status emb_pg_run(emb_pg_session *s, const emb_pg_statement *statement, const emb_pg_param *params, size_t count,
-                      emb_pg_result **out, emb_error *err)
+emb_status emb_pg_run(emb_pg_session *s, const emb_pg_statement *statement, const emb_pg_param *params,
+                      size_t count, emb_pg_result **out, emb_error *err)
 {
     return emb_pg_link_prepared(s->link, statement, params, count, s->deadline_ns, out, err);
 }
@@ -400,7 +412,8 @@ void emb_pg_array_add_int8(emb_pg_array *a, int64_t value)
 emb_status emb_pg_array_param(emb_pg_array *a, emb_pg_param *out, emb_error *err)
 {
     if (a->status != EMB_OK)
-        return emb_fail(err, a->status, "parameters", "the parameters of a statement could not be put together: %s",
+        return emb_fail(err, a->status, "parameters",
+                        "the parameters of a statement could not be put together: %s",
                         emb_status_text(a->status));
     big_endian(a->count, 4, (unsigned char *)a->bytes.data + ARRAY_COUNT);
     *out = (emb_pg_param){ a->bytes.data, a->bytes.length };

@@ -13,16 +13,17 @@
  *         emb_pg_result_free(r);
  *     }
  *
- * URLs are libpq's: several hosts, TLS (sslmode=…) and all its settings. Parameters and results are in PostgreSQL's
- * binary form. Each connection prepares a statement once, by name.
+ * URLs are libpq's: several hosts, TLS (sslmode=…) and all its settings. Parameters and results are in
+ * PostgreSQL's binary form. Each connection prepares a statement once, by name.
  *
- * The schema is made or brought up to date by the first connection: under an advisory lock, in one transaction, its
- * version kept in the table embedd_schema; so any number of processes may start at once. A newer version than this
- * program knows is an error and left alone.
+ * The schema is made or brought up to date by the first connection: under an advisory lock, in one
+ * transaction, its version kept in the table embedd_schema; so any number of processes may start at once. A
+ * newer version than this program knows is an error and left alone.
  *
- * Thread-safe: a call takes a connection of its own from a small pool. A connection that failed or did not answer in
- * time is closed and never used again; the server ends what it still does for it within about a second, or after
- * statement_ms where it is older than version 14. Errors name the server and hold neither user nor password.
+ * Thread-safe: a call takes a connection of its own from a small pool. A connection that failed or did not
+ * answer in time is closed and never used again; the server ends what it still does for it within about a
+ * second, or after statement_ms where it is older than version 14. Errors name the server and hold neither
+ * user nor password.
  */
 #ifndef EMB_STORE_POSTGRESQL_H
 #define EMB_STORE_POSTGRESQL_H
@@ -39,11 +40,11 @@ typedef struct emb_pg_schema {
 } emb_pg_schema;
 
 typedef struct emb_pg_options {
-    unsigned connections;        /* 0: 8 */
-    uint32_t connect_ms;         /* 0: 2000 */
-    uint32_t idle_ms;            /* 0: 60000 */
-    uint32_t statement_ms;       /* the server's own limit for a statement; 0: 60000 */
-    bool relaxed;                /* a crash of the server may lose the last moments' commits (synchronous_commit off) */
+    unsigned connections;  /* 0: 8 */
+    uint32_t connect_ms;   /* 0: 2000 */
+    uint32_t idle_ms;      /* 0: 60000 */
+    uint32_t statement_ms; /* the server's own limit for a statement; 0: 60000 */
+    bool relaxed; /* a crash of the server may lose the last moments' commits (synchronous_commit off) */
     const emb_pg_schema *schema; /* or NULL */
 } emb_pg_options;
 
@@ -57,23 +58,27 @@ typedef struct emb_pg_param {
     size_t length;
 } emb_pg_param;
 
-EMB_MUST_CHECK emb_status emb_pg_open(const char *url, const emb_pg_options *options, emb_pg **out, emb_error *err);
-void emb_pg_close(emb_pg *pg); /* no call may be running; takes NULL */
+EMB_MUST_CHECK emb_status emb_pg_open(const char *url, const emb_pg_options *options, emb_pg **out,
+                                      emb_error *err);
+void emb_pg_close(emb_pg *pg);              /* no call may be running; takes NULL */
 const char *emb_pg_where(const emb_pg *pg); /* "PostgreSQL at host:5432/database" */
-void emb_pg_tidy(emb_pg *pg); /* closes connections that have been idle for long */
+void emb_pg_tidy(emb_pg *pg);               /* closes connections that have been idle for long */
 
 /* One statement in a transaction of its own. `out` may be NULL if its rows are of no interest. */
-EMB_MUST_CHECK emb_status emb_pg_call(emb_pg *pg, const emb_pg_statement *statement, const emb_pg_param *params,
-                                      size_t count, uint64_t deadline_ns, emb_pg_result **out, emb_error *err);
+EMB_MUST_CHECK emb_status emb_pg_call(emb_pg *pg, const emb_pg_statement *statement,
+                                      const emb_pg_param *params, size_t count, uint64_t deadline_ns,
+                                      emb_pg_result **out, emb_error *err);
 
 /* ---- several statements in one transaction ---- */
 
 typedef struct emb_pg_session emb_pg_session;
 
 /* Takes a connection and begins. */
-EMB_MUST_CHECK emb_status emb_pg_begin(emb_pg *pg, uint64_t deadline_ns, emb_pg_session **out, emb_error *err);
+EMB_MUST_CHECK emb_status emb_pg_begin(emb_pg *pg, uint64_t deadline_ns, emb_pg_session **out,
+                                       emb_error *err);
 EMB_MUST_CHECK emb_status emb_pg_run(emb_pg_session *session, const emb_pg_statement *statement,
-                                     const emb_pg_param *params, size_t count, emb_pg_result **out, emb_error *err);
+                                     const emb_pg_param *params, size_t count, emb_pg_result **out,
+                                     emb_error *err);
 /* Commits if `so_far` is EMB_OK, else rolls back and returns it; gives the connection back either way. */
 EMB_MUST_CHECK emb_status emb_pg_end(emb_pg_session *session, emb_status so_far, emb_error *err);
 
@@ -108,6 +113,6 @@ size_t emb_pg_rows(const emb_pg_result *result);
 /* NULL if the column is; the bytes live as long as the result, a NUL follows them. */
 const void *emb_pg_bytes(const emb_pg_result *result, size_t row, int column, size_t *length);
 int64_t emb_pg_int(const emb_pg_result *result, size_t row, int column); /* of int2, int4, int8; 0 for NULL */
-void emb_pg_result_free(emb_pg_result *result); /* takes NULL */
+void emb_pg_result_free(emb_pg_result *result);                          /* takes NULL */
 
 #endif

@@ -1,14 +1,14 @@
 /*
  * libpq in its non-blocking mode, with waiting of our own.
  *
- * Every step is: flush what is to be sent, wait for the socket with the deadline, consume, look. libpq never waits
- * itself: connecting goes by PQconnectPoll on a thread that may take its time (pool.c), since libpq resolves names
- * there, and PQfinish on a non-blocking socket does not wait.
+ * Every step is: flush what is to be sent, wait for the socket with the deadline, consume, look. libpq never
+ * waits itself: connecting goes by PQconnectPoll on a thread that may take its time (pool.c), since libpq
+ * resolves names there, and PQfinish on a non-blocking socket does not wait.
  *
- * A statement that is late costs its connection. PQcancel is not used: it connects anew and waits for the server, for
- * ever if that is frozen. Instead every session asks the server to look whether its client is still there
- * (client_connection_check_interval) and has a statement_timeout, so that what was given up ends by itself, and does
- * not pile up in the server behind a lock.
+ * A statement that is late costs its connection. PQcancel is not used: it connects anew and waits for the
+ * server, for ever if that is frozen. Instead every session asks the server to look whether its client is
+ * still there (client_connection_check_interval) and has a statement_timeout, so that what was given up ends
+ * by itself, and does not pile up in the server behind a lock.
  */
 #include "store/postgresql_link.h"
 
@@ -67,7 +67,8 @@ static const struct {
     emb_status status;
     bool doubtful;
 } MEANINGS[] = {
-    { "25006", "is read-only and takes no writes", EMB_E_IO, true }, /* after a failover a new connection helps */
+    { "25006", "is read-only and takes no writes", EMB_E_IO,
+      true }, /* after a failover a new connection helps */
     { "42501", "does not permit this to the user of the URL", EMB_E_IO, false },
     { "53100", "has a full disk", EMB_E_IO, false },
     { "53200", "is out of memory", EMB_E_IO, false },
@@ -79,8 +80,10 @@ static const struct {
     { "55P03", "did not get a lock in time", EMB_E_DEADLINE, false },
     { "40P01", "gave the statement up to resolve a deadlock", EMB_E_IO, false },
     { "42P01", "lacks a table; was it dropped while embedd was running?", EMB_E_IO, true },
-    { "26000", "lost a prepared statement; a pooler in transaction mode needs support for them", EMB_E_IO, true },
-    { "42P05", "has a prepared statement already; a pooler in transaction mode needs support for them", EMB_E_IO, true },
+    { "26000", "lost a prepared statement; a pooler in transaction mode needs support for them", EMB_E_IO,
+      true },
+    { "42P05", "has a prepared statement already; a pooler in transaction mode needs support for them",
+      EMB_E_IO, true },
 };
 
 static emb_status refusal(emb_pg_link *link, const PGresult *result, emb_error *err)
@@ -94,12 +97,15 @@ static emb_status refusal(emb_pg_link *link, const PGresult *result, emb_error *
         if (strcmp(state, MEANINGS[i].state) == 0) {
             link->doubtful |= MEANINGS[i].doubtful;
             link->gone |= strncmp(state, "57P0", 4) == 0; /* said to whoever is connected; nothing was run */
-            return emb_fail(err, MEANINGS[i].status, link->where, "%s %s (%s)", link->where, MEANINGS[i].meaning, text);
+            return emb_fail(err, MEANINGS[i].status, link->where, "%s %s (%s)", link->where,
+                            MEANINGS[i].meaning, text);
         }
     if (!state || strncmp(state, "08", 2) == 0)
         link->doubtful = true;
-    if (state && (strncmp(state, "22", 2) == 0 || strncmp(state, "23", 2) == 0 || strncmp(state, "54", 2) == 0))
-        return emb_fail(err, EMB_E_INVALID, link->where, "%s does not take these values: %s", link->where, text);
+    if (state &&
+        (strncmp(state, "22", 2) == 0 || strncmp(state, "23", 2) == 0 || strncmp(state, "54", 2) == 0))
+        return emb_fail(err, EMB_E_INVALID, link->where, "%s does not take these values: %s", link->where,
+                        text);
     return emb_fail(err, EMB_E_IO, link->where, "%s answered with an error: %s", link->where, text);
 }
 
@@ -124,7 +130,8 @@ static emb_status wait_for(emb_pg_link *link, short events, uint64_t deadline_ns
         return emb_fail(err, EMB_E_CANCELLED, link->where, "%s is being closed", link->where);
     default:
         link->doubtful = true;
-        return emb_fail(err, EMB_E_DEADLINE, link->where, "%s had not answered when the deadline passed", link->where);
+        return emb_fail(err, EMB_E_DEADLINE, link->where, "%s had not answered when the deadline passed",
+                        link->where);
     }
 }
 
@@ -167,7 +174,8 @@ static bool is_good(const PGresult *result)
     return s == PGRES_TUPLES_OK || s == PGRES_COMMAND_OK || s == PGRES_EMPTY_QUERY;
 }
 
-/* A server that begins a COPY, or what only looks like a server, must not leave us in a mode that never ends. */
+/* A server that begins a COPY, or what only looks like a server, must not leave us in a mode that never
+ * ends. */
 static bool is_expected(const PGresult *result)
 {
     return is_good(result) || PQresultStatus(result) == PGRES_FATAL_ERROR ||
@@ -187,7 +195,8 @@ static emb_status finish(emb_pg_link *link, int sent, uint64_t deadline_ns, PGre
         last = next;
         if (!expected) {
             link->doubtful = true;
-            wire = emb_fail(err, EMB_E_CORRUPT, link->where, "%s does not answer as PostgreSQL does", link->where);
+            wire = emb_fail(err, EMB_E_CORRUPT, link->where, "%s does not answer as PostgreSQL does",
+                            link->where);
         }
     }
     if (PQstatus(link->connection) == CONNECTION_BAD) {
@@ -245,7 +254,8 @@ static emb_status as_binary(const emb_pg_link *link, const emb_pg_param *params,
 {
     static const char empty[1];
     if (count > MAX_PARAMS)
-        return emb_fail(err, EMB_E_INTERNAL, link->where, "a statement has more than %d parameters", MAX_PARAMS);
+        return emb_fail(err, EMB_E_INTERNAL, link->where, "a statement has more than %d parameters",
+                        MAX_PARAMS);
     for (size_t i = 0; i < count; i++) {
         if (params[i].length > INT_MAX)
             return emb_fail(err, EMB_E_LIMIT, link->where, "%s takes no values of %zu bytes", link->where,
@@ -271,22 +281,24 @@ emb_status emb_pg_link_params(emb_pg_link *link, const char *sql, const emb_pg_p
     return st ? st : hand_out(link, rows, out, err);
 }
 
-static emb_status prepare(emb_pg_link *link, const emb_pg_statement *statement, uint64_t deadline_ns, emb_error *err)
+static emb_status prepare(emb_pg_link *link, const emb_pg_statement *statement, uint64_t deadline_ns,
+                          emb_error *err)
 {
     for (size_t i = 0; i < link->prepared_count; i++)
         if (link->prepared[i] == statement)
             return EMB_OK;
     if (link->prepared_count == MAX_PREPARED)
         return emb_fail(err, EMB_E_INTERNAL, link->where, "more than %d prepared statements", MAX_PREPARED);
-    emb_status st = finish(link, PQsendPrepare(link->connection, statement->name, statement->sql, 0, NULL), deadline_ns,
-                           NULL, err);
+    emb_status st = finish(link, PQsendPrepare(link->connection, statement->name, statement->sql, 0, NULL),
+                           deadline_ns, NULL, err);
     if (st == EMB_OK)
         link->prepared[link->prepared_count++] = statement;
     return st;
 }
 
-emb_status emb_pg_link_prepared(emb_pg_link *link, const emb_pg_statement *statement, const emb_pg_param *params,
-                                size_t count, uint64_t deadline_ns, emb_pg_result **out, emb_error *err)
+emb_status emb_pg_link_prepared(emb_pg_link *link, const emb_pg_statement *statement,
+                                const emb_pg_param *params, size_t count, uint64_t deadline_ns,
+                                emb_pg_result **out, emb_error *err)
 {
     binary b;
     PGresult *rows;
@@ -296,7 +308,8 @@ emb_status emb_pg_link_prepared(emb_pg_link *link, const emb_pg_statement *state
         st = prepare(link, statement, deadline_ns, err);
     if (st != EMB_OK)
         return st;
-    int sent = PQsendQueryPrepared(link->connection, statement->name, (int)count, b.values, b.lengths, b.formats, 1);
+    int sent =
+        PQsendQueryPrepared(link->connection, statement->name, (int)count, b.values, b.lengths, b.formats, 1);
     st = finish(link, sent, deadline_ns, &rows, err);
     return st ? st : hand_out(link, rows, out, err);
 }
@@ -314,7 +327,8 @@ static emb_status not_connected(emb_pg_link *link, emb_error *err)
     printable(PQerrorMessage(link->connection), PQuser(link->connection), text, sizeof text);
     bool busy = strstr(text, "too many clients") || strstr(text, "remaining connection slots") ||
                 strstr(text, "too many connections");
-    return emb_fail(err, busy ? EMB_E_BUSY : EMB_E_IO, link->where, "%s cannot be reached: %s", link->where, text);
+    return emb_fail(err, busy ? EMB_E_BUSY : EMB_E_IO, link->where, "%s cannot be reached: %s", link->where,
+                    text);
 }
 
 static emb_status poll_connection(emb_pg_link *link, uint64_t deadline_ns, emb_error *err)

@@ -31,7 +31,8 @@ void emb_pg_link_hang_up(emb_pg_link *link);
 EMB_MUST_CHECK emb_status emb_pg_link_plain(emb_pg_link *link, const char *sql, uint64_t deadline_ns,
                                             emb_pg_result **out, emb_error *err);
 EMB_MUST_CHECK emb_status emb_pg_link_params(emb_pg_link *link, const char *sql, const emb_pg_param *params,
-                                             size_t count, uint64_t deadline_ns, emb_pg_result **out, emb_error *err);
+                                             size_t count, uint64_t deadline_ns, emb_pg_result **out,
+                                             emb_error *err);
 EMB_MUST_CHECK emb_status emb_pg_link_prepared(emb_pg_link *link, const emb_pg_statement *statement,
                                                const emb_pg_param *params, size_t count, uint64_t deadline_ns,
                                                emb_pg_result **out, emb_error *err);

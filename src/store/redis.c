@@ -1,12 +1,13 @@
 /*
  * URLs, batches, the calls, and scripts; one connection is redis_link.c, their pool pool.c.
  *
- * A batch is the protocol's bytes, written as commands are added, so that sending is one copy-free write. Failures to
- * add are kept and reported by the call: commands are built in long rows, and a check after each would drown them.
+ * A batch is the protocol's bytes, written as commands are added, so that sending is one copy-free write.
+ * Failures to add are kept and reported by the call: commands are built in long rows, and a check after each
+ * would drown them.
  *
- * A connection is closed, not returned, when its exchange failed in any way, and also when the server says that it is
- * read-only or has lost its master: after a failover the name may lead to another server, which only a new connection
- * finds.
+ * A connection is closed, not returned, when its exchange failed in any way, and also when the server says
+ * that it is read-only or has lost its master: after a failover the name may lead to another server, which
+ * only a new connection finds.
  */
 #include "store/redis.h"
 
@@ -45,7 +46,8 @@ static void free_address(void *context)
     free(a);
 }
 
-static emb_status dial(void *context, uint64_t deadline_ns, const atomic_bool *stop, void **out, emb_error *err)
+static emb_status dial(void *context, uint64_t deadline_ns, const atomic_bool *stop, void **out,
+                       emb_error *err)
 {
     emb_redis_link *link = NULL;
     emb_status st = emb_redis_link_dial(context, deadline_ns, stop, &link, err);
@@ -88,7 +90,8 @@ static emb_status read_place(const emb_url *url, emb_redis_address *a, emb_error
     bool is_unix = strcmp(url->scheme, "unix") == 0, enough;
     const char *host = url->host ? url->host : "localhost";
     if (is_unix && !url->path)
-        return emb_fail(err, EMB_E_INVALID, "url", "the URL lacks the path of the socket, as in unix:///run/redis.sock");
+        return emb_fail(err, EMB_E_INVALID, "url",
+                        "the URL lacks the path of the socket, as in unix:///run/redis.sock");
     if (is_unix) {
         snprintf(a->where, sizeof a->where, "Redis at %.100s", url->path);
         enough = copy(url->path, &a->socket_path);
@@ -114,13 +117,15 @@ static emb_status read_address(const char *text, emb_redis_address *a, emb_error
     if (st != EMB_OK)
         return st;
     if (strcmp(url.scheme, "rediss") == 0)
-        st = emb_fail(err, EMB_E_UNSUPPORTED, "url",
-                      "rediss:// (Redis over TLS) is not supported; use redis:// through a tunnel, or a unix socket");
+        st = emb_fail(
+            err, EMB_E_UNSUPPORTED, "url",
+            "rediss:// (Redis over TLS) is not supported; use redis:// through a tunnel, or a unix socket");
     else if (strcmp(url.scheme, "redis") != 0 && strcmp(url.scheme, "unix") != 0)
         st = emb_fail(err, EMB_E_INVALID, "url", "a Redis URL begins with redis:// or unix://");
     else if (url.user && !url.password)
-        st = emb_fail(err, EMB_E_INVALID, "url",
-                      "the URL has a user and no password; a password alone is written redis://:password@host");
+        st = emb_fail(
+            err, EMB_E_INVALID, "url",
+            "the URL has a user and no password; a password alone is written redis://:password@host");
     else
         st = read_place(&url, a, err);
     if (url.password)
@@ -142,7 +147,8 @@ emb_status emb_redis_open(const char *url, const emb_redis_options *options, emb
         st = read_address(url, address, err);
     if (st == EMB_OK) {
         emb_pool_options p = { address->where, o->connections ? o->connections : CONNECTIONS,
-                               o->connect_ms ? o->connect_ms : CONNECT_MS, o->idle_ms ? o->idle_ms : IDLE_MS };
+                               o->connect_ms ? o->connect_ms : CONNECT_MS,
+                               o->idle_ms ? o->idle_ms : IDLE_MS };
         st = emb_pool_open(&KIND, address, &p, &redis->pool, err);
     }
     if (st != EMB_OK) {
@@ -243,7 +249,8 @@ void emb_redis_int(emb_redis_batch *batch, int64_t value)
 static bool wants_another(const emb_redis_replies *replies)
 {
     for (size_t i = 0; i < replies->count; i++)
-        if (emb_redis_is_error(replies->list[i], "READONLY") || emb_redis_is_error(replies->list[i], "MASTERDOWN") ||
+        if (emb_redis_is_error(replies->list[i], "READONLY") ||
+            emb_redis_is_error(replies->list[i], "MASTERDOWN") ||
             emb_redis_is_error(replies->list[i], "NOAUTH"))
             return true;
     return false;
@@ -268,15 +275,16 @@ static emb_status call_once(emb_redis *redis, const emb_redis_batch *batch, uint
     return st;
 }
 
-emb_status emb_redis_call(emb_redis *redis, const emb_redis_batch *batch, uint64_t deadline_ns, emb_redis_replies *out,
-                          emb_error *err)
+emb_status emb_redis_call(emb_redis *redis, const emb_redis_batch *batch, uint64_t deadline_ns,
+                          emb_redis_replies *out, emb_error *err)
 {
     bool stale;
     *out = (emb_redis_replies){ 0 };
     emb_arena_init(&out->arena);
     if (batch->status != EMB_OK)
-        return emb_fail(err, batch->status, emb_redis_where(redis), "%s: the commands could not be put together: %s",
-                        emb_redis_where(redis), emb_status_text(batch->status));
+        return emb_fail(err, batch->status, emb_redis_where(redis),
+                        "%s: the commands could not be put together: %s", emb_redis_where(redis),
+                        emb_status_text(batch->status));
     if (batch->missing)
         return emb_fail(err, EMB_E_INTERNAL, emb_redis_where(redis), "a Redis command lacks %zu arguments",
                         batch->missing);
@@ -304,22 +312,25 @@ bool emb_redis_is_error(const emb_redis_reply *reply, const char *word)
 
 emb_status emb_redis_check(const emb_redis *redis, const emb_redis_reply *reply, emb_error *err)
 {
-    return reply->type == EMB_REDIS_ERROR ? emb_redis_link_refusal(emb_redis_where(redis), reply, err) : EMB_OK;
+    return reply->type == EMB_REDIS_ERROR ? emb_redis_link_refusal(emb_redis_where(redis), reply, err)
+                                          : EMB_OK;
 }
 
-emb_status emb_redis_expect(const emb_redis *redis, const emb_redis_reply *reply, emb_redis_type type, emb_error *err)
+emb_status emb_redis_expect(const emb_redis *redis, const emb_redis_reply *reply, emb_redis_type type,
+                            emb_error *err)
 {
     emb_status st = emb_redis_check(redis, reply, err);
     if (st == EMB_OK && reply->type != type)
-        st = emb_fail(err, EMB_E_CORRUPT, emb_redis_where(redis), "%s answered with another type than Redis does",
-                      emb_redis_where(redis));
+        st = emb_fail(err, EMB_E_CORRUPT, emb_redis_where(redis),
+                      "%s answered with another type than Redis does", emb_redis_where(redis));
     return st;
 }
 
 /* ---- scripts ---- */
 
-static void add_eval(emb_redis_batch *batch, const char *command, const char *what, const emb_redis_argument *keys,
-                     size_t key_count, const emb_redis_argument *arguments, size_t argument_count)
+static void add_eval(emb_redis_batch *batch, const char *command, const char *what,
+                     const emb_redis_argument *keys, size_t key_count, const emb_redis_argument *arguments,
+                     size_t argument_count)
 {
     emb_redis_command(batch, 3 + key_count + argument_count);
     emb_redis_text(batch, command);
@@ -332,8 +343,8 @@ static void add_eval(emb_redis_batch *batch, const char *command, const char *wh
 }
 
 /* The digest, asked of the server the first time: one more round trip once in a process. */
-static emb_status learn_digest(emb_redis *redis, emb_redis_script *script, char digest[41], uint64_t deadline_ns,
-                               emb_error *err)
+static emb_status learn_digest(emb_redis *redis, emb_redis_script *script, char digest[41],
+                               uint64_t deadline_ns, emb_error *err)
 {
     pthread_mutex_lock(&script->lock);
     memcpy(digest, script->digest, 41);
@@ -353,7 +364,8 @@ static emb_status learn_digest(emb_redis *redis, emb_redis_script *script, char 
         return st;
     st = emb_redis_expect(redis, replies.list[0], EMB_REDIS_TEXT, err);
     if (st == EMB_OK && replies.list[0]->length != 40)
-        st = emb_fail(err, EMB_E_CORRUPT, emb_redis_where(redis), "%s gave a script no digest", emb_redis_where(redis));
+        st = emb_fail(err, EMB_E_CORRUPT, emb_redis_where(redis), "%s gave a script no digest",
+                      emb_redis_where(redis));
     if (st == EMB_OK) {
         memcpy(digest, replies.list[0]->text, 41);
         pthread_mutex_lock(&script->lock);
@@ -364,9 +376,9 @@ static emb_status learn_digest(emb_redis *redis, emb_redis_script *script, char 
     return st;
 }
 
-emb_status emb_redis_eval(emb_redis *redis, emb_redis_script *script, const emb_redis_argument *keys, size_t key_count,
-                          const emb_redis_argument *arguments, size_t argument_count, bool once, uint64_t deadline_ns,
-                          emb_redis_replies *out, emb_error *err)
+emb_status emb_redis_eval(emb_redis *redis, emb_redis_script *script, const emb_redis_argument *keys,
+                          size_t key_count, const emb_redis_argument *arguments, size_t argument_count,
+                          bool once, uint64_t deadline_ns, emb_redis_replies *out, emb_error *err)
 {
     char digest[41];
     emb_redis_batch batch;
@@ -379,7 +391,8 @@ emb_status emb_redis_eval(emb_redis *redis, emb_redis_script *script, const emb_
     add_eval(&batch, "EVALSHA", digest, keys, key_count, arguments, argument_count);
     batch.once = once;
     st = emb_redis_call(redis, &batch, deadline_ns, out, err);
-    if (st == EMB_OK && emb_redis_is_error(out->list[0], "NOSCRIPT")) { /* restarted meanwhile: nothing was run */
+    if (st == EMB_OK &&
+        emb_redis_is_error(out->list[0], "NOSCRIPT")) { /* restarted meanwhile: nothing was run */
         emb_redis_replies_fini(out);
         emb_redis_batch_clear(&batch);
         add_eval(&batch, "EVAL", script->source, keys, key_count, arguments, argument_count);

@@ -1,5 +1,6 @@
 /*
- * redis.h: commands to a Redis server, many in one round trip, each call within its deadline whatever the server does.
+ * redis.h: commands to a Redis server, many in one round trip, each call within its deadline whatever the
+ * server does.
  *
  *     emb_redis *redis;
  *     emb_redis_open("redis://user:secret@localhost:6379/2", NULL, &redis, err);    // does not connect
@@ -13,13 +14,13 @@
  *     }
  *     emb_redis_batch_fini(&batch);                           // or _clear, and use it again
  *
- * URLs: redis://[[user]:password@]host[:port][/db], unix://[…@]/path/to/socket[?db=n]; user, password and path
- * percent-encoded. TLS (rediss://) is refused: Debian's hiredis has none. Redis Cluster is not spoken.
+ * URLs: redis://[[user]:password@]host[:port][/db], unix://[…@]/path/to/socket[?db=n]; user, password and
+ * path percent-encoded. TLS (rediss://) is refused: Debian's hiredis has none. Redis Cluster is not spoken.
  *
- * Thread-safe: a call takes a connection of its own from a small pool. A connection that failed or did not answer in
- * time is closed and never used again, so that no call ever reads another's answer. A batch may be sent a second time
- * when a connection that had been idle turns out to be dead, unless batch.once is set. Errors name the server and never
- * hold user, password or keys.
+ * Thread-safe: a call takes a connection of its own from a small pool. A connection that failed or did not
+ * answer in time is closed and never used again, so that no call ever reads another's answer. A batch may be
+ * sent a second time when a connection that had been idle turns out to be dead, unless batch.once is set.
+ * Errors name the server and never hold user, password or keys.
  */
 #ifndef EMB_STORE_REDIS_H
 #define EMB_STORE_REDIS_H
@@ -92,17 +93,19 @@ typedef struct emb_redis_replies {
     size_t bytes, limit;
 } emb_redis_replies;
 
-/* Sends the batch and reads all answers. On failure there are no replies. An empty batch is answered at once. */
+/* Sends the batch and reads all answers. On failure there are no replies. An empty batch is answered at
+ * once. */
 EMB_MUST_CHECK emb_status emb_redis_call(emb_redis *redis, const emb_redis_batch *batch, uint64_t deadline_ns,
                                          emb_redis_replies *out, emb_error *err);
 void emb_redis_replies_fini(emb_redis_replies *replies);
 /* The failure that a reply states, in words; EMB_OK for every other reply. */
-EMB_MUST_CHECK emb_status emb_redis_check(const emb_redis *redis, const emb_redis_reply *reply, emb_error *err);
+EMB_MUST_CHECK emb_status emb_redis_check(const emb_redis *redis, const emb_redis_reply *reply,
+                                          emb_error *err);
 /* Whether it is an error that begins with this word. */
 bool emb_redis_is_error(const emb_redis_reply *reply, const char *word);
 /* The same as emb_redis_check, and that it has this type: a server that answers with another is no Redis. */
-EMB_MUST_CHECK emb_status emb_redis_expect(const emb_redis *redis, const emb_redis_reply *reply, emb_redis_type type,
-                                           emb_error *err);
+EMB_MUST_CHECK emb_status emb_redis_expect(const emb_redis *redis, const emb_redis_reply *reply,
+                                           emb_redis_type type, emb_error *err);
 
 /* ---- scripts ---- */
 
@@ -116,7 +119,10 @@ typedef struct emb_redis_script {
     pthread_mutex_t lock;
     char digest[41];
 } emb_redis_script;
-#define EMB_REDIS_SCRIPT(text) { .source = (text), .lock = PTHREAD_MUTEX_INITIALIZER }
+#define EMB_REDIS_SCRIPT(text)                              \
+    {                                                       \
+        .source = (text), .lock = PTHREAD_MUTEX_INITIALIZER \
+    }
 
 typedef struct emb_redis_argument {
     const void *data;
@@ -124,8 +130,10 @@ typedef struct emb_redis_argument {
 } emb_redis_argument;
 
 /* One reply, whose error is the call's failure. It may run twice only where `once` is false. */
-EMB_MUST_CHECK emb_status emb_redis_eval(emb_redis *redis, emb_redis_script *script, const emb_redis_argument *keys,
-                                         size_t key_count, const emb_redis_argument *arguments, size_t argument_count,
-                                         bool once, uint64_t deadline_ns, emb_redis_replies *out, emb_error *err);
+EMB_MUST_CHECK emb_status emb_redis_eval(emb_redis *redis, emb_redis_script *script,
+                                         const emb_redis_argument *keys, size_t key_count,
+                                         const emb_redis_argument *arguments, size_t argument_count,
+                                         bool once, uint64_t deadline_ns, emb_redis_replies *out,
+                                         emb_error *err);
 
 #endif

@@ -1,16 +1,16 @@
 /*
  * A socket of our own, hiredis for the protocol.
  *
- * hiredis's redisContext is not used: its blocking mode keeps time-outs for each read and not for a command, so that a
- * server that drips one byte a second holds its caller for ever, and its non-blocking mode tries one address of a name
- * only. Its reader is: fed with what the socket gave, it calls the functions below for each part of an answer, and they
- * build replies in one arena with a bound, so that a length of 2^31 from something that is no Redis costs an error and
- * not the memory.
+ * hiredis's redisContext is not used: its blocking mode keeps time-outs for each read and not for a command,
+ * so that a server that drips one byte a second holds its caller for ever, and its non-blocking mode tries
+ * one address of a name only. Its reader is: fed with what the socket gave, it calls the functions below for
+ * each part of an answer, and they build replies in one arena with a bound, so that a length of 2^31 from
+ * something that is no Redis costs an error and not the memory.
  *
- * Sending and reading are interleaved: with large batches both sides' buffers fill up, and a client that only sends
- * would wait for a server that waits for it. The clock is looked at in every round, so neither silence, half answers, a
- * drip nor a flood outlasts the deadline. Bytes that follow the last answer mean that the two sides have lost step: the
- * connection is given up.
+ * Sending and reading are interleaved: with large batches both sides' buffers fill up, and a client that only
+ * sends would wait for a server that waits for it. The clock is looked at in every round, so neither silence,
+ * half answers, a drip nor a flood outlasts the deadline. Bytes that follow the last answer mean that the two
+ * sides have lost step: the connection is given up.
  */
 #include "store/redis_link.h"
 
@@ -110,7 +110,8 @@ static void forget(void *reply)
     (void)reply; /* the arena has it */
 }
 
-static redisReplyObjectFunctions FUNCTIONS = { create_text, create_array, create_integer, create_nil, forget };
+static redisReplyObjectFunctions FUNCTIONS = { create_text, create_array, create_integer, create_nil,
+                                               forget };
 
 /* ---- what a refusal means ---- */
 
@@ -166,8 +167,8 @@ static emb_status io_failure(const char *where, const char *doing, emb_error *er
 
 static emb_status too_late(const emb_redis_link *link, size_t got, size_t count, emb_error *err)
 {
-    return emb_fail(err, EMB_E_DEADLINE, link->where, "%s had answered %zu of %zu commands when the deadline passed",
-                    link->where, got, count);
+    return emb_fail(err, EMB_E_DEADLINE, link->where,
+                    "%s had answered %zu of %zu commands when the deadline passed", link->where, got, count);
 }
 
 static emb_status broken(const emb_redis_link *link, const char *doing, emb_error *err)
@@ -176,7 +177,8 @@ static emb_status broken(const emb_redis_link *link, const char *doing, emb_erro
 }
 
 /* *sent moves on by what the socket takes now. */
-static emb_status send_some(emb_redis_link *link, const emb_buf *out, size_t *sent, bool *gone, emb_error *err)
+static emb_status send_some(emb_redis_link *link, const emb_buf *out, size_t *sent, bool *gone,
+                            emb_error *err)
 {
     while (*sent < out->length) {
         ssize_t n = send(link->fd, out->data + *sent, out->length - *sent, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -219,19 +221,21 @@ static emb_status take_replies(emb_redis_link *link, emb_redis_replies *replies,
         void *reply = NULL;
         if (redisReaderGetReply(link->reader, &reply) != REDIS_OK) {
             if (link->reader->err == REDIS_ERR_OOM)
-                return emb_fail(err, EMB_E_LIMIT, link->where, "%s sent an answer of more than %zu bytes", link->where,
-                                replies->limit);
-            return emb_fail(err, EMB_E_CORRUPT, link->where, "%s sent what is not Redis's protocol", link->where);
+                return emb_fail(err, EMB_E_LIMIT, link->where, "%s sent an answer of more than %zu bytes",
+                                link->where, replies->limit);
+            return emb_fail(err, EMB_E_CORRUPT, link->where, "%s sent what is not Redis's protocol",
+                            link->where);
         }
         if (!reply)
             break;
         replies->list[replies->count++] = reply;
     }
     if (replies->count == count && link->reader->pos < link->reader->len)
-        return emb_fail(err, EMB_E_CORRUPT, link->where, "%s sent more answers than it was asked for", link->where);
+        return emb_fail(err, EMB_E_CORRUPT, link->where, "%s sent more answers than it was asked for",
+                        link->where);
     if (link->reader->len - link->reader->pos > replies->limit)
-        return emb_fail(err, EMB_E_LIMIT, link->where, "%s sent an answer of more than %zu bytes", link->where,
-                        replies->limit);
+        return emb_fail(err, EMB_E_LIMIT, link->where, "%s sent an answer of more than %zu bytes",
+                        link->where, replies->limit);
     return EMB_OK;
 }
 
@@ -244,7 +248,8 @@ static emb_status exchange(emb_redis_link *link, const emb_buf *out, size_t coun
         st = send_some(link, out, &sent, gone, err);
         if (st && !*gone)
             break;
-        switch (emb_wait(link->fd, (short)(POLLIN | (sent < out->length ? POLLOUT : 0)), deadline_ns, link->stop)) {
+        switch (emb_wait(link->fd, (short)(POLLIN | (sent < out->length ? POLLOUT : 0)), deadline_ns,
+                         link->stop)) {
         case EMB_WAIT_READY:
             break;
         case EMB_WAIT_FAILED:
@@ -268,8 +273,9 @@ static bool is_farewell(const emb_redis_reply *reply)
     return emb_redis_is_error(reply, "DENIED") || emb_redis_is_error(reply, "ERR max number of clients");
 }
 
-emb_status emb_redis_link_exchange(emb_redis_link *link, const emb_buf *out, size_t count, uint64_t deadline_ns,
-                                   emb_redis_replies *replies, bool *gone, emb_error *err)
+emb_status emb_redis_link_exchange(emb_redis_link *link, const emb_buf *out, size_t count,
+                                   uint64_t deadline_ns, emb_redis_replies *replies, bool *gone,
+                                   emb_error *err)
 {
     size_t limit = replies->limit;
     *gone = false;
@@ -312,8 +318,8 @@ static emb_status finish_connect(int fd, const char *where, uint64_t deadline_ns
     return failure ? io_failure(where, "connecting to", err) : EMB_OK;
 }
 
-static emb_status connect_to(const struct sockaddr *address, socklen_t length, const char *where, uint64_t deadline_ns,
-                             const atomic_bool *stop, int *out, emb_error *err)
+static emb_status connect_to(const struct sockaddr *address, socklen_t length, const char *where,
+                             uint64_t deadline_ns, const atomic_bool *stop, int *out, emb_error *err)
 {
     int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     emb_status st = EMB_OK;
@@ -344,15 +350,16 @@ static emb_status connect_unix(const emb_redis_address *a, int *out, emb_error *
 }
 
 /* Every address of the name gets its share of the time that is left. */
-static emb_status connect_tcp(const emb_redis_address *a, uint64_t deadline_ns, const atomic_bool *stop, int *out,
-                              emb_error *err)
+static emb_status connect_tcp(const emb_redis_address *a, uint64_t deadline_ns, const atomic_bool *stop,
+                              int *out, emb_error *err)
 {
     struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG | AI_NUMERICSERV }, *list;
     char port[16];
     unsigned left = 0;
     snprintf(port, sizeof port, "%u", a->port);
     int failed = getaddrinfo(a->host, port, &hints, &list);
-    if (failed == EAI_BADFLAGS || failed == EAI_ADDRFAMILY || failed == EAI_NONAME) { /* loopback alone: no ADDRCONFIG */
+    if (failed == EAI_BADFLAGS || failed == EAI_ADDRFAMILY ||
+        failed == EAI_NONAME) { /* loopback alone: no ADDRCONFIG */
         hints.ai_flags = AI_NUMERICSERV;
         failed = getaddrinfo(a->host, port, &hints, &list);
     }
@@ -400,11 +407,13 @@ static emb_status check_auth(const emb_redis_address *a, const emb_redis_reply *
     if (reply->type != EMB_REDIS_ERROR)
         return EMB_OK;
     if (emb_redis_is_error(reply, "WRONGPASS"))
-        return emb_fail(err, EMB_E_IO, a->where, "%s does not accept the user and password of the URL", a->where);
+        return emb_fail(err, EMB_E_IO, a->where, "%s does not accept the user and password of the URL",
+                        a->where);
     if (emb_redis_is_error(reply, "LOADING"))
         return emb_redis_link_refusal(a->where, reply, err);
     return emb_fail(err, EMB_E_IO, a->where,
-                    "%s refused the password of the URL; perhaps it has none set, or knows no users", a->where);
+                    "%s refused the password of the URL; perhaps it has none set, or knows no users",
+                    a->where);
 }
 
 static emb_status check_setup(const emb_redis_address *a, const emb_redis_replies *replies, emb_error *err)
@@ -421,7 +430,8 @@ static emb_status check_setup(const emb_redis_address *a, const emb_redis_replie
     return EMB_OK;
 }
 
-static emb_status set_up(const emb_redis_address *a, emb_redis_link *link, uint64_t deadline_ns, emb_error *err)
+static emb_status set_up(const emb_redis_address *a, emb_redis_link *link, uint64_t deadline_ns,
+                         emb_error *err)
 {
     emb_redis_batch batch;
     emb_redis_replies replies = { .limit = SETUP_REPLY_BYTES };
@@ -430,7 +440,8 @@ static emb_status set_up(const emb_redis_address *a, emb_redis_link *link, uint6
     emb_status st = add_setup(a, &batch);
     if (st != EMB_OK)
         st = emb_fail_nomem(err, a->where, batch.bytes.length);
-    else if ((st = emb_redis_link_exchange(link, &batch.bytes, batch.commands, deadline_ns, &replies, &gone, err)) == EMB_OK) {
+    else if ((st = emb_redis_link_exchange(link, &batch.bytes, batch.commands, deadline_ns, &replies, &gone,
+                                           err)) == EMB_OK) {
         st = check_setup(a, &replies, err);
         emb_redis_replies_fini(&replies);
     }
@@ -440,8 +451,8 @@ static emb_status set_up(const emb_redis_address *a, emb_redis_link *link, uint6
     return st;
 }
 
-emb_status emb_redis_link_dial(const emb_redis_address *address, uint64_t deadline_ns, const atomic_bool *stop,
-                               emb_redis_link **out, emb_error *err)
+emb_status emb_redis_link_dial(const emb_redis_address *address, uint64_t deadline_ns,
+                               const atomic_bool *stop, emb_redis_link **out, emb_error *err)
 {
     emb_redis_link *link = calloc(1, sizeof *link);
     if (!link)

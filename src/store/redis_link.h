@@ -29,10 +29,11 @@ EMB_MUST_CHECK emb_status emb_redis_link_dial(const emb_redis_address *address, 
 bool emb_redis_link_alive(emb_redis_link *link);
 void emb_redis_link_hang_up(emb_redis_link *link);
 
-/* Sends all and reads `count` replies. *gone: the server had closed the connection before it answered anything. */
+/* Sends all and reads `count` replies. *gone: the server had closed the connection before it answered
+ * anything. */
 EMB_MUST_CHECK emb_status emb_redis_link_exchange(emb_redis_link *link, const emb_buf *out, size_t count,
-                                                  uint64_t deadline_ns, emb_redis_replies *replies, bool *gone,
-                                                  emb_error *err);
+                                                  uint64_t deadline_ns, emb_redis_replies *replies,
+                                                  bool *gone, emb_error *err);
 
 /* The first word of an error's text and what the server said, as a sentence. */
 emb_status emb_redis_link_refusal(const char *where, const emb_redis_reply *reply, emb_error *err);

@@ -1,8 +1,8 @@
 /*
- * One pass over a copy of the text: parts are cut out in place and decoded in place, decoding never making them longer.
- * libcurl's URL functions were rejected: they know the schemes that curl speaks and refuse `redis://:secret@/run/x`.
- * What a host, user or path may mean is for the caller to judge; only what cannot be split is refused here, and NUL
- * (%00), which would cut a C string short.
+ * One pass over a copy of the text: parts are cut out in place and decoded in place, decoding never making
+ * them longer. libcurl's URL functions were rejected: they know the schemes that curl speaks and refuse
+ * `redis://:secret@/run/x`. What a host, user or path may mean is for the caller to judge; only what cannot
+ * be split is refused here, and NUL (%00), which would cut a C string short.
  */
 #include "store/url.h"
 
@@ -98,7 +98,8 @@ static const char *take_query(char *text, emb_url *url)
     return NULL;
 }
 
-/* `authority`: room for a copy of that part, since nothing separates it from a path but the '/' that is the path's. */
+/* `authority`: room for a copy of that part, since nothing separates it from a path but the '/' that is
+ * the path's. */
 static const char *split(char *text, char *authority, emb_url *url)
 {
     char *colon = strstr(text, "://"), *at;

@@ -6,8 +6,8 @@
  *     connect(url.host, url.port ? url.port : 6379); emb_url_option(&url, "name");   // "x", or NULL
  *     emb_url_fini(&url);
  *
- * Errors never quote the URL, for it may hold a password. Parts that are absent are NULL (port 0); all strings belong
- * to the emb_url. Pure functions, thread-safe.
+ * Errors never quote the URL, for it may hold a password. Parts that are absent are NULL (port 0); all
+ * strings belong to the emb_url. Pure functions, thread-safe.
  */
 #ifndef EMB_STORE_URL_H
 #define EMB_STORE_URL_H

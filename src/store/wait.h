@@ -15,7 +15,12 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-typedef enum emb_wait_result { EMB_WAIT_READY, EMB_WAIT_LATE, EMB_WAIT_STOPPED, EMB_WAIT_FAILED } emb_wait_result;
+typedef enum emb_wait_result {
+    EMB_WAIT_READY,
+    EMB_WAIT_LATE,
+    EMB_WAIT_STOPPED,
+    EMB_WAIT_FAILED
+} emb_wait_result;
 
 /* READY also for errors and hang-ups of the socket, which the next read or write then tells. */
 static inline emb_wait_result emb_wait(int fd, short events, uint64_t deadline_ns, const atomic_bool *stop)

@@ -1,6 +1,6 @@
 /*
- * A second level at the end of a pipe: reads commands, one a line, and answers each with one line of JSON, so that a
- * test in Python can do to the server what it likes in between.
+ * A second level at the end of a pipe: reads commands, one a line, and answers each with one line of JSON, so
+ * that a test in Python can do to the server what it likes in between.
  *
  *     open URL CONNECT_MS                  status, message
  *     put FIRST COUNT DEADLINE_MS TTL_S    status, ms, message
@@ -32,8 +32,14 @@ enum { DIMENSION = 384, MOST = 200000, FLOOD_KEYS = 20 };
 static emb_l2 *l2;
 static emb_error err;
 
-static uint64_t after_ms(unsigned long ms) { return emb_now_ns() + (uint64_t)ms * 1000000u; }
-static double ms_since(uint64_t start) { return (double)(emb_now_ns() - start) / 1e6; }
+static uint64_t after_ms(unsigned long ms)
+{
+    return emb_now_ns() + (uint64_t)ms * 1000000u;
+}
+static double ms_since(uint64_t start)
+{
+    return (double)(emb_now_ns() - start) / 1e6;
+}
 
 static emb_cache_key key_of(unsigned n)
 {
@@ -134,8 +140,8 @@ static emb_status get(getting *g, unsigned count, unsigned long deadline_ms, dou
     return st;
 }
 
-static bool on_visit(void *context, const emb_cache_key *key, const char *model, const void *value, size_t length,
-                     const char *text, size_t text_length)
+static bool on_visit(void *context, const emb_cache_key *key, const char *model, const void *value,
+                     size_t length, const char *text, size_t text_length)
 {
     (void)key, (void)model, (void)value, (void)length, (void)text, (void)text_length;
     ++*(uint64_t *)context;
@@ -188,8 +194,8 @@ static void flood(unsigned threads, unsigned long ms, unsigned long deadline_ms)
         all.wrong += f[i].wrong;
         all.worst = f[i].worst > all.worst ? f[i].worst : all.worst;
     }
-    printf("{\"calls\": %u, \"ok\": %u, \"late\": %u, \"failed\": %u, \"wrong\": %u, \"worst\": %.3f", all.calls, all.ok,
-           all.late, all.failed, all.wrong, all.worst);
+    printf("{\"calls\": %u, \"ok\": %u, \"late\": %u, \"failed\": %u, \"wrong\": %u, \"worst\": %.3f",
+           all.calls, all.ok, all.late, all.failed, all.wrong, all.worst);
 }
 
 static void open_store(const char *url, unsigned connect_ms)

@@ -1,6 +1,6 @@
 /*
- * Redis without Redis: URLs, what goes over the wire, and how answers are read, against a peer in this process that
- * records and says what it is told. Real servers are in tests/cache.
+ * Redis without Redis: URLs, what goes over the wire, and how answers are read, against a peer in this
+ * process that records and says what it is told. Real servers are in tests/cache.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -28,7 +28,8 @@ static uint64_t soon(void) { return emb_now_ns() + UINT64_C(10000000000); }
 
 #define SETUP_OK "+OK\r\n+OK\r\n"
 
-/* Serves connections in turn: the setting-up, then for each line of `script` waits for that many bytes and answers. */
+/* Serves connections in turn: the setting-up, then for each line of `script` waits for that many bytes and
+ * answers. */
 typedef struct peer {
     int listener;
     unsigned port;
@@ -233,7 +234,8 @@ static void test_batches(void **state)
     emb_redis_close(redis);
 }
 
-/* A connection that ends when it is used again: once more on a new one, unless the batch must not run twice. */
+/* A connection that ends when it is used again: once more on a new one, unless the batch must not run
+ * twice. */
 static void test_stale_connection(void **state)
 {
     (void)state;
@@ -299,8 +301,8 @@ static void test_scripts(void **state)
     assert_memory_equal(p.heard, expected, p.heard_length);
 }
 
-/* Opening, putting together, connecting (on its thread) and reading with the n-th allocation failing; whether it worked
- * all the same. */
+/* Opening, putting together, connecting (on its thread) and reading with the n-th allocation failing;
+ * whether it worked all the same. */
 static bool call_failing(const char *url, size_t n)
 {
     emb_redis *redis = NULL;
