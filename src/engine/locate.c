@@ -388,3 +388,30 @@ emb_status emb_locate_named(const char *name, const char *models_path, char **pa
         return emb_fail(err, EMB_E_NOT_FOUND, "name", "%.255s is a path, not the name of a model", name);
     return search(name, models_path, path, err);
 }
+
+emb_status emb_locate_data(const char *name, const char *file, const char *models_path, char **path, emb_error *err)
+{
+    *path = NULL;
+    places list;
+    emb_status status = places_make(&list, models_path, err);
+    if (status)
+        return status;
+    emb_buf looked = EMB_BUF_INIT(4096);
+    char directory[PATH_MAX], found[PATH_MAX];
+    bool ok = false;
+    for (size_t i = 0; i < list.count && !ok; i++) {
+        ok = join(directory, list.paths[i], name) && join(found, directory, file) && emb_is_file(found);
+        if (!ok && emb_buf_addf(&looked, "%s%s", i ? ", " : "", list.paths[i]) == EMB_E_NOMEM) {
+            status = emb_fail_nomem(err, "error message", looked.length);
+            break;
+        }
+    }
+    const char *text = emb_buf_cstr(&looked);
+    if (ok)
+        status = copy_path(directory, path, err);
+    else if (!status)
+        status = emb_fail(err, EMB_E_NOT_FOUND, name, "no %s/%s; looked in: %s", name, file, text ? text : "");
+    emb_buf_fini(&looked);
+    places_fini(&list);
+    return status;
+}

@@ -27,6 +27,10 @@ EMB_MUST_CHECK emb_status emb_locate_model(const char *name, const char *models_
 EMB_MUST_CHECK emb_status emb_locate_named(const char *name, const char *models_path, char **path,
                                            emb_error *err);
 
+/* The first directory NAME in the places of (2) that holds `file`: data of the program that is no model. */
+EMB_MUST_CHECK emb_status emb_locate_data(const char *name, const char *file, const char *models_path, char **path,
+                                          emb_error *err);
+
 /* Calls visit for every model in the places of (2) and (3); a model in several places is visited in each,
  * in the order in which a lookup would find them. visit returns false to stop. */
 typedef bool (*emb_locate_visit)(void *context, const char *name, const char *path);

@@ -10,6 +10,7 @@
  */
 #include "model/catalog.h"
 
+#include <string.h>
 #include <strings.h>
 
 #define BGE_QUERY "Represent this sentence for searching relevant passages: "
@@ -86,6 +87,21 @@ const emb_catalog_entry *emb_catalog_find(const char *name)
             (catalog[i].repository && strcasecmp(name, catalog[i].repository) == 0))
             return &catalog[i];
     return NULL;
+}
+
+const char *emb_catalog_encoding(const emb_catalog_entry *entry)
+{
+    return strcmp(entry->provider, "openai") == 0 ? "cl100k_base" : NULL;
+}
+
+uint64_t emb_catalog_cost_nusd(const emb_catalog_entry *entry, uint64_t tokens)
+{
+    uint64_t price = entry->price_nusd_per_1k, whole, rest, sum;
+    if (__builtin_mul_overflow(tokens / 1000, price, &whole) ||
+        __builtin_mul_overflow(tokens % 1000, price, &rest) ||
+        __builtin_add_overflow(whole, rest / 1000 + (rest % 1000 != 0), &sum))
+        return UINT64_MAX;
+    return sum;
 }
 
 size_t emb_catalog_recommend(emb_goal goal, const emb_catalog_entry *picks[EMB_CATALOG_PICKS])

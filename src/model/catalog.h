@@ -51,6 +51,10 @@ enum { EMB_CATALOG_PICKS = 3 };
 const emb_catalog_entry *emb_catalog_all(size_t *count);
 /* By name or hub repository, letter case ignored; NULL if it is not listed. */
 const emb_catalog_entry *emb_catalog_find(const char *name);
+/* The encoding whose tokens a hosted model counts ("cl100k_base"); NULL for models that run here. */
+const char *emb_catalog_encoding(const emb_catalog_entry *entry);
+/* What so many tokens cost by the list price, in nano-dollars, rounded up; UINT64_MAX where that does not fit. */
+uint64_t emb_catalog_cost_nusd(const emb_catalog_entry *entry, uint64_t tokens);
 /* Best first; returns how many. */
 size_t emb_catalog_recommend(emb_goal goal, const emb_catalog_entry *picks[EMB_CATALOG_PICKS]);
 /* Why the first pick of a goal is that, in a sentence. */

@@ -2,11 +2,12 @@
 import json
 import os
 import shutil
+import subprocess
 import unittest
 
 import numpy
 
-from harness import Case, DIMENSION, MODEL, ROOT, SANITIZED, vectors_of
+from harness import Case, DIMENSION, MODEL, PROGRAM, ROOT, SANITIZED, environment, vectors_of
 
 MODEL_DIR = os.path.join(ROOT, "models", MODEL)
 
@@ -39,6 +40,64 @@ class Tokenize(Case):
     def test_invalid_utf8(self):
         o = self.good(b"tokenize", b"a\xffb").json()
         self.assertEqual(o["text"], "a\ufffdb")
+
+    def test_input(self):
+        self.write("a.jsonl", '{"text":"hi you"}\n{"text":"x"}\n')
+        lines = self.good("tokenize", "--input", self.path("a.jsonl")).lines()
+        self.assertEqual([o["ids"] for o in lines], [[101, 7632, 2017, 102], [101, 1060, 102]])
+        self.write("a.jsonl", '{"text":"hi you"}\n{"body":"x"}\n')
+        r = self.run_program("tokenize", "--count", "--input", self.path("a.jsonl"))
+        self.assertEqual((r.code, r.bytes), (1, b""))
+        self.assertIn("a.jsonl: line 2: ", r.err)
+        self.assertIn("/nowhere", self.fails(1, "tokenize", "--input", "/nowhere"))
+        self.assertEqual(self.usage("tokenize", "x", "--input", "-"), "embedd tokenize: give texts or --input, not both")
+
+    def test_count(self):
+        self.assertEqual(self.good("tokenize", "--count", "hi you", "x").json(),
+                         {"model": MODEL, "texts": 2, "tokens": 7, "longest": 4, "limit": 256, "over_limit": 0})
+        self.assertEqual(self.good("tokenize", "-c", "-f", "text", "--no-special", "--max-tokens", "1", "hi you").out,
+                         MODEL + ": 1 text, 1 token, longest 1\n")
+
+
+class HostedTokens(Case):
+    """Tokens of OpenAI's encoding; tests/golden compares it with tiktoken."""
+
+    def test_ids(self):
+        self.assertEqual(self.good("tokenize", "-m", "cl100k_base", "hello world 🙂").out,
+                         '{"index":0,"text":"hello world 🙂","count":3,"ids":[15339,1917,28584],'
+                         '"tokens":["hello"," world"," 🙂"],"offsets":[[0,5],[5,11],[11,16]]}\n')
+        for model in ("text-embedding-3-small", "text-embedding-3-large", "text-embedding-ada-002"):
+            self.assertEqual(self.good("tokenize", "-m", model, "<|endoftext|>").json()["ids"],
+                             [27, 91, 8862, 728, 428, 91, 29])
+        self.assertEqual(self.good("tokenize", "-m", "cl100k_base", "--max-tokens", "2", "hello world 🙂").json()["ids"],
+                         [15339, 1917])
+        self.assertEqual(self.good("tokenize", "-m", "cl100k_base", "").json()["count"], 0)
+
+    def test_price(self):
+        self.write("a.jsonl", "".join('{"text":"hello world"}\n' for _ in range(12345)))
+        o = self.good("tokenize", "-m", "text-embedding-3-small", "--count", "--input", self.path("a.jsonl"))
+        self.assertEqual(o.out, '{"model":"text-embedding-3-small","encoding":"cl100k_base","texts":12345,"tokens":24690,'
+                         '"longest":2,"limit":8191,"over_limit":0,"price_nusd_per_1k":20000,"cost_nusd":493800,'
+                         '"cost_usd":0.000493800}\n')
+        r = self.good("tokenize", "-m", "text-embedding-3-large", "-c", "-f", "text", "-i", "-", stdin=b"hello world\n" + b"\xe8\xaa\x9e" * 20000)
+        self.assertRegex(r.out, r"^text-embedding-3-large: 2 texts, 40002 tokens, longest 40000, 1 over the limit of 8191, "
+                         r"0\.005200260 USD\n$")
+        self.assertNotIn("cost_usd", self.good("tokenize", "-m", "cl100k_base", "-c", "x").json())
+
+    def test_no_ranks(self):
+        program = self.path("bin/embedd")
+        os.mkdir(self.path("bin"))
+        shutil.copy(PROGRAM, program)
+        r = subprocess.run([program, "tokenize", "-m", "cl100k_base", "x"], cwd=self.folder, capture_output=True,
+                           env=environment({"EMBEDD_MODELS": self.path("none")}))
+        if r.returncode:  # otherwise they are installed on this machine
+            self.assertIn(b"no cl100k_base/ranks.bin; looked in: ", r.stderr)
+        os.makedirs(self.path("models/cl100k_base"))
+        self.write("models/cl100k_base/ranks.bin", "EMBRANKS")
+        r = subprocess.run([program, "tokenize", "-m", "cl100k_base", "x"], cwd=self.folder, capture_output=True,
+                           env=environment({"EMBEDD_MODELS": self.path("models")}))
+        self.assertEqual((r.returncode, r.stdout), (1, b""))
+        self.assertIn(b"ranks.bin: this is not a file of byte-pair ranks", r.stderr)
 
 
 class Similarity(Case):
