@@ -37,6 +37,17 @@ class Embeddings(Case):
         for wrong in ("x", "local/@:", "local/m@r:0:mean", "local/m@r:x:mean", "/@:1:"):
             self.assertEqual(self.post(PATH, {"texts": ["a"], "space": wrong}, 422)["detail"][0]["loc"], ["body", "space"])
 
+    def test_pii(self):
+        texts = ["Mail ann@example.com", "nothing", "from 10.1.2.3 " * 9000]
+        a = self.post(PATH + "/pii", {"texts": texts})
+        self.assertEqual(a["results"][:2], [{"index": 0, "findings": [
+            {"kind": "email", "start": 5, "end": 20, "confidence": "pattern"}]}, {"index": 1, "findings": []}])
+        self.assertEqual(len(a["results"][2]["findings"]), 9000)
+        self.assertEqual(self.post(PATH + "/pii", {"texts": texts[0], "kinds": ["phone"]})["results"][0]["findings"], [])
+        for wrong in ("email", [], ["telepathy"], [1], ["email,phone"], ["x" * 600]):
+            self.assertEqual(self.post(PATH + "/pii", {"texts": ["a"], "kinds": wrong}, 422)["detail"][0]["loc"],
+                             ["body", "kinds"])
+
     def test_compare(self):
         a = self.post(PATH + "/compare", {"a": "profit", "b": "earnings"})
         v = command_line(["profit", "earnings"]).astype(numpy.float64)

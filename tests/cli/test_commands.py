@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import unittest
 
 import numpy
@@ -10,6 +11,29 @@ import numpy
 from harness import Case, DIMENSION, MODEL, PROGRAM, ROOT, SANITIZED, environment, vectors_of
 
 MODEL_DIR = os.path.join(ROOT, "models", MODEL)
+
+
+class Pii(Case):
+    TEXT = "Mail ann@example.com\n\nfrom 10.1.2.3 or 10.1.2.4\n"
+
+    def path(self):
+        path = os.path.join(tempfile.mkdtemp(), "t.txt")
+        self.addCleanup(shutil.rmtree, os.path.dirname(path))
+        with open(path, "w") as f:
+            f.write(self.TEXT)
+        return path
+
+    def test_text(self):
+        out = self.good("pii", self.path()).out
+        self.assertEqual(out, "1\temail\t5\t15\tpattern\n3\tip_address\t5\t8\tpattern\n3\tip_address\t17\t8\tpattern\n")
+        self.assertNotIn("ann", out)
+
+    def test_json_and_redact(self):
+        rows = [json.loads(line) for line in self.good("pii", "-f", "json", "-k", "email", self.path()).out.splitlines()]
+        self.assertEqual([len(r["findings"]) for r in rows], [1, 0, 0])
+        self.assertEqual(rows[0]["findings"][0], {"kind": "email", "offset": 5, "length": 15, "confidence": "pattern"})
+        self.assertEqual(self.good("pii", "--redact", "--pattern", "verb=Mail", self.path()).out,
+                         "<VERB> <EMAIL>\n\nfrom <IP_ADDRESS> or <IP_ADDRESS>\n")
 
 
 class Tokenize(Case):
