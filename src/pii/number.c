@@ -127,6 +127,8 @@ static bool groups_are(const number *n, const char *form)
 static size_t card(emb_pii_view *v, size_t at)
 {
     number n;
+    if (gather(v, at, 5, &n) && n.digits < 12)
+        return 0;
     for (size_t most = 5; most >= 1; most--) { /* "4111 1111 1111 1111 123": the last may be something else */
         if (!gather(v, at, most, &n) || n.groups < most || n.digits < 12 || n.digits > 19)
             continue;

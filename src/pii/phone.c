@@ -87,13 +87,18 @@ size_t emb_pii_phone(emb_pii_view *v, size_t at)
 {
     phone p;
     unsigned char before = emb_pii_before(v, at);
+    size_t first_group = at;
+    while (first_group - at < 5 && emb_pii_digit(emb_pii_at(v, first_group)))
+        first_group++;
+    if (before == '(' && emb_pii_at(v, first_group) != ')')
+        before = ' '; /* the bracket is around more than the area */
     size_t start = at - (before == '(' || before == '+');
     if (before == '(' && emb_pii_before(v, start) == '+')
         start--;
     unsigned char outer = emb_pii_before(v, start);
     if (emb_pii_word(outer) || outer == '$' || outer == '#' || outer == '@' || outer == '=' ||
         ((outer == '-' || outer == '.' || outer == '/' || outer == ':' || outer == ',') && start > 1 && emb_pii_alnum(v->s[start - 2]) && outer != ':') ||
-        (outer == '.') || !gather(v, at, &p) || !ends_clean(v, p.end))
+        (outer == '.') || !gather(v, at, &p) || p.digits < 8 || !ends_clean(v, p.end))
         return 0;
     bool context = emb_pii_has_context(v, EMB_PII_PHONE, start, p.end);
     if (start < at && v->s[start] == '+')
