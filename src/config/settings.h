@@ -76,7 +76,7 @@
     X(COUNT, l1_cache_size, "cache.l1_size", "EMBEDDING_L1_CACHE_SIZE", "1000", 0, 100000000, "L", "vectors in memory; 0: none") \
     X(BYTES, l1_cache_bytes, "cache.l1_bytes", "EMBEDD_L1_CACHE_BYTES", "256MiB", 0, 1099511627776, "L", "memory for them") \
     X(TEXT, cache_url, "cache.url", "EMBEDD_CACHE_URL", "", 0, 0, "S",                                           \
-      "second level: sqlite:PATH, redis://…, rediss://…, postgresql://…, none; empty: REDIS_URL if set, else SQLite in the data directory") \
+      "second level: sqlite:PATH, redis://…, postgresql://…, none; empty: REDIS_URL if set, else SQLite in the data directory") \
     X(TEXT, redis_url, "cache.redis_url", "REDIS_URL", "", 0, 0, "S", "Redis for the cache, redis://[:PASSWORD@]HOST:PORT/DB") \
     X(TEXT, redis_host, "cache.redis_host", "REDIS_HOST", "", 0, 0, "", "instead of the URL")                    \
     X(COUNT, redis_port, "cache.redis_port", "REDIS_PORT", "6379", 1, 65535, "", "with redis_host")              \
