@@ -44,8 +44,9 @@ class Leaving(Case):
                 c = self.client(s)
                 c.send(part)
                 leave(c)
-        until(lambda: s.stats() ["connections"] == 0 and s.stats()["active"] == 0, "the connections to be closed")
-        self.assertEqual(s.records()["gone"], 4)  # those of which the head was there
+        until(lambda: s.records()["gone"] == 4, "the records of those of which the head was there")
+        until(lambda: s.stats()["connections"] == 0 and s.stats()["active"] == 0, "the connections to be closed")
+        self.assertEqual(s.records()["gone"], 4)
 
     def test_half_closed_client_gets_its_answer(self):
         s = self.server()

@@ -204,6 +204,7 @@ class Reload(unittest.TestCase):
             for t in threads:
                 t.start()
             for n in range(20):
+                until(lambda: done[0] > 2 * n, "requests between the reloads")
                 self.write("server:\n  max_inputs: %d\ncache:\n  l1_size: %d\n" % (10 + n, 10 + 5 * n))
                 before = len(s.lines)
                 s.signal(signal.SIGHUP)
