@@ -11,10 +11,11 @@
  *     } while (p.next < length);
  *     emb_pii_close(scanner);
  *
- * Findings come in order and do not overlap. Time is linear in the length whatever the text is; a scan allocates
- * nothing (SHA-256 keeps a context per thread). Texts are bytes: UTF-8 is usual, anything is safe. Patterns are of
- * ASCII; no-break spaces and Unicode hyphens count as separators between digits, full-width letters and digits of
- * other scripts are not recognised.
+ * Findings come in order and do not overlap. Time is linear in the length whatever the text is (with custom
+ * patterns: for a scan in one go; each further page searches them again); a scan allocates nothing (SHA-256
+ * keeps a context per thread). Texts are bytes: UTF-8 is usual, anything is safe. Patterns are of ASCII; no-
+ * break spaces and Unicode hyphens count as separators between digits, full-width letters and digits of other
+ * scripts are not recognised.
  *
  * A scanner is not changed by scanning: any number of threads may use one.
  */
