@@ -51,7 +51,7 @@ typedef struct emb_daemon {
     emb_preemption *preemption;
     pthread_t main_thread, warm_thread, guard_thread;
     bool warming, guarded;
-    volatile int stop_warming;
+    volatile int stop_warming; /* by __atomic builtins: the service reads it as a plain flag */
     uint64_t stop_ns;
     pthread_mutex_t guard_lock;
     pthread_cond_t guard_wake;
@@ -111,7 +111,7 @@ static void *warm_up(void *context)
     emb_error err;
     uint64_t start = emb_now_ns();
     if (emb_service_warm_up(d->service, &d->stop_warming, &err)) {
-        if (!d->stop_warming)
+        if (!__atomic_load_n(&d->stop_warming, __ATOMIC_RELAXED))
             emb_log(EMB_LOG_ERROR, "warm-up failed", EMB_LOG_TEXT("error", err.message));
         return NULL;
     }
@@ -333,7 +333,7 @@ static void stop(emb_daemon *d, const sigset_t *set, int number)
             EMB_LOG_INT("requests", stats.active), EMB_LOG_INT("seconds", c->shutdown_seconds));
     emb_notify("STOPPING=1\nSTATUS=draining");
     start_guard(d);
-    d->stop_warming = 1;
+    __atomic_store_n(&d->stop_warming, 1, __ATOMIC_RELAXED);
     emb_api_set_draining(d->api, true);
     wait_or_end(set, grace_end);
     emb_http_stop_accepting(d->server);
@@ -351,7 +351,7 @@ static void stop(emb_daemon *d, const sigset_t *set, int number)
 
 static void close_all(emb_daemon *d)
 {
-    d->stop_warming = 1;
+    __atomic_store_n(&d->stop_warming, 1, __ATOMIC_RELAXED);
     emb_preemption_close(d->preemption);
     emb_http_close(d->server);
     if (d->warming)

@@ -284,12 +284,25 @@ typedef struct wanted {
     uint64_t deadline_ns;
 } wanted;
 
+/* Fetches a model that was nowhere when `fetched` models had been fetched. EMB_OK: look again. */
+static emb_status fetch(emb_models *models, const wanted *w, uint64_t fetched, bool *own, emb_error *err)
+{
+    emb_status status = EMB_OK;
+    pthread_mutex_lock(&models->lock);
+    *own = models->pulls_fetched == fetched; /* otherwise another caller's fetch may have ended after the look */
+    if (*own)
+        status = emb_pull_wait(models, w->name, w->cancel, w->deadline_ns, err);
+    pthread_mutex_unlock(&models->lock);
+    return status;
+}
+
 /* The directory of a model, fetched if need be. */
 static emb_status find_path(emb_models *models, const wanted *w, char **path, emb_error *err)
 {
     pthread_mutex_lock(&models->lock);
     emb_config *config = emb_config_retain(models->config);
     bool may_pull = w->may_pull && config->pull;
+    uint64_t fetched = models->pulls_fetched;
     pthread_mutex_unlock(&models->lock);
     emb_status status =
         emb_names_locate(w->name, models->search_path, config->allowed_models, w->trusted, path, err);
@@ -300,16 +313,18 @@ static emb_status find_path(emb_models *models, const wanted *w, char **path, em
     if (status == EMB_E_NOT_FOUND && is_name && !w->trusted &&
         !emb_names_allow(config->allowed_models, names, 3))
         status = refuse(w->name, err);
-    if (status == EMB_E_NOT_FOUND && is_name && may_pull) {
+    bool own = false;
+    while (status == EMB_E_NOT_FOUND && is_name && may_pull && !own) {
+        status = fetch(models, w, fetched, &own, err);
+        if (status)
+            break;
         pthread_mutex_lock(&models->lock);
-        status = emb_pull_wait(models, w->name, w->cancel, w->deadline_ns, err);
+        fetched = models->pulls_fetched;
         pthread_mutex_unlock(&models->lock);
-        if (!status)
-            status =
-                emb_names_locate(w->name, models->search_path, config->allowed_models, w->trusted, path, err);
-        if (status == EMB_E_NOT_FOUND && err)
-            strcpy(err->where, "model");
+        status = emb_names_locate(w->name, models->search_path, config->allowed_models, w->trusted, path, err);
     }
+    if (status == EMB_E_NOT_FOUND && is_name && may_pull && err)
+        strcpy(err->where, "model");
     emb_config_release(config);
     return status;
 }

@@ -124,6 +124,7 @@ struct emb_models {
     size_t alias_count;
     emb_pull *pulls;
     size_t pulls_running;
+    uint64_t pulls_fetched; /* that ended well, ever */
     volatile int closing;   /* what pulls look at */
     size_t memory_limit, memory_used;
     atomic_bool over;       /* the limit is passed and everything else was held */

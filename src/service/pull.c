@@ -78,6 +78,7 @@ static void *run_pull(void *context)
     pull->done = true;
     pull->ended_ns = emb_now_ns();
     models->pulls_running--;
+    models->pulls_fetched += !status;
     pthread_cond_broadcast(&models->changed);
     pthread_mutex_unlock(&models->lock);
     return NULL;

@@ -92,7 +92,7 @@ class Preemption(unittest.TestCase):
         thread.start()
         try:
             url = source.replace("ADDRESS", "http://127.0.0.1:%d" % server.server_address[1])
-            with Service(env={"EMBEDD_PREEMPTION_URL": url, "EMBEDD_PREEMPTION_INTERVAL_MS": "100"}) as s:
+            with Service(env={"EMBEDD_PREEMPTION_URL": url, "EMBEDD_PREEMPTION_INTERVAL_MS": "100"}, ready=False) as s:
                 self.assertEqual(s.wait(), 0)
                 self.assertTrue(s.log("preemption notice: this machine is about to be taken away"))
                 self.assertTrue(s.log("stopped"))
