@@ -228,7 +228,10 @@ static void check_cache(examination *e)
         return;
     }
     emb_cache_get_stats(emb_service_cache(service), &stats);
-    if (strcmp(stats.l2_kind, "none") == 0)
+    if (strcmp(stats.l2_kind, "none") == 0 && strcmp(e->config->cache_url, "none") != 0)
+        tell(e, FAIL, "cache", "in memory only, since %s cannot be used as the data directory; set EMBEDD_DATA_DIR",
+             e->config->data_path);
+    else if (strcmp(stats.l2_kind, "none") == 0)
         tell(e, NOTE, "cache", "in memory only: nothing of it survives a restart");
     else if (stats.l2_up && !*stats.l2_error)
         tell(e, OK, "cache", "%s answers, %s vectors", stats.l2_kind, emb_number_text(stats.l2.entries, a));
