@@ -79,6 +79,9 @@ static void close_connection(emb_http_connection *c)
         return;
     x->connection = NULL;
     emb_http_exchange_set_gone(x);
+    pthread_mutex_lock(&x->stream.lock); /* a stream whose last mail brought us here posts no other */
+    x->stream.end_seen |= x->stream.ended && !x->stream.posted;
+    pthread_mutex_unlock(&x->stream.lock);
     if (!x->parked || x->delivered || x->stream.end_seen)
         emb_http_exchange_done(x);
 }

@@ -94,7 +94,7 @@ static void start(peer *p)
     socklen_t size = sizeof address;
     p->listener = socket(AF_INET, SOCK_STREAM, 0);
     assert_int_equal(bind(p->listener, (struct sockaddr *)&address, size), 0);
-    assert_int_equal(listen(p->listener, 8), 0);
+    assert_int_equal(listen(p->listener, 128), 0);
     assert_int_equal(getsockname(p->listener, (struct sockaddr *)&address, &size), 0);
     p->port = ntohs(address.sin_port);
     assert_int_equal(pthread_create(&p->thread, NULL, serve, p), 0);
