@@ -64,7 +64,11 @@ extern "C" {
     X(EMB_E_DEADLINE, 9, "deadline passed", 504, 1)                                                    \
     X(EMB_E_CANCELLED, 10, "cancelled", 499, 0)                                                        \
     X(EMB_E_CLOSED, 11, "closed", 503, 0)                                                              \
-    X(EMB_E_INTERNAL, 12, "internal error", 500, 0)
+    X(EMB_E_INTERNAL, 12, "internal error", 500, 0)                                                    \
+    X(EMB_E_BUDGET, 13, "budget exhausted", 402, 0)                                                    \
+    X(EMB_E_FORBIDDEN, 14, "not allowed", 403, 0)                                                      \
+    X(EMB_E_PROVIDER, 15, "the provider's answer cannot be used", 502, 1)                              \
+    X(EMB_E_UNAVAILABLE, 16, "no provider is available", 503, 1)
 
 typedef enum emb_status {
 #define EMB_X(name, value, text, http, retry) name = value,

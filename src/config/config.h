@@ -16,6 +16,7 @@
 
 #include "base/buf.h"
 #include "base/log.h"
+#include "config/gateway.h"
 #include "config/settings.h"
 
 /* The longest text of a value. */
@@ -36,6 +37,7 @@ typedef struct emb_config {
     emb_log_format log_format;
     const char *file;          /* the YAML file that was read, or "" */
     const char *data_path;     /* data_dir or what stands for it; made on first use, not here */
+    emb_gateway_config gateway;
 } emb_config;
 
 typedef struct emb_config_flag {

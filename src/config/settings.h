@@ -91,7 +91,7 @@
     X(TEXT, warm, "cache.warm", "EMBEDD_WARM", "", 0, 0, ",", "term lists embedded at start, comma between: finance, or files") \
     /* ---- data ---- */                                                                                         \
     X(TEXT, data_dir, "data.dir", "EMBEDD_DATA_DIR", "", 0, 0, "", "folder of the databases; empty: $STATE_DIRECTORY, else $XDG_DATA_HOME/embedd, else ~/.local/share/embedd") \
-    X(TEXT, store_url, "data.store_url", "EMBEDD_STORE_URL", "", 0, 0, "SF", "sqlite: in the data directory, or postgresql://…") \
+    X(TEXT, store_url, "data.store_url", "EMBEDD_STORE_URL", "", 0, 0, "S", "ledger, comparisons, rollout and alerts: sqlite: in the data directory, or postgresql://…") \
     X(TEXT, queue_url, "data.queue_url", "EMBEDD_QUEUE_URL", "", 0, 0, "SF", "the job queue: sqlite:, redis://…, postgresql://…") \
     /* ---- log ---- */                                                                                          \
     X(TEXT, log, "log.level", "EMBEDD_LOG", "info", 0, 0, "L,", "error, warn, info or debug, and plain or json, comma between (\"info,json\")") \
@@ -100,32 +100,63 @@
       "metadata address that announces the end of a spot machine; gcp, aws, azure, one of them with =ADDRESS, or a URL; empty: not asked")   \
     X(COUNT, preemption_interval_ms, "supervision.preemption_interval_ms", "EMBEDD_PREEMPTION_INTERVAL_MS", "5000", 100, 3600000, "", "how often it is asked") \
     /* ---- hybrid system ---- */                                                                                \
-    X(BOOL, hybrid, "hybrid.enabled", "USE_HYBRID_EMBEDDINGS", "true", 0, 0, "LF", "false: everything goes to the legacy provider") \
-    X(BOOL, shadow_mode, "hybrid.shadow_mode", "EMBEDDING_SHADOW_MODE", "false", 0, 0, "LF", "run the candidate beside the legacy provider") \
-    X(REAL, rollout_percentage, "hybrid.rollout_percentage", "EMBEDDING_ROLLOUT_PERCENTAGE", "100", 0, 100, "LF", "share of buckets on the hybrid path") \
-    X(BOOL, enable_routing, "hybrid.routing", "EMBEDDING_ENABLE_ROUTING", "true", 0, 0, "LF", "choose among providers by context") \
+    X(BOOL, hybrid, "hybrid.enabled", "USE_HYBRID_EMBEDDINGS", "true", 0, 0, "L", "false: everything goes to the legacy provider") \
+    X(BOOL, shadow_mode, "hybrid.shadow_mode", "EMBEDDING_SHADOW_MODE", "false", 0, 0, "L", "run the candidate beside the legacy provider") \
+    X(REAL, rollout_percentage, "hybrid.rollout_percentage", "EMBEDDING_ROLLOUT_PERCENTAGE", "100", 0, 100, "L", "share of buckets on the hybrid path, until `embedd rollout` says otherwise") \
+    X(TEXT, rollout_salt, "hybrid.rollout_salt", "EMBEDD_ROLLOUT_SALT", "", 0, 0, "L", "changes which buckets are the first") \
+    X(BOOL, enable_routing, "hybrid.routing", "EMBEDDING_ENABLE_ROUTING", "true", 0, 0, "L", "choose among providers by context; false: the default provider alone") \
     X(BOOL, enable_monitoring, "hybrid.monitoring", "EMBEDDING_ENABLE_MONITORING", "true", 0, 0, "L", "count and time requests") \
-    X(REAL, daily_api_budget_usd, "hybrid.daily_api_budget_usd", "EMBEDDING_DAILY_API_BUDGET_USD", "10.0", 0, 1000000000, "LF", "hard limit a day for remote providers") \
-    X(COUNT, realtime_latency_ms, "hybrid.realtime_latency_threshold_ms", "EMBEDDING_REALTIME_LATENCY_THRESHOLD_MS", "1000", 1, 3600000, "LF", "a provider slower than this is passed over for realtime") \
+    X(REAL, daily_api_budget_usd, "hybrid.daily_api_budget_usd", "EMBEDDING_DAILY_API_BUDGET_USD", "10.0", 0, 1000000000, "L", "hard limit a day for remote providers") \
+    X(COUNT, realtime_latency_ms, "hybrid.realtime_latency_threshold_ms", "EMBEDDING_REALTIME_LATENCY_THRESHOLD_MS", "1000", 1, 3600000, "L", "a provider slower than this is passed over for realtime") \
     X(COUNT, batch_size_threshold, "hybrid.batch_size_threshold", "EMBEDDING_BATCH_SIZE_THRESHOLD", "100", 1, 1000000, "L", "from here on a request counts as a large batch and gives way to smaller ones") \
-    X(TEXT, legacy_provider, "hybrid.legacy_provider", "EMBEDD_LEGACY_PROVIDER", "", 0, 0, "LF", "the provider before the hybrid path") \
+    X(TEXT, legacy_provider, "hybrid.legacy_provider", "EMBEDD_LEGACY_PROVIDER", "", 0, 0, "L", "the provider before the hybrid path, NAME or NAME/MODEL; empty: providers.default") \
+    X(TEXT, candidate_provider, "hybrid.candidate_provider", "EMBEDD_CANDIDATE_PROVIDER", "", 0, 0, "L", "what shadow mode runs beside it, NAME or NAME/MODEL; empty: what the hybrid path would choose") \
+    X(TEXT, fallback, "hybrid.fallback", "EMBEDD_FALLBACK", "", 0, 0, "L,", "providers tried in turn when the first fails, comma between; empty: all in the configured order; none: no fallback") \
     /* ---- providers ---- */                                                                                    \
-    X(TEXT, provider, "providers.default", "EMBEDDING_PROVIDER,EMBEDDINGS_PROVIDER", "local", 0, 0, "F", "local, openai, huggingface, remote, …") \
-    X(TEXT, openai_api_key, "providers.openai_api_key", "OPENAI_API_KEY", "", 0, 0, "SF", "key of the OpenAI API") \
-    X(TEXT, openai_base_url, "providers.openai_base_url", "OPENAI_BASE_URL", "https://api.openai.com/v1", 0, 0, "F", "its address") \
-    X(TEXT, openai_model, "providers.openai_model", "OPENAI_EMBEDDING_MODEL", "text-embedding-3-small", 0, 0, "F", "its model") \
-    X(COUNT, openai_max_retries, "providers.openai_max_retries", "OPENAI_EMBEDDING_MAX_RETRIES", "3", 0, 100, "F", "retries of a failed call") \
-    X(TEXT, embedding_service_url, "providers.embedding_service_url", "EMBEDDING_SERVICE_URL", "", 0, 0, "F", "a remote embedding service") \
+    X(TEXT, provider, "providers.default", "EMBEDDING_PROVIDER,EMBEDDINGS_PROVIDER", "local", 0, 0, "", "where requests go that name neither provider nor model: local, openai, huggingface, remote, or the name of an instance") \
+    X(TEXT, openai_api_key, "providers.openai_api_key", "OPENAI_API_KEY", "", 0, 0, "S", "key of the OpenAI API; with it there is an instance `openai`") \
+    X(TEXT, openai_base_url, "providers.openai_base_url", "OPENAI_BASE_URL", "https://api.openai.com/v1", 0, 0, "", "its address, or that of a compatible server") \
+    X(TEXT, openai_model, "providers.openai_model", "OPENAI_EMBEDDING_MODEL", "text-embedding-3-small", 0, 0, "", "its model for requests that name none") \
+    X(COUNT, openai_max_retries, "providers.openai_max_retries", "OPENAI_EMBEDDING_MAX_RETRIES", "3", 0, 100, "", "retries of a failed call") \
+    X(TEXT, hf_model, "providers.huggingface_model", "EMBEDD_HF_MODEL", "sentence-transformers/all-MiniLM-L6-v2", 0, 0, "", "model of the Hugging Face Inference API, where providers.default is huggingface") \
+    X(TEXT, hf_inference_url, "providers.huggingface_url", "EMBEDD_HF_INFERENCE_URL", "https://router.huggingface.co/hf-inference", 0, 0, "", "its address") \
+    X(TEXT, embedding_service_url, "providers.embedding_service_url", "EMBEDDING_SERVICE_URL", "", 0, 0, "", "a remote embedding service; with it there is an instance `remote`") \
+    X(TEXT, https_proxy, "providers.proxy", "EMBEDD_PROXY,HTTPS_PROXY,https_proxy", "", 0, 0, "S", "proxy for calls to providers; never for addresses of this machine") \
+    X(COUNT, provider_timeout_ms, "providers.timeout_ms", "EMBEDD_PROVIDER_TIMEOUT_MS", "30000", 1, 3600000, "L", "time for one attempt at a provider, where its instance says nothing") \
+    /* ---- budget ---- */                                                                                       \
+    X(TEXT, budget_timezone, "budget.timezone", "EMBEDD_TIMEZONE", "UTC", 0, 0, "", "where the day of budgets and reports turns, as in the zone database: Europe/Berlin") \
+    X(CHOICE, unpriced, "budget.unpriced", "EMBEDD_UNPRICED", "refuse", "refuse|free", 0, "L", "what a model without a price costs: refuse sends nothing there; free says that it costs nothing") \
+    X(CHOICE, expired_reservations, "budget.expired_reservations", "EMBEDD_EXPIRED_RESERVATIONS", "release", "release|spend", 0, "L", "a reservation whose process died before it was settled: comes back, or counts as spent") \
+    X(COUNT, reservation_seconds, "budget.reservation_seconds", "EMBEDD_RESERVATION_SECONDS", "120", 1, 86400, "L", "after which it is given up") \
+    X(TEXT, state_url, "data.state_url", "EMBEDD_STATE_URL", "", 0, 0, "S", "where budget and breakers are shared: sqlite:PATH, redis://…, postgresql://…, memory:; empty: REDIS_URL if set, else data.store_url") \
+    X(TEXT, reference_model, "budget.reference_model", "EMBEDD_REFERENCE_MODEL", "text-embedding-3-small", 0, 0, "L", "the hosted model whose price savings are counted by") \
+    /* ---- personal data ---- */                                                                                \
+    X(BOOL, pii_detection, "pii.enabled", "EMBEDD_PII_DETECTION", "true", 0, 0, "L", "texts with personal data stay on this machine") \
+    X(TEXT, pii_kinds, "pii.kinds", "EMBEDD_PII_KINDS", "", 0, 0, "L,", "kinds that are looked for, comma between (`embedd pii --list`); empty: all") \
+    /* ---- shadow ---- */                                                                                       \
+    X(REAL, shadow_sample, "shadow.sample_percentage", "EMBEDD_SHADOW_SAMPLE", "100", 0, 100, "L", "share of requests that are compared") \
+    X(COUNT, shadow_queue, "shadow.queue", "EMBEDD_SHADOW_QUEUE", "256", 1, 100000, "", "comparisons that may wait; more are dropped and counted") \
+    X(REAL, shadow_daily_usd, "shadow.daily_budget_usd", "EMBEDD_SHADOW_DAILY_BUDGET_USD", "1.0", 0, 1000000000, "L", "hard limit a day for the candidate's calls") \
+    X(COUNT, shadow_window, "shadow.window", "EMBEDD_SHADOW_WINDOW", "200", 20, 2000, "", "recent texts whose neighbours are compared") \
+    X(REAL, shadow_overlap, "shadow.overlap_threshold", "EMBEDD_SHADOW_OVERLAP", "0.6", 0, 1, "L", "neighbour overlap@10 that is enough where the dimensions differ") \
+    X(COUNT, readiness_comparisons, "shadow.readiness_comparisons", "EMBEDD_READINESS_COMPARISONS", "100", 1, 1000000000, "L", "comparisons that readiness asks for") \
+    X(REAL, readiness_hours, "shadow.readiness_hours", "EMBEDD_READINESS_HOURS", "48", 0, 100000, "L", "over how long") \
     /* ---- alerts ---- */                                                                                       \
-    X(COUNT, alert_p95_warning, "alerts.p95_latency_warning", "ALERT_P95_LATENCY_WARNING", "500", 1, 3600000, "LF", "milliseconds") \
-    X(COUNT, alert_p95_error, "alerts.p95_latency_error", "ALERT_P95_LATENCY_ERROR", "1000", 1, 3600000, "LF", "milliseconds") \
-    X(REAL, alert_cache_hit_warning, "alerts.cache_hit_warning", "ALERT_CACHE_HIT_WARNING", "0.7", 0, 1, "LF", "hit rate under which to warn") \
-    X(REAL, alert_cache_hit_error, "alerts.cache_hit_error", "ALERT_CACHE_HIT_ERROR", "0.5", 0, 1, "LF", "hit rate") \
-    X(REAL, alert_similarity_warning, "alerts.similarity_warning", "ALERT_SIMILARITY_WARNING", "0.95", 0, 1, "LF", "cosine") \
-    X(REAL, alert_similarity_error, "alerts.similarity_error", "ALERT_SIMILARITY_ERROR", "0.90", 0, 1, "LF", "cosine") \
-    X(REAL, alert_error_rate_warning, "alerts.error_rate_warning", "ALERT_ERROR_RATE_WARNING", "0.05", 0, 1, "LF", "share of failed requests") \
-    X(REAL, alert_budget_warning, "alerts.api_budget_warning", "ALERT_API_BUDGET_WARNING", "0.8", 0, 1, "LF", "share of the day's budget") \
-    X(REAL, alert_budget_critical, "alerts.api_budget_critical", "ALERT_API_BUDGET_CRITICAL", "0.95", 0, 1, "LF", "share of the day's budget") \
-    X(REAL, alert_monthly_cost_usd, "alerts.monthly_cost_warning_usd", "ALERT_MONTHLY_COST_WARNING_USD", "100", 0, 1000000000, "LF", "spend of a month")
+    X(COUNT, alert_p95_warning, "alerts.p95_latency_warning", "ALERT_P95_LATENCY_WARNING", "500", 1, 3600000, "L", "milliseconds") \
+    X(COUNT, alert_p95_error, "alerts.p95_latency_error", "ALERT_P95_LATENCY_ERROR", "1000", 1, 3600000, "L", "milliseconds") \
+    X(REAL, alert_cache_hit_warning, "alerts.cache_hit_warning", "ALERT_CACHE_HIT_WARNING", "0.7", 0, 1, "L", "hit rate under which to warn") \
+    X(REAL, alert_cache_hit_error, "alerts.cache_hit_error", "ALERT_CACHE_HIT_ERROR", "0.5", 0, 1, "L", "hit rate") \
+    X(REAL, alert_similarity_warning, "alerts.similarity_warning", "ALERT_SIMILARITY_WARNING", "0.95", 0, 1, "L", "cosine") \
+    X(REAL, alert_similarity_error, "alerts.similarity_error", "ALERT_SIMILARITY_ERROR", "0.90", 0, 1, "L", "cosine") \
+    X(REAL, alert_error_rate_warning, "alerts.error_rate_warning", "ALERT_ERROR_RATE_WARNING", "0.05", 0, 1, "L", "share of failed requests") \
+    X(REAL, alert_budget_warning, "alerts.api_budget_warning", "ALERT_API_BUDGET_WARNING", "0.8", 0, 1, "L", "share of the day's budget; from here on only `analysis` may spend") \
+    X(REAL, alert_budget_critical, "alerts.api_budget_critical", "ALERT_API_BUDGET_CRITICAL", "0.95", 0, 1, "L", "share of the day's budget") \
+    X(REAL, alert_monthly_cost_usd, "alerts.monthly_cost_warning_usd", "ALERT_MONTHLY_COST_WARNING_USD", "100", 0, 1000000000, "L", "spend of a month") \
+    X(COUNT, alert_interval_ms, "alerts.interval_ms", "EMBEDD_ALERT_INTERVAL_MS", "5000", 50, 3600000, "L", "how often the rules are looked at") \
+    X(COUNT, alert_window_s, "alerts.window_seconds", "EMBEDD_ALERT_WINDOW_SECONDS", "300", 1, 86400, "L", "of how long the percentiles and rates are") \
+    X(COUNT, alert_for_s, "alerts.for_seconds", "EMBEDD_ALERT_FOR_SECONDS", "60", 0, 86400, "L", "how long a condition holds before it fires") \
+    X(COUNT, alert_minimum_requests, "alerts.minimum_requests", "EMBEDD_ALERT_MINIMUM_REQUESTS", "20", 1, 1000000, "L", "fewer requests in the window say nothing") \
+    X(TEXT, alert_webhook_url, "alerts.webhook_url", "EMBEDD_ALERT_WEBHOOK_URL", "", 0, 0, "S", "where alerts are posted as JSON") \
+    X(TEXT, alertmanager_url, "alerts.alertmanager_url", "EMBEDD_ALERTMANAGER_URL", "", 0, 0, "S", "address of an Alertmanager")
 
 #endif

@@ -61,7 +61,31 @@ typedef enum emb_metric_type { EMB_COUNTER, EMB_GAUGE, EMB_HISTOGRAM } emb_metri
     X(CACHE_UP, EMB_GAUGE, "embedd_cache_l2_up", "", "1 while L2 answers, 0 while its circuit is open.") \
     X(CACHE_SHARED, EMB_COUNTER, "embedd_cache_single_flight_total", "",                                 \
       "Misses that waited for another request's computation of the same text.")                          \
-    X(RELOADS, EMB_COUNTER, "embedd_config_reloads_total", "result", "Configuration reloads: ok, refused.")
+    X(RELOADS, EMB_COUNTER, "embedd_config_reloads_total", "result", "Configuration reloads: ok, refused.") \
+    X(PROVIDER_ATTEMPTS, EMB_COUNTER, "embedd_provider_attempts_total", "provider,result",               \
+      "Exchanges with a provider: ok, timeout, broken, limited, quota, denied, refused, bad_answer, …")  \
+    X(PROVIDER_SECONDS, EMB_HISTOGRAM, "embedd_provider_duration_seconds", "provider", "One exchange with a provider.") \
+    X(PROVIDER_RETRIES, EMB_COUNTER, "embedd_provider_retries_total", "provider", "Attempts after the first.") \
+    X(PROVIDER_TOKENS, EMB_COUNTER, "embedd_provider_tokens_total", "provider,model", "Tokens that a provider counted.") \
+    X(PROVIDER_ACTIVE, EMB_GAUGE, "embedd_provider_calls_active", "provider", "Calls in work.")          \
+    X(BREAKER_STATE, EMB_GAUGE, "embedd_breaker_state", "provider", "0 closed, 1 half-open, 2 open.")    \
+    X(BREAKER_CHANGES, EMB_COUNTER, "embedd_breaker_changes_total", "provider,state", "Changes of a breaker's state.") \
+    X(SHARED_STATE_UP, EMB_GAUGE, "embedd_shared_state_up", "part", "1 while the store of budget, breakers, ledger answers.") \
+    X(ROUTES, EMB_COUNTER, "embedd_routes_total", "provider,context,rule", "Requests by the provider that answered.") \
+    X(FALLBACKS, EMB_COUNTER, "embedd_fallbacks_total", "from,to", "Requests that went on to another provider.") \
+    X(PRIVATE_TEXTS, EMB_COUNTER, "embedd_private_requests_total", "why", "Requests kept local: sensitive, pii.") \
+    X(BUDGET_LIMIT, EMB_GAUGE, "embedd_budget_limit_usd", "scope", "A day's limit.")                     \
+    X(BUDGET_SPENT, EMB_GAUGE, "embedd_budget_spent_usd", "scope", "Spent today.")                       \
+    X(BUDGET_RESERVED, EMB_GAUGE, "embedd_budget_reserved_usd", "scope", "Reserved for running calls.")  \
+    X(BUDGET_REFUSED, EMB_COUNTER, "embedd_budget_refused_total", "scope", "Reservations that a limit refused.") \
+    X(COST, EMB_COUNTER, "embedd_cost_usd_total", "provider,model", "Spent.")                            \
+    X(SAVED, EMB_COUNTER, "embedd_saved_usd_total", "by", "What the API would have cost: cache, local.") \
+    X(LEDGER_ROWS, EMB_COUNTER, "embedd_ledger_rows_total", "result", "Rows of the ledger: written, merged, failed.") \
+    X(SHADOW, EMB_COUNTER, "embedd_shadow_total", "result", "Comparisons: compared, failed, dropped.")   \
+    X(SHADOW_SIMILARITY, EMB_HISTOGRAM, "embedd_shadow_similarity", "", "Cosine of compared vectors.")   \
+    X(ROLLOUT, EMB_GAUGE, "embedd_rollout_percentage", "", "Share of buckets on the hybrid path.")       \
+    X(ALERTS, EMB_GAUGE, "embedd_alerts_firing", "severity", "Alerts that fire.")                        \
+    X(ALERT_NOTICES, EMB_COUNTER, "embedd_alert_notices_total", "sink,result", "Notices: sent, failed, given_up.")
 
 enum { EMB_METRIC_SERIES_MAX = 256 };
 
