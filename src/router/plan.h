@@ -2,9 +2,9 @@
  * plan.h: which candidates a request may go to, in which order, and why not the others. Pure: no clock, no I/O, no lock;
  * the same input gives the same plan.
  *
- *     emb_plan_candidate c[n]; emb_plan_verdict v[n];    // c: what is there, with a snapshot of health, budget, latency
- *     emb_plan plan = { .verdicts = v };
- *     emb_plan_make(&request, &settings, c, n, &plan);
+ *     emb_route_candidate c[n]; emb_route_verdict v[n];    // c: what is there, with a snapshot of health, budget, latency
+ *     emb_route_plan plan = { .verdicts = v };
+ *     emb_route_make(&request, &settings, c, n, &plan);
  *     for (size_t i = 0; i < plan.count; i++) try(plan.order[i]) …
  *
  * The rules, in this order, are those of docs/routing.md: pinned, privacy, flags and rollout, health, budget, context.
@@ -21,9 +21,9 @@ typedef enum emb_context {
 const char *emb_context_name(emb_context context); /* "default", … */
 bool emb_context_parse(const char *name, emb_context *out);
 
-enum { EMB_PLAN_MAX = 64 }; /* candidates */
+enum { EMB_ROUTE_MAX = 64 }; /* candidates */
 
-typedef struct emb_plan_candidate {
+typedef struct emb_route_candidate {
     const char *provider;      /* the instance: "local", "openai", "azure-eu" */
     const char *kind;          /* "local", "openai", "azure": preferred_provider may name it too */
     const char *model;
@@ -43,18 +43,18 @@ typedef struct emb_plan_candidate {
     bool is_unpriced;          /* and that is not allowed */
     uint64_t available_nusd;   /* least that its limits leave; UINT64_MAX: no limit */
     bool near_limit;           /* from the warning share on */
-} emb_plan_candidate;
+} emb_route_candidate;
 
-typedef struct emb_plan_request {
+typedef struct emb_route_request {
     emb_context context;
     const char *model, *space, *preferred_provider; /* NULL or "": not pinned. preferred "auto": not pinned */
     bool has_pii;              /* detection is on and found something */
     size_t texts;
     double bucket;             /* 0 <= b < 100: emb_rollout_bucket */
     uint64_t random;           /* for weights */
-} emb_plan_request;
+} emb_route_request;
 
-typedef struct emb_plan_settings {
+typedef struct emb_route_settings {
     bool hybrid, routing;
     double rollout_percentage;
     const char *legacy_provider;  /* "NAME" or "NAME/MODEL"; "": default_provider */
@@ -62,31 +62,31 @@ typedef struct emb_plan_settings {
     uint64_t realtime_us;
     size_t batch_threshold;
     bool fallback;             /* false: the first alone */
-} emb_plan_settings;
+} emb_route_settings;
 
-typedef enum emb_plan_rule {
+typedef enum emb_route_rule {
     EMB_RULE_NONE, EMB_RULE_PINNED, EMB_RULE_PRIVACY, EMB_RULE_LEGACY, EMB_RULE_SETTINGS, EMB_RULE_HEALTH, EMB_RULE_BUDGET,
     EMB_RULE_CONTEXT
-} emb_plan_rule;
-const char *emb_plan_rule_name(emb_plan_rule rule); /* "pinned", … */
+} emb_route_rule;
+const char *emb_route_rule_name(emb_route_rule rule); /* "pinned", … */
 
-typedef struct emb_plan_verdict {
-    emb_plan_rule passed_over; /* NONE: it is in the order */
+typedef struct emb_route_verdict {
+    emb_route_rule passed_over; /* NONE: it is in the order */
     char why[120];             /* a sentence, for both */
-} emb_plan_verdict;
+} emb_route_verdict;
 
-typedef struct emb_plan {
-    size_t order[EMB_PLAN_MAX], count;
-    emb_plan_verdict *verdicts; /* room for one per candidate; or NULL: no explanation wanted */
-    emb_plan_rule rule;        /* that decided the first place */
+typedef struct emb_route_plan {
+    size_t order[EMB_ROUTE_MAX], count;
+    emb_route_verdict *verdicts; /* room for one per candidate; or NULL: no explanation wanted */
+    emb_route_rule rule;        /* that decided the first place */
     bool legacy;               /* off the hybrid path */
     bool space_pinned;         /* no fallback to another space */
     char reason[160];          /* "context analysis: the highest quality of 3 candidates" */
     emb_status refusal;        /* with count 0: EMB_E_NOT_FOUND, EMB_E_FORBIDDEN, EMB_E_BUDGET, EMB_E_UNAVAILABLE, … */
-} emb_plan;
+} emb_route_plan;
 
-/* count at most EMB_PLAN_MAX; more are left out. */
-void emb_plan_make(const emb_plan_request *request, const emb_plan_settings *settings,
-                   const emb_plan_candidate *candidates, size_t count, emb_plan *plan);
+/* count at most EMB_ROUTE_MAX; more are left out. */
+void emb_route_make(const emb_route_request *request, const emb_route_settings *settings,
+                   const emb_route_candidate *candidates, size_t count, emb_route_plan *plan);
 
 #endif

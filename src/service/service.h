@@ -17,11 +17,18 @@
 #ifndef EMB_SERVICE_SERVICE_H
 #define EMB_SERVICE_SERVICE_H
 
+#include "alerts/alerts.h"
 #include "base/arena.h"
 #include "cache/cache.h"
 #include "config/config.h"
+#include "ledger/ledger.h"
 #include "metrics/metrics.h"
+#include "router/breaker.h"
+#include "router/budget.h"
+#include "router/plan.h"
+#include "router/rollout.h"
 #include "service/models.h"
+#include "shadow/shadow.h"
 
 typedef struct emb_service emb_service;
 
@@ -40,6 +47,14 @@ emb_config *emb_service_config(emb_service *service);
 emb_cache *emb_service_cache(emb_service *service);     /* NULL when caching is off */
 emb_metrics *emb_service_metrics(emb_service *service);
 emb_models *emb_service_models(emb_service *service);
+/* The operations kit; each NULL where it is off or could not be opened (the log says why). They live as long as the
+ * service. */
+emb_ledger *emb_service_ledger(emb_service *service);
+emb_shadow *emb_service_shadow(emb_service *service);
+emb_alerts *emb_service_alerts(emb_service *service);
+emb_rollout *emb_service_rollout(emb_service *service);
+emb_budget *emb_service_budget(emb_service *service);
+emb_breakers *emb_service_breakers(emb_service *service);
 
 typedef struct emb_request {
     const emb_text *texts;    /* `count` texts, valid UTF-8; or NULL, and sequence i is */

@@ -23,6 +23,16 @@ typedef struct emb_counts {
     _Alignas(64) atomic_uint_fast64_t requests, texts, l1, l2, computed, shared, tokens, errors, cost_nusd, since_ns;
 } emb_counts;
 
+/* What surrounds embedding; see emb_service_ledger and the like. */
+typedef struct emb_kit {
+    emb_ledger *ledger;
+    emb_shadow *shadow;
+    emb_alerts *alerts;
+    emb_rollout *rollout;
+    emb_budget *budget;
+    emb_breakers *breakers;
+} emb_kit;
+
 struct emb_service {
     emb_engine *engine;
     emb_models *models;
@@ -31,6 +41,7 @@ struct emb_service {
     atomic_bool caching, monitoring, ready;
     atomic_size_t ttl_s, bulk_from, max_inputs;
     emb_counts counts;
+    emb_kit kit;
     emb_config *config;
     emb_config_lock config_locks[EMB_CONFIG_LOCKS];
     pthread_mutex_t reconfiguring;

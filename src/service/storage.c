@@ -5,6 +5,8 @@
  */
 #include "service/storage.h"
 
+#include "base/error.h"
+
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -34,18 +36,26 @@ static bool make_directory(const char *path)
     return access(copy, W_OK | X_OK) == 0;
 }
 
+/* Redis as the configuration names it; false: it names none. */
+static bool choose_redis(const emb_config *config, char out[URL_BYTES])
+{
+    bool v6 = strchr(config->redis_host, ':') && config->redis_host[0] != '[';
+    if (*config->redis_url)
+        snprintf(out, URL_BYTES, "%s", config->redis_url);
+    else if (*config->redis_host)
+        snprintf(out, URL_BYTES, "redis://%s%s%s:%zu/%zu", v6 ? "[" : "", config->redis_host, v6 ? "]" : "",
+                 config->redis_port, config->redis_db);
+    return *out != 0;
+}
+
 /* The URL of the second level into `out`, "" for none. */
 static void choose_url(const emb_config *config, char out[URL_BYTES])
 {
     out[0] = 0;
     if (*config->cache_url) {
         snprintf(out, URL_BYTES, "%s", strcmp(config->cache_url, "none") ? config->cache_url : "");
-    } else if (*config->redis_url) {
-        snprintf(out, URL_BYTES, "%s", config->redis_url);
-    } else if (*config->redis_host) {
-        bool v6 = strchr(config->redis_host, ':') && config->redis_host[0] != '[';
-        snprintf(out, URL_BYTES, "redis://%s%s%s:%zu/%zu", v6 ? "[" : "", config->redis_host, v6 ? "]" : "",
-                 config->redis_port, config->redis_db);
+    } else if (choose_redis(config, out)) {
+        return;
     } else if (!make_directory(config->data_path)) {
         emb_log(EMB_LOG_WARN, "the data directory cannot be used: vectors are kept in memory only",
                 EMB_LOG_TEXT("directory", config->data_path), EMB_LOG_TEXT("error", strerror(errno)));
@@ -76,4 +86,25 @@ emb_status emb_storage_open_cache(const emb_storage_options *options, emb_cache 
     choose_url(options->config, url);
     cache.l2_url = url;
     return emb_cache_open(&cache, out, err);
+}
+
+emb_status emb_storage_store_url(const emb_config *config, const char *part, emb_buf *out, emb_error *err)
+{
+    if (strncmp(config->store_url, "sqlite:", 7) == 0 && config->store_url[7]) /* a file of one's own: one for each part */
+        return emb_buf_addf(out, "%s.%s", config->store_url, part);
+    if (*config->store_url && strcmp(config->store_url, "sqlite:") != 0)
+        return emb_buf_add_str(out, config->store_url);
+    if (!make_directory(config->data_path))
+        return emb_fail_errno(err, config->data_path, "making the data directory");
+    return emb_buf_addf(out, "sqlite:%s/%s.db", config->data_path, part);
+}
+
+emb_status emb_storage_state_url(const emb_config *config, emb_buf *out, emb_error *err)
+{
+    char redis[URL_BYTES] = "";
+    if (*config->state_url)
+        return emb_buf_add_str(out, config->state_url);
+    if (choose_redis(config, redis))
+        return emb_buf_add_str(out, redis);
+    return emb_storage_store_url(config, "state", out, err);
 }
