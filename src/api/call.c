@@ -129,6 +129,8 @@ static void add_timing(emb_api_call *call, const emb_answer *a)
     p = put_timing(p + 2, "tokenize", a->tokenize_ns);
     memcpy(p, ", ", 2);
     p = put_timing(p + 2, "compute", a->compute_ns);
+    memcpy(p, ", ", 2);
+    p = put_timing(p + 2, "provider", a->provider_ns);
     *p = 0;
     emb_exchange_add_header(call->x, "server-timing", text);
 }
@@ -270,6 +272,14 @@ static const char *error_code(const emb_error *err)
         return "stopping";
     case EMB_E_INTERNAL:
         return "internal_error";
+    case EMB_E_BUDGET:
+        return "budget_exhausted";
+    case EMB_E_FORBIDDEN:
+        return "privacy";
+    case EMB_E_PROVIDER:
+        return "bad_provider_answer";
+    case EMB_E_UNAVAILABLE:
+        return strcmp(err->where, "space") == 0 ? "space_unavailable" : "provider_unavailable";
     default:
         return "invalid_value";
     }
@@ -289,6 +299,8 @@ static int error_status(emb_api_call *call, const emb_error *err)
         return call->route->family == EMB_FAMILY_MODEL_SERVER ? 422 : 400;
     case EMB_E_CORRUPT: /* a model's files, not the request */
         return 503;
+    case EMB_E_UNAVAILABLE: /* what is here makes vectors that cannot be compared with those asked for */
+        return strcmp(err->where, "space") == 0 ? 409 : 503;
     default:
         return emb_status_http(err->code);
     }
@@ -458,10 +470,16 @@ static bool may_use(const emb_caller *caller, const emb_served *model)
     return emb_caller_may_use(caller, model->name) || emb_caller_may_use(caller, model->repository);
 }
 
+/* Of a provider's model the router has asked already. */
+static bool may_have(const emb_caller *caller, const emb_answer *answer)
+{
+    return !answer->served || may_use(caller, answer->served);
+}
+
 /* The check before any work: by the model if it is open, else by the name that was sent. */
 static bool may_ask_for(emb_api_call *call, const char *name)
 {
-    if (!call->caller)
+    if (!call->caller || emb_service_is_remote(call->service, name)) /* of those the router lets in what the key may use */
         return true;
     emb_models *models = emb_service_models(call->service);
     emb_served *open = emb_models_try_acquire(models, name);
@@ -527,7 +545,8 @@ static void deliver(emb_api_call *call)
 static void embed_on_worker(emb_api_call *call)
 {
     emb_error err;
-    if (call->caller && !emb_call_model(call, call->request.model))
+    if (call->caller && !emb_service_is_remote(call->service, call->request.model) &&
+        !emb_call_model(call, call->request.model))
         return;
     if (emb_service_embed(call->service, &call->request, call->arena, &call->answer, &err)) {
         emb_call_fail_error(call, &err);
@@ -543,8 +562,7 @@ static bool embed_here(emb_api_call *call)
         return false;
     if (!emb_service_embed_cached(call->service, &call->request, call->arena, &call->answer))
         return false;
-    if (call->caller &&
-        !may_use(call->caller, call->answer.served)) { /* opened since may_ask_for; or by another name */
+    if (call->caller && !may_have(call->caller, &call->answer)) { /* opened since may_ask_for; or by another name */
         emb_answer_done(&call->answer);
         return false; /* embed_on_worker looks again */
     }
@@ -556,6 +574,7 @@ void emb_call_embed(emb_api_call *call, const emb_request *request,
                     void (*write)(emb_api_call *call, const emb_answer *answer))
 {
     call->request = *request;
+    call->request.caller = call->caller;
     call->write = write;
     if (!call->has_headers && !emb_call_headers(call, &call->request))
         return;

@@ -361,14 +361,11 @@ bool emb_decode_texts(emb_api_call *call, emb_json_value object, const char *mem
 
 bool emb_request_set_context(emb_request *request, const char *name)
 {
-    static const char *const names[] = {"realtime", "analysis", "batch", "sensitive", "default"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (strcasecmp(name, names[i]) == 0) {
-            request->is_private = i == 3;
-            request->priority = i == 2 ? EMB_PRIORITY_BULK : EMB_PRIORITY_INTERACTIVE;
-            return true;
-        }
-    return false;
+    if (!emb_context_parse(name, &request->context))
+        return false;
+    request->is_private = request->context == EMB_CONTEXT_SENSITIVE;
+    request->priority = request->context == EMB_CONTEXT_BATCH ? EMB_PRIORITY_BULK : EMB_PRIORITY_INTERACTIVE;
+    return true;
 }
 
 bool emb_decode_model(emb_api_call *call, emb_json_value object, emb_request *request)
@@ -427,18 +424,6 @@ static bool decode_context(emb_api_call *call, emb_json_value object, emb_reques
     return false;
 }
 
-static bool decode_provider(emb_api_call *call, emb_json_value object)
-{
-    const char *provider = NULL;
-    if (!emb_decode_name(call, object, "preferred_provider", &provider))
-        return false;
-    if (!provider || !*provider || strcasecmp(provider, "local") == 0 || strcasecmp(provider, "auto") == 0)
-        return true;
-    emb_call_fail_field(call, "preferred_provider",
-                        "\"%.60s\" is not a provider of this service; there is \"local\".", provider);
-    return false;
-}
-
 bool emb_decode_common(emb_api_call *call, emb_json_value object, emb_request *request)
 {
     bool normalize = true;
@@ -449,7 +434,9 @@ bool emb_decode_common(emb_api_call *call, emb_json_value object, emb_request *r
         !emb_decode_bool(call, object, "normalize", &normalize) ||
         !emb_decode_truncate(call, object, "truncate", &request->truncation) ||
         !decode_context(call, object, request) ||
-        !emb_decode_name(call, object, "category", &request->category) || !decode_provider(call, object))
+        !emb_decode_name(call, object, "category", &request->category) ||
+        !emb_decode_name(call, object, "preferred_provider", &request->preferred_provider) ||
+        !emb_decode_name(call, object, "user", &request->user))
         return false;
     if (find(object, "normalize", &value))
         request->normalize = normalize ? EMB_ON : EMB_OFF;

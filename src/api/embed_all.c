@@ -82,7 +82,7 @@ static void embed_on_worker(emb_api_call *call)
         status = embed_some(r, m->model, i, r->count - i < chunk ? r->count - i : chunk, &o, &tokens, &err);
     emb_out_close(&o, ']');
     emb_models_used(emb_service_models(call->service), m);
-    emb_series_add(m->tokens, (double)tokens);
+    emb_series_add(m->series.tokens, (double)tokens);
     if (call->caller)
         emb_caller_count_tokens(call->caller, tokens, emb_now_ns());
     if (!status) {

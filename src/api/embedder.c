@@ -253,7 +253,7 @@ static void list_models_on_worker(emb_api_call *call)
     emb_error err;
     const char *goal = emb_exchange_query(call->x, "goal");
     emb_models *all = emb_service_models(call->service);
-    if (emb_models_list(all, call->arena, &models, &count, &err)) {
+    if (emb_service_list_models(call->service, call->arena, &models, &count, &err)) {
         emb_call_fail_error(call, &err);
         return;
     }
@@ -365,7 +365,7 @@ static void get_health(emb_api_call *call)
     "text over the model's limit of tokens is an error.\"},"                                                              \
     "\"context\":{\"enum\":[\"realtime\",\"analysis\",\"batch\",\"sensitive\",\"default\",null]},"                        \
     "\"category\":{\"type\":[\"string\",\"null\"],\"maxLength\":1024},"                                                   \
-    "\"preferred_provider\":{\"enum\":[\"local\",\"auto\",null]}"
+    "\"preferred_provider\":{\"type\":[\"string\",\"null\"],\"maxLength\":128,\"examples\":[\"local\"]}"
 #define NOT_BLANK "{\"type\":\"string\",\"minLength\":1,\"pattern\":\"\\\\S\",\"examples\":[\"Hello world\"]}"
 #define FLOATS "{\"type\":\"array\",\"items\":{\"type\":\"number\"}}"
 #define COUNT "{\"type\":\"integer\",\"minimum\":0}"

@@ -1,8 +1,8 @@
 /*
  * hybrid.c: the hybrid system's routes below /api/v1/embeddings that embed and compare, and tell how it goes.
  *
- * Every text is answered with its route: who made its vector, in which space, at which cost. This version has one
- * provider, the process itself, so the reason says so; the shape is that of several.
+ * Every text is answered with its route: who made its vector, in which space, at which cost, by which rule. `route` tells
+ * the same of a request that is not run, with every candidate that was passed over.
  *
  * A pinned space names model, revision and settings ("local/bge-m3@5617a9f61b02:1024:cls:l2"). Model and dimensions are
  * taken from it where the request does not say; whatever the answer's space then is, it must be the pinned one, or the
@@ -64,7 +64,11 @@ static void write_text(emb_out *o, const emb_answer *a, size_t i, uint64_t paid_
     emb_out_count(o, "tokens", a->tokens[i]);
     emb_out_open(o, "route", '{');
     emb_out_text(o, "provider", a->provider);
-    emb_out_text(o, "reason", cached ? "the vector was in the cache" : "local is the only provider of this service");
+    emb_out_text(o, "path", a->path);
+    emb_out_text(o, "rule", a->rule);
+    emb_out_text(o, "reason", a->reason);
+    if (a->fell_from)
+        emb_out_text(o, "fallback_from", a->fell_from);
     emb_out_close(o, '}');
     emb_out_close(o, '}');
 }
@@ -120,6 +124,7 @@ static bool pin_space(emb_api_call *call, const char *space, emb_request *r)
         r->dimensions = dimension;
     if (r->normalize == EMB_DEFAULT)
         r->normalize = length > 3 && strcmp(space + length - 3, ":l2") == 0 ? EMB_ON : EMB_OFF;
+    r->space = space;
     call->state = (void *)space;
     return true;
 }
@@ -139,13 +144,18 @@ static bool decode_options(emb_api_call *call, emb_json_value root, emb_request 
     return !space || !*space || pin_space(call, space, r);
 }
 
+bool emb_hybrid_decode(emb_api_call *call, emb_request *r)
+{
+    emb_json_value root;
+    return emb_call_json(call, &root) && emb_call_headers(call, r) &&
+           emb_decode_texts(call, root, "texts", EMB_TEXTS_ONE | EMB_TEXTS_MANY | EMB_TEXTS_NOT_EMPTY, r, NULL) &&
+           decode_options(call, root, r);
+}
+
 static void embed(emb_api_call *call)
 {
     emb_request r = EMB_REQUEST_INIT;
-    emb_json_value root;
-    if (emb_call_json(call, &root) && emb_call_headers(call, &r) &&
-        emb_decode_texts(call, root, "texts", EMB_TEXTS_ONE | EMB_TEXTS_MANY | EMB_TEXTS_NOT_EMPTY, &r, NULL) &&
-        decode_options(call, root, &r))
+    if (emb_hybrid_decode(call, &r))
         emb_call_embed(call, &r, write_embeddings);
 }
 
@@ -193,30 +203,103 @@ static void compare(emb_api_call *call)
 
 /* ---- health ---- */
 
+static const char *status_of(const emb_instance_view *v, bool ready)
+{
+    if (strcmp(v->kind, "local") == 0)
+        return ready ? "healthy" : "starting";
+    return v->breaker.state == EMB_BREAKER_OPEN ? "unhealthy" : v->limited ? "limited"
+           : v->breaker.state == EMB_BREAKER_HALF_OPEN ? "recovering" : "healthy";
+}
+
+static void write_breaker(emb_out *o, const emb_instance_view *v)
+{
+    emb_out_open(o, "breaker", '{');
+    emb_out_text(o, "state", emb_breaker_state_name(v->breaker.state));
+    emb_out_count(o, "failures", v->breaker.failures);
+    if (v->breaker.state != EMB_BREAKER_CLOSED)
+        emb_out_text(o, "reason", v->breaker.reason);
+    emb_out_close(o, '}');
+}
+
+/* "providers": what each instance is, how it is, and what is known of its last minutes. */
+void emb_hybrid_write_providers(emb_out *o, emb_api_call *call)
+{
+    emb_instance_view *views;
+    size_t count;
+    emb_error err;
+    bool ready = emb_service_ready(call->service);
+    emb_out_open(o, "providers", '[');
+    if (emb_service_instances(call->service, call->arena, &views, &count, &err))
+        count = 0;
+    for (size_t i = 0; i < count; i++) {
+        const emb_instance_view *v = &views[i];
+        emb_out_open(o, NULL, '{');
+        emb_out_text(o, "name", v->name);
+        emb_out_text(o, "kind", v->kind);
+        emb_out_text(o, "status", status_of(v, ready));
+        emb_out_text(o, "default_model", v->models[0]);
+        if (i == 0) {
+            emb_out_count(o, "models_loaded", emb_models_loaded(emb_service_models(call->service)));
+        } else {
+            write_breaker(o, v);
+            emb_out_count(o, "calls", v->calls);
+            emb_out_count(o, "attempts", v->attempts);
+            emb_out_count(o, "retries", v->retries);
+            emb_out_count(o, "failures", v->failures);
+            emb_out_count(o, "tokens", v->tokens);
+            emb_out_real(o, "p50_ms", v->p50_ms, 3);
+            emb_out_real(o, "p95_ms", v->p95_ms, 3);
+            if (v->last_error[0])
+                emb_out_text(o, "last_error", v->last_error);
+        }
+        emb_out_close(o, '}');
+    }
+    emb_out_close(o, ']');
+}
+
+static bool has_sick_provider(emb_api_call *call)
+{
+    emb_instance_view *views;
+    size_t count;
+    emb_error err;
+    if (emb_service_instances(call->service, call->arena, &views, &count, &err))
+        return false;
+    for (size_t i = 1; i < count; i++)
+        if (views[i].breaker.state == EMB_BREAKER_OPEN)
+            return true;
+    return false;
+}
+
+static void write_stores(emb_out *o, emb_service *service)
+{
+    emb_ledger *ledger = emb_service_ledger(service);
+    emb_budget *budget = emb_service_budget(service);
+    emb_out_open(o, "stores", '{');
+    if (ledger)
+        emb_out_text(o, "ledger", emb_ledger_is_up(ledger) ? "up" : "down");
+    if (budget)
+        emb_out_text(o, "shared_state", emb_budget_is_up(budget) ? "up" : "down");
+    emb_out_close(o, '}');
+}
+
 /* cache NULL: there is none, or nobody could ask. */
 static void write_health(emb_api_call *call, const emb_cache_stats *cache)
 {
-    emb_models *models = emb_service_models(call->service);
     bool draining = emb_api_draining(call->api), ready = emb_service_ready(call->service);
     bool has_l2 = cache && strcmp(cache->l2_kind, "none") != 0, down = has_l2 && !cache->l2_up;
     emb_out o;
+    down |= has_sick_provider(call);
     emb_out_begin(&o, call);
     emb_out_open(&o, NULL, '{');
     emb_out_text(&o, "status", draining ? "draining" : !ready ? "starting" : down ? "degraded" : "healthy");
-    emb_out_open(&o, "providers", '[');
-    emb_out_open(&o, NULL, '{');
-    emb_out_text(&o, "name", "local");
-    emb_out_text(&o, "status", ready ? "healthy" : "starting");
-    emb_out_text(&o, "default_model", emb_models_default_name(models));
-    emb_out_count(&o, "models_loaded", emb_models_loaded(models));
-    emb_out_close(&o, '}');
-    emb_out_close(&o, ']');
+    emb_hybrid_write_providers(&o, call);
     emb_out_open(&o, "cache", '{');
     emb_out_bool(&o, "enabled", emb_service_cache(call->service) != NULL);
     emb_out_text(&o, "l2", has_l2 ? cache->l2_kind : "none");
     if (has_l2)
         emb_out_bool(&o, "l2_up", cache->l2_up);
     emb_out_close(&o, '}');
+    write_stores(&o, call->service);
     emb_out_text(&o, "version", emb_version());
     emb_out_close(&o, '}');
     emb_out_reply(&o, call, NULL);
@@ -297,6 +380,35 @@ static void write_models(emb_out *o, emb_metrics *m, const emb_model_listing *mo
     emb_out_close(o, ']');
 }
 
+/* Of the last minutes: what alerts are judged by. */
+static void write_recent(emb_out *o, emb_service *service)
+{
+    emb_service_recent r;
+    emb_service_get_recent(service, &r);
+    emb_out_open(o, "recent", '{');
+    emb_out_count(o, "seconds", r.seconds);
+    emb_out_count(o, "requests", r.requests);
+    emb_out_real(o, "error_rate", share((double)r.errors, (double)r.requests), 6);
+    emb_out_real(o, "cache_hit_rate", share((double)r.cached_texts, (double)r.texts), 6);
+    emb_out_real(o, "p50_ms", r.p50_ms, 3);
+    emb_out_real(o, "p95_ms", r.p95_ms, 3);
+    emb_out_real(o, "p99_ms", r.p99_ms, 3);
+    emb_out_close(o, '}');
+}
+
+static void write_budget(emb_out *o, emb_api_call *call)
+{
+    emb_budget *budget = emb_service_budget(call->service);
+    emb_budget_use use;
+    if (!budget || !emb_budget_peek(budget, "global", &use))
+        return;
+    emb_out_open(o, "budget", '{');
+    emb_out_usd(o, "daily_limit_usd", (uint64_t)(call->config->daily_api_budget_usd * 1e9));
+    emb_out_usd(o, "spent_usd", use.spent_nusd);
+    emb_out_usd(o, "reserved_usd", use.reserved_nusd);
+    emb_out_close(o, '}');
+}
+
 static void get_metrics_on_worker(emb_api_call *call)
 {
     emb_metrics *m = emb_service_metrics(call->service);
@@ -304,7 +416,7 @@ static void get_metrics_on_worker(emb_api_call *call)
     emb_model_listing *models;
     size_t count;
     emb_error err;
-    if (emb_models_list(emb_service_models(call->service), call->arena, &models, &count, &err)) {
+    if (emb_service_list_models(call->service, call->arena, &models, &count, &err)) {
         emb_call_fail_error(call, &err);
         return;
     }
@@ -322,6 +434,9 @@ static void get_metrics_on_worker(emb_api_call *call)
     write_totals(&o, m, &t);
     emb_hybrid_write_cache(&o, "cache", emb_service_cache(call->service));
     write_models(&o, m, models, count);
+    emb_hybrid_write_providers(&o, call);
+    write_recent(&o, call->service);
+    write_budget(&o, call);
     emb_out_close(&o, '}');
     emb_out_reply(&o, call, NULL);
 }
@@ -333,33 +448,21 @@ static void get_metrics(emb_api_call *call)
 
 /* ---- the table ---- */
 
-#define OPTION_MEMBERS                                                                                                    \
-    "\"model\":{\"type\":[\"string\",\"null\"],\"maxLength\":1024,\"examples\":[\"all-MiniLM-L6-v2\"]},"                  \
-    "\"context\":{\"enum\":[\"realtime\",\"analysis\",\"batch\",\"sensitive\",\"default\",null]},"                        \
-    "\"preferred_provider\":{\"enum\":[\"local\",\"auto\",null]},"                                                        \
-    "\"space\":{\"type\":[\"string\",\"null\"],\"maxLength\":1024,\"description\":\"Vectors of this space or an error "     \
-    "(409).\"},\"input_type\":{\"enum\":[\"none\",\"query\",\"document\",null],\"description\":\"Which prompt of the "     \
-    "model goes before the texts.\"},"                                                                                    \
-    "\"use_cache\":{\"type\":[\"boolean\",\"null\"],\"default\":true},"                                                   \
-    "\"dimensions\":{\"type\":[\"integer\",\"null\"],\"minimum\":1,\"maximum\":65536},"                                   \
-    "\"prompt_name\":{\"type\":[\"string\",\"null\"],\"maxLength\":1024},\"normalize\":{\"type\":[\"boolean\",\"null\"]},"  \
-    "\"truncate\":{\"default\":true,\"enum\":[true,false,\"none\",\"start\",\"end\",null]},"                              \
-    "\"category\":{\"type\":[\"string\",\"null\"],\"maxLength\":1024}"
-#define NOT_BLANK "{\"type\":\"string\",\"minLength\":1,\"pattern\":\"\\\\S\"}"
+#define NOT_BLANK EMB_HYBRID_NOT_BLANK
+#define OPTION_MEMBERS EMB_HYBRID_OPTION_MEMBERS
 #define STRING "{\"type\":\"string\"}"
 #define BOOLEAN "{\"type\":\"boolean\"}"
 #define COUNT EMB_HYBRID_COUNT
 #define AMOUNT EMB_HYBRID_AMOUNT
-#define EMBED_REQUEST                                                                                                     \
-    "{\"type\":\"object\",\"required\":[\"texts\"],\"properties\":{\"texts\":{\"anyOf\":[" NOT_BLANK                       \
-    ",{\"type\":\"array\",\"minItems\":1,\"items\":" NOT_BLANK "}],\"examples\":[[\"Hello world\"]]}," OPTION_MEMBERS "}}"
+#define EMBED_REQUEST EMB_HYBRID_EMBED_REQUEST
 #define RESULT                                                                                                            \
     "{\"type\":\"object\",\"required\":[\"index\",\"provider\",\"model\",\"space\",\"cost_usd\",\"latency_ms\",\"cached\"," \
     "\"source\",\"tokens\",\"route\"],\"properties\":{\"index\":" COUNT ",\"provider\":" STRING ",\"model\":" STRING       \
     ",\"space\":" STRING ",\"cost_usd\":" AMOUNT ",\"latency_ms\":" AMOUNT ",\"cached\":" BOOLEAN                          \
     ",\"source\":{\"enum\":[\"none\",\"l1\",\"l2\",\"computed\",\"shared\"]},\"tokens\":" COUNT                            \
-    ",\"route\":{\"type\":\"object\",\"required\":[\"provider\",\"reason\"],\"properties\":{\"provider\":" STRING          \
-    ",\"reason\":" STRING "}}}}"
+    ",\"route\":{\"type\":\"object\",\"required\":[\"provider\",\"path\",\"rule\",\"reason\"],\"properties\":"             \
+    "{\"provider\":" STRING ",\"path\":{\"enum\":[\"hybrid\",\"legacy\"]},\"rule\":" STRING ",\"reason\":" STRING             \
+    ",\"fallback_from\":" STRING "}}}}"
 #define EMBED_ANSWER                                                                                                      \
     "{\"type\":\"object\",\"required\":[\"embeddings\",\"dimension\",\"provider\",\"model\",\"space\",\"results\","        \
     "\"cached_count\",\"total_tokens\",\"total_cost_usd\",\"latency_ms\"],\"properties\":{\"embeddings\":{\"type\":"       \
@@ -377,7 +480,7 @@ static void get_metrics(emb_api_call *call)
     "{\"type\":\"object\",\"required\":[\"status\",\"providers\",\"cache\",\"version\"],\"properties\":{\"status\":"       \
     "{\"enum\":[\"healthy\",\"degraded\",\"starting\",\"draining\"]},\"providers\":{\"type\":\"array\",\"items\":"         \
     "{\"type\":\"object\",\"required\":[\"name\",\"status\"],\"properties\":{\"name\":" STRING ",\"status\":" STRING       \
-    ",\"default_model\":" STRING ",\"models_loaded\":" COUNT "}}},\"cache\":{\"type\":\"object\",\"required\":["           \
+    ",\"default_model\":{\"type\":[\"string\",\"null\"]},\"models_loaded\":" COUNT "}}},\"cache\":{\"type\":\"object\",\"required\":["           \
     "\"enabled\",\"l2\"],\"properties\":{\"enabled\":" BOOLEAN ",\"l2\":" STRING ",\"l2_up\":" BOOLEAN "}},"              \
     "\"version\":" STRING "}}"
 #define LATENCY                                                                                                           \

@@ -188,7 +188,7 @@ static void get_tags_on_worker(emb_api_call *call)
     size_t count;
     emb_error err;
     emb_buf body;
-    if (emb_models_list(emb_service_models(call->service), call->arena, &models, &count, &err)) {
+    if (emb_service_list_models(call->service, call->arena, &models, &count, &err)) {
         emb_call_fail_error(call, &err);
         return;
     }

@@ -66,12 +66,11 @@ static bool decode_input_type(emb_api_call *call, emb_json_value root, emb_reque
 
 static bool decode(emb_api_call *call, emb_json_value root, emb_request *r, embedding_state *state)
 {
-    const char *user = NULL;
     return emb_decode_texts(call, root, "input",
                             EMB_TEXTS_ONE | EMB_TEXTS_MANY | EMB_TEXTS_IDS | EMB_TEXTS_NOT_ZERO, r, NULL) &&
            emb_decode_common(call, root, r) &&
            emb_decode_choice(call, root, "encoding_format", "float|base64", &state->base64) &&
-           emb_decode_name(call, root, "user", &user) && decode_input_type(call, root, r);
+           decode_input_type(call, root, r);
 }
 
 static void embed_with(emb_api_call *call, const char *deployment)
@@ -132,7 +131,7 @@ static bool may_see(const emb_api_call *call, const emb_model_listing *m)
 static bool list_models(emb_api_call *call, emb_model_listing **models, size_t *count)
 {
     emb_error err;
-    if (emb_models_list(emb_service_models(call->service), call->arena, models, count, &err) == EMB_OK)
+    if (emb_service_list_models(call->service, call->arena, models, count, &err) == EMB_OK)
         return true;
     emb_call_fail_error(call, &err);
     return false;

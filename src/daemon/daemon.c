@@ -135,7 +135,7 @@ static emb_status start(emb_daemon *d, emb_error *err)
     if ((status = emb_metrics_open(&d->metrics, err)) ||
         (status = emb_service_open(d->config, d->metrics, &d->service, err)) ||
         (status = emb_access_open(d->config, &d->access, err)) ||
-        (status = emb_api_open(d->service, d->access, &d->api, err)))
+        (status = emb_service_watch(d->service, err)) || (status = emb_api_open(d->service, d->access, &d->api, err)))
         return status;
     fill_http_options(d, d->config, &http);
     if ((status = emb_http_open(&http, &d->server, err)) || (status = emb_http_start(d->server, err)))

@@ -144,21 +144,21 @@ static emb_status find_revision(emb_models *models, emb_entry *entry, char out[E
     return EMB_OK;
 }
 
-static void add_series(emb_metrics *m, emb_served *s)
+void emb_model_series_make(emb_metrics *m, const char *model, emb_model_series *s)
 {
-    s->texts_l1 = emb_metrics_series(m, EMB_METRIC_TEXTS, s->name, "l1");
-    s->texts_l2 = emb_metrics_series(m, EMB_METRIC_TEXTS, s->name, "l2");
-    s->texts_computed = emb_metrics_series(m, EMB_METRIC_TEXTS, s->name, "computed");
-    s->texts_shared = emb_metrics_series(m, EMB_METRIC_TEXTS, s->name, "shared");
-    s->tokens = emb_metrics_series(m, EMB_METRIC_TOKENS, s->name);
-    s->batch_texts = emb_metrics_series(m, EMB_METRIC_BATCH_TEXTS, s->name);
-    s->batch_tokens = emb_metrics_series(m, EMB_METRIC_BATCH_TOKENS, s->name);
-    s->seconds_l1 = emb_metrics_series(m, EMB_METRIC_EMBED_SECONDS, s->name, "l1");
-    s->seconds_l2 = emb_metrics_series(m, EMB_METRIC_EMBED_SECONDS, s->name, "l2");
-    s->seconds_computed = emb_metrics_series(m, EMB_METRIC_EMBED_SECONDS, s->name, "computed");
-    s->queue_seconds = emb_metrics_series(m, EMB_METRIC_QUEUE_SECONDS, s->name);
-    s->tokenize_seconds = emb_metrics_series(m, EMB_METRIC_TOKENIZE_SECONDS, s->name);
-    s->compute_seconds = emb_metrics_series(m, EMB_METRIC_COMPUTE_SECONDS, s->name);
+    s->texts_l1 = emb_metrics_series(m, EMB_METRIC_TEXTS, model, "l1");
+    s->texts_l2 = emb_metrics_series(m, EMB_METRIC_TEXTS, model, "l2");
+    s->texts_computed = emb_metrics_series(m, EMB_METRIC_TEXTS, model, "computed");
+    s->texts_shared = emb_metrics_series(m, EMB_METRIC_TEXTS, model, "shared");
+    s->tokens = emb_metrics_series(m, EMB_METRIC_TOKENS, model);
+    s->batch_texts = emb_metrics_series(m, EMB_METRIC_BATCH_TEXTS, model);
+    s->batch_tokens = emb_metrics_series(m, EMB_METRIC_BATCH_TOKENS, model);
+    s->seconds_l1 = emb_metrics_series(m, EMB_METRIC_EMBED_SECONDS, model, "l1");
+    s->seconds_l2 = emb_metrics_series(m, EMB_METRIC_EMBED_SECONDS, model, "l2");
+    s->seconds_computed = emb_metrics_series(m, EMB_METRIC_EMBED_SECONDS, model, "computed");
+    s->queue_seconds = emb_metrics_series(m, EMB_METRIC_QUEUE_SECONDS, model);
+    s->tokenize_seconds = emb_metrics_series(m, EMB_METRIC_TOKENIZE_SECONDS, model);
+    s->compute_seconds = emb_metrics_series(m, EMB_METRIC_COMPUTE_SECONDS, model);
 }
 
 /* What is wrong with a model's files is nothing that a caller named: not the path, and not something to look
@@ -195,7 +195,7 @@ static emb_status instance_open(emb_models *models, emb_entry *entry, emb_instan
     served->revision = instance->revision;
     served->info = (emb_model_info)EMB_MODEL_INFO_INIT;
     emb_model_get_info(served->model, &served->info);
-    add_series(models->metrics, served);
+    emb_model_series_make(models->metrics, served->name, &served->series);
     *out = instance;
     return EMB_OK;
 }

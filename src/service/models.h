@@ -28,6 +28,13 @@
 
 typedef struct emb_models emb_models;
 
+/* What is counted of a model, here or at a provider. */
+typedef struct emb_model_series {
+    emb_series *texts_l1, *texts_l2, *texts_computed, *texts_shared, *tokens, *batch_texts, *batch_tokens;
+    emb_series *seconds_l1, *seconds_l2, *seconds_computed, *queue_seconds, *tokenize_seconds, *compute_seconds;
+} emb_model_series;
+void emb_model_series_make(emb_metrics *metrics, const char *model, emb_model_series *out);
+
 typedef struct emb_served {
     emb_model *model;
     const char *name;      /* canonical: without organisation for the catalog's models, else as the hub names it */
@@ -35,8 +42,7 @@ typedef struct emb_served {
     const char *revision;
     emb_model_info info;
     bool can_rerank, can_sparse; /* false in this version for all models */
-    emb_series *texts_l1, *texts_l2, *texts_computed, *texts_shared, *tokens, *batch_texts, *batch_tokens;
-    emb_series *seconds_l1, *seconds_l2, *seconds_computed, *queue_seconds, *tokenize_seconds, *compute_seconds;
+    emb_model_series series;
 } emb_served;
 
 EMB_MUST_CHECK emb_status emb_models_open(emb_engine *engine, emb_config *config, emb_metrics *metrics,

@@ -17,6 +17,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -87,6 +88,7 @@ void emb_service_reconfigure(emb_service *service, emb_config *config)
     take_settings(service, config);
     swap_config(service, config);
     emb_models_reconfigure(service->models, config);
+    emb_kit_reconfigure(service, config);
     pthread_mutex_unlock(&service->reconfiguring);
 }
 
@@ -105,9 +107,20 @@ static emb_status open_engine(emb_service *service, const emb_config *config, em
     return emb_engine_open(&options, &service->engine, err);
 }
 
+/* Whether requests that name no model go to a provider: then the local one is a fallback, and may be missing. */
+static bool is_remote_by_default(const emb_config *config)
+{
+    return config->gateway.provider_count && strcasecmp(config->provider, "local") != 0;
+}
+
 static emb_status pin_default(emb_service *service, const emb_config *config, emb_error *err)
 {
     emb_status status = emb_models_pin(service->models, config->model, false, NULL, err);
+    if (status && is_remote_by_default(config)) {
+        emb_log(EMB_LOG_WARN, "the local model is not here: what a provider cannot answer fails",
+                EMB_LOG_TEXT("model", config->model), EMB_LOG_TEXT("error", err->message));
+        return EMB_OK;
+    }
     if (status != EMB_E_NOT_FOUND || !config->pull)
         return status;
     emb_log(EMB_LOG_INFO, "the default model is not here and will be fetched",
@@ -151,6 +164,10 @@ static emb_status open_parts(emb_service *service, emb_config *config, emb_error
         status = emb_models_open(service->engine, config, service->metrics, &service->models, err);
     if (!status)
         status = pin_default(service, config, err);
+    if (!status)
+        status = emb_kit_open(service, config, err);
+    if (!status)
+        status = emb_gateway_open(service, config, &service->gateway, err);
     if (!status && config->enable_caching)
         status = open_cache(service, config, err);
     return status;
@@ -182,9 +199,12 @@ void emb_service_close(emb_service *service)
 {
     if (!service)
         return;
+    emb_kit_stop(service);
     emb_cache *cache = atomic_load(&service->cache);
     if (cache)
         emb_cache_close(cache);
+    emb_gateway_close(service->gateway);
+    emb_kit_close(service);
     emb_models_close(service->models);
     emb_engine_close(service->engine);
     emb_config_release(service->config);
@@ -304,6 +324,8 @@ emb_status emb_service_warm_up(emb_service *service, const volatile int *stop, e
     emb_error local;
     warming w = {.service = service, .stop = stop, .err = err ? err : &local};
     load_each(&w, config->model, strlen(config->model));
+    if (w.status && w.status != EMB_E_CANCELLED && is_remote_by_default(config))
+        w.status = EMB_OK; /* told at start */
     if (!w.status)
         emb_config_each(config->preload_models, load_each, &w);
     if (!w.status && atomic_load(&service->caching))

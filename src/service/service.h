@@ -27,6 +27,7 @@
 #include "router/budget.h"
 #include "router/plan.h"
 #include "router/rollout.h"
+#include "service/access.h"
 #include "service/models.h"
 #include "shadow/shadow.h"
 
@@ -40,6 +41,8 @@ void emb_service_close(emb_service *service);
  * emb_service_ready. *stop is read between models and lists; may be NULL. */
 EMB_MUST_CHECK emb_status emb_service_warm_up(emb_service *service, const volatile int *stop, emb_error *err);
 bool emb_service_ready(const emb_service *service);
+/* Starts the thread that evaluates alerts and advances rollouts; of a service that serves. */
+EMB_MUST_CHECK emb_status emb_service_watch(emb_service *service, emb_error *err);
 /* Takes over the settings that can change while running. Running requests end with the configuration they began with. */
 void emb_service_reconfigure(emb_service *service, emb_config *config);
 /* The configuration in force, retained: release it with emb_config_release. */
@@ -71,8 +74,13 @@ typedef struct emb_request {
     emb_priority priority;    /* a request of hybrid.batch_size_threshold texts or more is bulk whatever this says */
     bool cache_read, cache_write;
     uint64_t cache_max_age_s; /* 0: any */
-    bool is_private;          /* context "sensitive": never in L2 */
+    emb_context context;
+    bool is_private;          /* context "sensitive": only local models, and never in L2 */
     const char *category;     /* for accounts, or NULL */
+    const char *preferred_provider; /* an instance's name or kind; NULL, "" or "auto": the router chooses */
+    const char *space;        /* pinned: no other is answered; or NULL */
+    const char *user;         /* whose request it is, for sticky routing; or NULL */
+    const emb_caller *caller; /* whose key it came with; or NULL */
     uint64_t deadline_ns;     /* on emb_now_ns's clock, 0: none */
     const volatile int *cancel; /* becomes non-zero when the caller has left; or NULL */
 } emb_request;
@@ -85,15 +93,22 @@ typedef struct emb_answer {
     const uint8_t *sources;   /* emb_cache_source by text */
     size_t total_tokens, cached;
     const char *model;        /* canonical name */
-    const char *provider;     /* "local" */
+    const char *provider;     /* "local", or the instance's name */
     const char *space;        /* see models.h */
+    const char *path;         /* "hybrid" or "legacy" */
+    const char *rule;         /* of the router that decided: "pinned", "context", … */
+    const char *reason;       /* in a sentence */
+    const char *fell_from;    /* the provider that failed before, or NULL */
     uint64_t cost_nusd;
-    uint64_t cache_ns, queue_ns, tokenize_ns, compute_ns, total_ns;
-    emb_served *served;       /* held until emb_answer_done */
+    uint64_t cache_ns, queue_ns, tokenize_ns, compute_ns, provider_ns, total_ns;
+    emb_served *served;       /* a local model's, held until emb_answer_done; else NULL */
+    const emb_model_series *series;
 } emb_answer;
 
-/* EMB_E_NOT_FOUND: no such model (names near ones); EMB_E_LIMIT: too many texts, or one too long with TRUNCATE_NONE;
- * EMB_E_INVALID; EMB_E_BUSY; EMB_E_DEADLINE; EMB_E_CANCELLED. err->where names the member concerned ("model",
+/* Names in an answer live as long as the arena and the service.
+ * EMB_E_NOT_FOUND: no such model (names near ones); EMB_E_LIMIT: too many texts, or one too long with TRUNCATE_NONE;
+ * EMB_E_INVALID; EMB_E_BUSY; EMB_E_DEADLINE; EMB_E_CANCELLED; EMB_E_FORBIDDEN: private text for a remote
+ * provider; EMB_E_BUDGET; EMB_E_PROVIDER, EMB_E_UNAVAILABLE: of providers. err->where names the member concerned ("model",
  * "dimensions", "input[3]"). */
 EMB_MUST_CHECK emb_status emb_service_embed(emb_service *service, const emb_request *request, emb_arena *arena,
                                             emb_answer *answer, emb_error *err);
@@ -101,6 +116,54 @@ EMB_MUST_CHECK emb_status emb_service_embed(emb_service *service, const emb_requ
  * emb_service_embed on a worker. */
 bool emb_service_embed_cached(emb_service *service, const emb_request *request, emb_arena *arena, emb_answer *answer);
 void emb_answer_done(emb_answer *answer);
+
+/* ---- the router ---- */
+
+/* How a request would be routed, without running it. Strings live in the arena or as long as the service. */
+typedef struct emb_explanation {
+    emb_route_candidate candidates[EMB_ROUTE_MAX];
+    emb_route_verdict verdicts[EMB_ROUTE_MAX];
+    size_t count;
+    emb_route_plan plan;
+    bool has_pii;
+    const char *pii_kinds;    /* "email, phone"; "" */
+    double bucket, rollout_percentage;
+    uint64_t tokens;          /* estimated */
+    emb_context context;
+    emb_status local_status;  /* why the local model could not be looked at, with its message */
+    char local_error[200];
+} emb_explanation;
+EMB_MUST_CHECK emb_status emb_service_explain(emb_service *service, const emb_request *request, emb_arena *arena,
+                                              emb_explanation *out, emb_error *err);
+
+/* Whether a provider's instance serves a model of this name. NULL or "": whether requests without a model go to one. */
+bool emb_service_is_remote(emb_service *service, const char *model);
+
+/* Instances of providers, with the local one first; for health and metrics. Strings live as long as the service. */
+typedef struct emb_instance_view {
+    const char *name, *kind;
+    bool is_private;
+    const char *models[16];   /* NULL behind the last */
+    emb_breaker_view breaker;
+    bool available, limited;
+    size_t active, waiting;
+    uint64_t calls, attempts, retries, failures, tokens;
+    double p50_ms, p95_ms;    /* of the last minutes; 0: unknown */
+    char last_error[256];
+} emb_instance_view;
+EMB_MUST_CHECK emb_status emb_service_instances(emb_service *service, emb_arena *arena, emb_instance_view **out,
+                                                size_t *count, emb_error *err);
+/* As emb_models_list, with the models of providers behind. */
+EMB_MUST_CHECK emb_status emb_service_list_models(emb_service *service, emb_arena *arena, emb_model_listing **out,
+                                                  size_t *count, emb_error *err);
+
+/* The last minutes, for alerts and dashboards: requests, errors, latency, cache. */
+typedef struct emb_service_recent {
+    uint32_t seconds;
+    uint64_t requests, errors, texts, cached_texts;
+    double p50_ms, p95_ms, p99_ms;
+} emb_service_recent;
+void emb_service_get_recent(emb_service *service, emb_service_recent *out);
 
 /* Totals since start or the last reset, for [E]'s metrics. */
 typedef struct emb_service_totals {

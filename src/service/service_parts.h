@@ -8,6 +8,7 @@
 #ifndef EMB_SERVICE_SERVICE_PARTS_H
 #define EMB_SERVICE_SERVICE_PARTS_H
 
+#include "service/gateway.h"
 #include "service/models_parts.h"
 #include "service/service.h"
 
@@ -31,6 +32,11 @@ typedef struct emb_kit {
     emb_rollout *rollout;
     emb_budget *budget;
     emb_breakers *breakers;
+    emb_window *latency, *errors, *lookups, *hits; /* of the last minutes */
+    pthread_t watch_thread;     /* alerts, rollout; see watch.c */
+    bool watching, stop_watch;
+    pthread_mutex_t watch_lock;
+    pthread_cond_t watch_wake;
 } emb_kit;
 
 struct emb_service {
@@ -42,10 +48,27 @@ struct emb_service {
     atomic_size_t ttl_s, bulk_from, max_inputs;
     emb_counts counts;
     emb_kit kit;
+    emb_gateway *gateway;       /* NULL: the local models are all there is */
+    atomic_bool hybrid;
+    atomic_uint_fast64_t reference_nusd; /* for 1,000 tokens of budget.reference_model */
     emb_config *config;
     emb_config_lock config_locks[EMB_CONFIG_LOCKS];
     pthread_mutex_t reconfiguring;
 };
+
+/* kit.c, watch.c: what surrounds embedding. Parts that cannot be opened are told in the log and left out, except that
+ * budget and breakers, without which no money may be spent, are errors where there are providers. */
+EMB_MUST_CHECK emb_status emb_kit_open(emb_service *service, const emb_config *config, emb_error *err);
+/* What uses the rest of the service: the watch and the shadow. */
+void emb_kit_stop(emb_service *service);
+void emb_kit_close(emb_service *service);
+void emb_kit_reconfigure(emb_service *service, const emb_config *config);
+void emb_watch_stop(emb_service *service);
+
+/* shadowing.c: hands an answer of the legacy path to the shadow, if that is wanted. */
+void emb_shadow_offer(emb_service *service, const emb_request *request, const emb_answer *answer, bool is_private);
+emb_status emb_shadow_run_candidate(void *service, const emb_shadow_pair *pair, emb_arena *arena,
+                                    emb_shadow_side *candidate, emb_error *err);
 
 /* totals.c: a call that ended well, and one that did not. */
 void emb_totals_add(emb_service *service, const emb_answer *answer);

@@ -18,7 +18,7 @@ static void add_seconds(emb_series *series, uint64_t ns)
 
 void emb_totals_add(emb_service *service, const emb_answer *answer)
 {
-    const emb_served *served = answer->served;
+    const emb_model_series *series = answer->series;
     uint64_t by_source[EMB_CACHE_SHARED + 1] = {0};
     for (size_t i = 0; i < answer->count; i++)
         by_source[answer->sources[i]]++;
@@ -35,24 +35,27 @@ void emb_totals_add(emb_service *service, const emb_answer *answer)
     if (!atomic_load_explicit(&service->monitoring, memory_order_relaxed))
         return;
     if (l1)
-        emb_series_add(served->texts_l1, (double)l1);
+        emb_series_add(series->texts_l1, (double)l1);
     if (l2)
-        emb_series_add(served->texts_l2, (double)l2);
+        emb_series_add(series->texts_l2, (double)l2);
     if (shared)
-        emb_series_add(served->texts_shared, (double)shared);
+        emb_series_add(series->texts_shared, (double)shared);
     if (computed)
-        emb_series_add(served->texts_computed, (double)computed);
+        emb_series_add(series->texts_computed, (double)computed);
     if (answer->count)
-        add_seconds(computed || shared ? served->seconds_computed
-                    : l2               ? served->seconds_l2
-                                       : served->seconds_l1,
+        add_seconds(computed || shared ? series->seconds_computed
+                    : l2               ? series->seconds_l2
+                                       : series->seconds_l1,
                     answer->total_ns);
 }
 
 void emb_totals_add_error(emb_service *service, emb_status status)
 {
-    if (status != EMB_E_CANCELLED)
-        add(&service->counts.errors, 1);
+    if (status == EMB_E_CANCELLED)
+        return;
+    add(&service->counts.errors, 1);
+    if (emb_status_http(status) >= 500) /* what is the caller's fault says nothing of the service */
+        emb_window_observe(service->kit.errors, 1, emb_now_ns());
 }
 
 static uint64_t get(const atomic_uint_fast64_t *counter)

@@ -1,0 +1,425 @@
+/*
+ * remote.c: an instance of a provider as a target: its space and keys, and the call with all that surrounds it.
+ *
+ * A space of a provider reads "openai/text-embedding-3-small@api:1536:remote:api": the maker of the model and not the
+ * instance, since the same model through two doors makes the same vectors; "l2" at the end where the request asks for
+ * normalisation, which is then done here.
+ *
+ * Around every attempt (an HTTP exchange, of which a call may make several): the breaker's permit, then the reservation,
+ * and afterwards exactly one report, settlement and entry in the ledger. An attempt that may have been billed is settled by
+ * the provider's own count of tokens, else by ours; one that surely was not is settled with nothing.
+ */
+#include "base/clock.h"
+#include "base/error.h"
+#include "service/embed_parts.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PROBE_NS = 1000000000, SPACE_BYTES = 512 };
+
+/* ---- target ---------------------------------------------------------------------------------- */
+
+static emb_status check_settings(const emb_remote_model *m, const emb_request *r, size_t dimension, emb_error *err)
+{
+    const emb_provider_model_config *c = m->config;
+    emb_provider_kind kind = m->remote->config->kind;
+    bool takes_prompts = kind == EMB_PROVIDER_TEI || kind == EMB_PROVIDER_HUGGINGFACE || kind == EMB_PROVIDER_EMBEDD;
+    if (r->dimensions && r->dimensions != dimension && !c->shortens)
+        return emb_fail(err, EMB_E_INVALID, "dimensions", "dimensions is %zu, the vectors of %s have %zu and cannot be shortened",
+                        r->dimensions, c->name, dimension);
+    if (dimension && r->dimensions > dimension)
+        return emb_fail(err, EMB_E_INVALID, "dimensions", "dimensions is %zu, the vectors of %s have %zu", r->dimensions,
+                        c->name, dimension);
+    if (r->prompt_name && *r->prompt_name && !takes_prompts)
+        return emb_fail(err, EMB_E_INVALID, "prompt_name", "%s takes no prompts by name", m->remote->config->name);
+    if (!r->texts && r->count && strcmp(c->encoding, "cl100k_base") != 0)
+        return emb_fail(err, EMB_E_INVALID, "input", "%s takes texts, not token ids", c->name);
+    return EMB_OK;
+}
+
+static emb_status learn_dimension(emb_remote_model *m, const emb_request *r, bool may_wait, size_t *out, emb_error *err)
+{
+    emb_status status = EMB_OK;
+    *out = atomic_load_explicit(&m->dimension, memory_order_acquire);
+    if (*out)
+        return EMB_OK;
+    if (!may_wait)
+        return emb_fail(err, EMB_E_BUSY, "model", "the dimension of %s is not known yet", m->config->name);
+    pthread_mutex_lock(&m->remote->probing); /* one asks, the others wait for what it learns */
+    *out = atomic_load(&m->dimension);
+    uint64_t now = emb_now_ns();
+    emb_breaker_permit permit;
+    if (!*out && !emb_breaker_allow(m->remote->breaker, now, &permit)) {
+        status = emb_fail(err, EMB_E_UNAVAILABLE, NULL, "the provider %s is not asked now: its breaker is open",
+                          m->remote->config->name);
+    } else if (!*out) {
+        uint64_t deadline = r->deadline_ns ? r->deadline_ns : now + 30u * PROBE_NS;
+        status = emb_provider_probe(m->remote->provider, m->config->upstream, deadline, out, err);
+        emb_breaker_report(m->remote->breaker, permit,
+                           !status ? EMB_BREAKER_SUCCESS
+                           : status == EMB_E_UNAVAILABLE || status == EMB_E_PROVIDER ? EMB_BREAKER_FAILURE
+                                                                                    : EMB_BREAKER_IGNORED,
+                           emb_now_ns() - now, "the question for a model's dimension", emb_now_ns());
+        if (!status)
+            atomic_store_explicit(&m->dimension, *out, memory_order_release);
+    }
+    pthread_mutex_unlock(&m->remote->probing);
+    return status;
+}
+
+static const char *prompt_of(const emb_remote_model *m, emb_role role)
+{
+    return role == EMB_ROLE_QUERY      ? m->config->query_prompt
+           : role == EMB_ROLE_DOCUMENT ? m->config->document_prompt
+                                       : "";
+}
+
+/* What stands for the prompt in a key: ours, or the input type that the provider gets. */
+static const char *key_prompt(const emb_remote_model *m, const emb_request *r, char *out, size_t size)
+{
+    emb_provider_kind kind = m->remote->config->kind;
+    bool typed = kind == EMB_PROVIDER_COHERE || kind == EMB_PROVIDER_EMBEDD;
+    snprintf(out, size, "%s%d:%s:%s", typed ? "role" : "", typed ? (int)r->role : 0, r->prompt_name ? r->prompt_name : "",
+             r->texts ? prompt_of(m, r->role) : "");
+    return out;
+}
+
+emb_status emb_target_remote(emb_work *w, emb_remote_model *m, bool may_wait, emb_error *err)
+{
+    const emb_request *r = w->request;
+    emb_target *t = &w->target;
+    const emb_provider_model_config *c = m->config;
+    size_t dimension;
+    char space[SPACE_BYTES], prompt[512];
+    emb_status status = learn_dimension(m, r, may_wait, &dimension, err);
+    if (!status)
+        status = check_settings(m, r, dimension, err);
+    if (status)
+        return status;
+    t->remote = m;
+    t->served = NULL;
+    t->provider = m->remote->config->name;
+    t->model = c->name;
+    t->dimension = r->dimensions ? r->dimensions : dimension;
+    t->series = &m->series;
+    t->ttl_s = m->remote->provider ? w->service->gateway->config->ttl_api : 0;
+    snprintf(space, sizeof space, "%s/%s@%s:%zu:remote:%s", c->origin, c->name, c->revision, t->dimension,
+             r->normalize == EMB_ON ? "l2" : "api");
+    t->space = emb_arena_strndup(w->arena, space, strlen(space));
+    key_prompt(m, r, prompt, sizeof prompt);
+    const emb_cache_scope_fields fields = {
+        .namespace_ = w->service->gateway->config->cache_namespace,
+        .provider = c->origin,
+        .model = c->name,
+        .revision = c->revision,
+        .precision = "remote",
+        .prompt = prompt,
+        .prompt_length = strlen(prompt),
+        .dimensions = t->dimension,
+        .max_tokens = r->max_tokens,
+        .normalize = r->normalize == EMB_ON,
+        .truncation = (int)r->truncation,
+    };
+    if (!t->space || !emb_cache_scope_make(&fields, &t->scope))
+        return emb_fail_nomem(err, "scope of cache keys", sizeof t->scope);
+    return EMB_OK;
+}
+
+/* ---- money ----------------------------------------------------------------------------------- */
+
+static uint64_t limit_of(const emb_config *config, emb_limit_scope scope, const char *name)
+{
+    uint64_t any = UINT64_MAX;
+    for (size_t i = 0; i < config->gateway.limit_count; i++) {
+        const emb_limit_config *l = &config->gateway.limits[i];
+        if (l->scope != scope)
+            continue;
+        if (strcmp(l->name, name) == 0)
+            return l->daily_nusd;
+        if (strcmp(l->name, "*") == 0)
+            any = l->daily_nusd;
+    }
+    return any;
+}
+
+static uint64_t nusd_of(double usd)
+{
+    return (uint64_t)(usd * 1e9 + 0.5);
+}
+
+size_t emb_budget_scopes(emb_gateway *g, const emb_request *r, const emb_remote *remote, bool is_shadow,
+                         char names[EMB_BUDGET_SCOPES][EMB_BUDGET_NAME], emb_budget_scope scopes[EMB_BUDGET_SCOPES])
+{
+    emb_config *config = emb_service_config(g->service);
+    size_t n = 0;
+    const struct {
+        emb_limit_scope scope;
+        const char *prefix, *name;
+    } named[] = {{EMB_LIMIT_PROVIDER, "provider", remote->config->name},
+                 {EMB_LIMIT_KEY, "key", r->caller ? emb_caller_name(r->caller) : ""},
+                 {EMB_LIMIT_CATEGORY, "category", r->category ? r->category : ""}};
+    snprintf(names[n], EMB_BUDGET_NAME, "%s", is_shadow ? "shadow" : "global");
+    scopes[n] = (emb_budget_scope){names[n], nusd_of(is_shadow ? config->shadow_daily_usd : config->daily_api_budget_usd)};
+    n++;
+    for (size_t i = 0; i < sizeof named / sizeof *named; i++) {
+        uint64_t limit = *named[i].name ? limit_of(config, named[i].scope, named[i].name) : UINT64_MAX;
+        if (limit == UINT64_MAX)
+            continue;
+        snprintf(names[n], EMB_BUDGET_NAME, "%s:%.100s", named[i].prefix, named[i].name);
+        scopes[n] = (emb_budget_scope){names[n], limit};
+        n++;
+    }
+    emb_config_release(config);
+    return n;
+}
+
+/* ---- around an attempt ----------------------------------------------------------------------- */
+
+typedef struct attempt {
+    emb_breaker_permit permit;
+    emb_budget_ticket reservation;
+    bool reserved;
+    size_t texts;
+    uint64_t tokens;
+} attempt;
+
+static emb_status reserve(emb_work *w, attempt *a, emb_error *err)
+{
+    emb_remote_model *m = w->target.remote;
+    char names[EMB_BUDGET_SCOPES][EMB_BUDGET_NAME];
+    emb_budget_scope scopes[EMB_BUDGET_SCOPES];
+    uint64_t price = emb_remote_price(m, 1, a->tokens);
+    if (!price)
+        return EMB_OK;
+    emb_service *service = w->service;
+    size_t count = emb_budget_scopes(service->gateway, w->request, m->remote, w->is_shadow, names, scopes);
+    emb_status status =
+        emb_budget_reserve(service->kit.budget, scopes, count, price, w->request->deadline_ns, &a->reservation, err);
+    a->reserved = !status;
+    return status;
+}
+
+static emb_status before(void *context, size_t texts, uint64_t tokens, void **ticket, emb_error *err)
+{
+    emb_work *w = context;
+    emb_remote *remote = w->target.remote->remote;
+    uint64_t now = emb_now_ns();
+    attempt *a = calloc(1, sizeof *a);
+    if (!a)
+        return emb_fail_nomem(err, "attempt", sizeof *a);
+    a->texts = texts;
+    a->tokens = tokens;
+    emb_status status = EMB_OK;
+    if (!emb_breaker_allow(remote->breaker, now, &a->permit)) {
+        status = emb_fail(err, EMB_E_UNAVAILABLE, NULL, "the provider %s is not asked now: its breaker is open",
+                          remote->config->name);
+    } else if ((status = reserve(w, a, err))) {
+        emb_breaker_report(remote->breaker, a->permit, EMB_BREAKER_IGNORED, 0, "", emb_now_ns());
+    }
+    if (status)
+        free(a);
+    else
+        *ticket = a;
+    return status;
+}
+
+static emb_breaker_outcome outcome_of(emb_attempt_end end)
+{
+    switch (end) {
+    case EMB_ATTEMPT_OK:
+        return EMB_BREAKER_SUCCESS;
+    case EMB_ATTEMPT_NOT_SENT:
+    case EMB_ATTEMPT_TIMEOUT:
+    case EMB_ATTEMPT_BROKEN:
+    case EMB_ATTEMPT_BAD_ANSWER:
+        return EMB_BREAKER_FAILURE;
+    case EMB_ATTEMPT_QUOTA:
+    case EMB_ATTEMPT_DENIED:
+        return EMB_BREAKER_FATAL;
+    default:
+        return EMB_BREAKER_IGNORED;
+    }
+}
+
+static void book(emb_work *w, const attempt *a, const emb_attempt *how, uint64_t tokens, uint64_t cost)
+{
+    const emb_request *r = w->request;
+    const emb_ledger_entry e = {
+        .kind = w->is_shadow ? EMB_LEDGER_SHADOW : EMB_LEDGER_API,
+        .provider = w->target.provider,
+        .model = w->target.model,
+        .key = r->caller ? emb_caller_name(r->caller) : "",
+        .category = r->category ? r->category : "",
+        .context = emb_context_name(r->context),
+        .calls = 1,
+        .texts = how->end == EMB_ATTEMPT_OK ? a->texts : 0,
+        .tokens = tokens,
+        .nusd = cost,
+    };
+    emb_ledger_add(w->service->kit.ledger, &e);
+    emb_series_add(w->target.remote->cost, (double)cost * 1e-9);
+}
+
+static void after(void *context, void *ticket, const emb_attempt *how)
+{
+    emb_work *w = context;
+    attempt *a = ticket;
+    emb_remote_model *m = w->target.remote;
+    uint64_t now = emb_now_ns();
+    emb_breaker_report(m->remote->breaker, a->permit, outcome_of(how->end), how->duration_ns,
+                       emb_attempt_end_name(how->end), now);
+    uint64_t tokens = how->maybe_billed ? (how->tokens ? how->tokens : a->tokens) : 0;
+    uint64_t cost = how->maybe_billed ? emb_remote_price(m, 1, tokens) : 0;
+    if (a->reserved)
+        emb_budget_settle(w->service->kit.budget, &a->reservation, cost);
+    if (how->end == EMB_ATTEMPT_OK)
+        emb_window_observe(m->remote->latency, (double)how->duration_ns * 1e-9, now);
+    if (how->maybe_billed)
+        book(w, a, how, tokens, cost);
+    atomic_fetch_add(&w->cost_nusd, cost);
+    free(a);
+}
+
+/* ---- the call -------------------------------------------------------------------------------- */
+
+static emb_status check_lengths(const emb_remote_model *m, const uint32_t *tokens, size_t count, const size_t *todo,
+                                emb_error *err)
+{
+    bool exact = strcmp(m->config->encoding, "cl100k_base") == 0;
+    for (size_t k = 0; k < count && exact && m->config->max_tokens; k++)
+        if (tokens[k] > m->config->max_tokens) {
+            char where[32];
+            snprintf(where, sizeof where, "input[%zu]", todo[k]);
+            return emb_fail(err, EMB_E_LIMIT, where, "input[%zu]: %u tokens, %s takes %zu", todo[k], tokens[k], m->config->name,
+                            m->config->max_tokens);
+        }
+    return EMB_OK;
+}
+
+static emb_status put_prompt(const char *prompt, const emb_text *texts, size_t count, emb_arena *arena, emb_text **out)
+{
+    size_t n = strlen(prompt);
+    emb_text *made = emb_arena_calloc(arena, count, sizeof *made);
+    for (size_t i = 0; i < count && made; i++) {
+        char *text = emb_arena_alloc(arena, n + texts[i].length + 1);
+        if (!text)
+            return EMB_E_NOMEM;
+        memcpy(text, prompt, n);
+        if (texts[i].length)
+            memcpy(text + n, texts[i].data, texts[i].length);
+        made[i] = (emb_text){text, n + texts[i].length};
+    }
+    *out = made;
+    return made ? EMB_OK : EMB_E_NOMEM;
+}
+
+/* The texts as they go out: those of ids spelled, prompts in front. */
+static emb_status prepare(emb_work *w, const emb_gathered *g, size_t count, emb_arena *arena, const emb_text **out,
+                          emb_error *err)
+{
+    emb_text *made = NULL;
+    const char *prompt = prompt_of(w->target.remote, w->request->role);
+    if (!g->texts) {
+        emb_request ids = *w->request;
+        ids.ids = g->ids;
+        ids.offsets = g->offsets;
+        ids.count = count;
+        emb_status status = emb_texts_of_ids(w->service->gateway, &ids, arena, &made, err);
+        *out = made;
+        return status;
+    }
+    *out = g->texts;
+    if (!*prompt)
+        return EMB_OK;
+    if (put_prompt(prompt, g->texts, count, arena, &made))
+        return emb_fail_nomem(err, "texts with their prompts", count);
+    *out = made;
+    return EMB_OK;
+}
+
+/* "input[3]" of the texts that were sent, to the place in the request. */
+static void name_text(emb_error *err, const size_t *todo, size_t count)
+{
+    size_t at;
+    if (err && sscanf(err->where, "input[%zu]", &at) == 1 && at < count && todo[at] != at)
+        snprintf(err->where, sizeof err->where, "input[%zu]", todo[at]);
+}
+
+static void normalize(const emb_work *w, float *rows, size_t count)
+{
+    size_t dimension = w->target.dimension;
+    for (size_t k = 0; k < count && w->request->normalize == EMB_ON; k++) {
+        float *row = rows + k * dimension;
+        double sum = 0;
+        for (size_t j = 0; j < dimension; j++)
+            sum += (double)row[j] * row[j];
+        float scale = sum > 0 ? (float)(1 / sqrt(sum)) : 1;
+        for (size_t j = 0; j < dimension; j++)
+            row[j] *= scale;
+    }
+}
+
+static emb_status exchange(emb_work *w, const emb_gathered *g, const emb_text *texts, size_t count, emb_error *err)
+{
+    emb_remote_model *m = w->target.remote;
+    const emb_request *r = w->request;
+    const emb_provider_hooks hooks = {before, after, w};
+    const emb_provider_call call = {
+        .model = m->config->upstream,
+        .texts = texts,
+        .count = count,
+        .token_counts = g->tokens,
+        .max_batch_texts = m->config->max_batch_texts,
+        .max_batch_tokens = m->config->max_batch_tokens,
+        .dimensions = r->dimensions && m->config->shortens ? r->dimensions : 0,
+        .role = r->role,
+        .normalize = r->normalize,
+        .truncation = r->truncation,
+        .prompt_name = r->prompt_name,
+        .user = r->user,
+        .deadline_ns = r->deadline_ns,
+        .cancel = r->cancel,
+        .hooks = &hooks,
+    };
+    emb_provider_result result = {.vectors = g->vectors, .dimension = w->target.dimension};
+    emb_status status = emb_provider_embed(m->remote->provider, &call, &result, err);
+    w->remote_ns += result.provider_ns;
+    if (!status && result.tokens_known && count == 1)
+        g->tokens[0] = (uint32_t)result.tokens;
+    if (!status)
+        emb_series_add(emb_metrics_series(w->service->metrics, EMB_METRIC_PROVIDER_TOKENS, w->target.provider,
+                                          w->target.model), (double)result.tokens);
+    return status;
+}
+
+emb_status emb_compute_remotely(emb_work *w, const size_t *todo, size_t count, emb_error *err)
+{
+    emb_gathered g = {0};
+    emb_arena arena;
+    const emb_text *texts = NULL;
+    uint64_t begin = emb_now_ns(), total;
+    emb_arena_init(&arena);
+    emb_status status = emb_gather(w, todo, count, &g, err);
+    if (!status)
+        status = prepare(w, &g, count, &arena, &texts, err);
+    if (!status)
+        status = emb_count_tokens(w->service->gateway, w->target.remote, texts, count, g.tokens, &total, err);
+    if (!status)
+        status = check_lengths(w->target.remote, g.tokens, count, todo, err);
+    if (!status) {
+        status = exchange(w, &g, texts, count, err);
+        if (status)
+            name_text(err, todo, count);
+    }
+    if (!status)
+        status = emb_check_finite(w, g.vectors, count * w->target.dimension, err);
+    if (!status)
+        normalize(w, g.vectors, count);
+    emb_scatter(w, todo, count, &g, status);
+    emb_arena_fini(&arena);
+    w->provider_ns += emb_now_ns() - begin;
+    return status;
+}
