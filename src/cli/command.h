@@ -78,6 +78,7 @@ extern const emb_command emb_command_pull;
 extern const emb_command emb_command_loadtest;
 extern const emb_command emb_command_inspect;
 extern const emb_command emb_command_quantize;
+extern const emb_command emb_command_route;
 extern const emb_command emb_command_warm;
 extern const emb_command emb_command_cache;
 extern const emb_command emb_command_config;

@@ -20,6 +20,7 @@ const emb_command *const emb_commands[] = {
     &emb_command_pull,
     &emb_command_inspect,
     &emb_command_quantize,
+    &emb_command_route,
     &emb_command_warm,
     &emb_command_cache,
     &emb_command_config,
