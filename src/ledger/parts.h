@@ -135,8 +135,7 @@ EMB_MUST_CHECK emb_status emb_ledger_sqlite_open(const char *url, bool read_only
                                                  emb_error *err);
 EMB_MUST_CHECK emb_status emb_ledger_postgresql_open(const char *url, bool read_only, emb_ledger_store **out,
                                                      emb_error *err);
-/* EMB_LEDGER_KINDS for a name that is none. */
-emb_ledger_kind emb_ledger_kind_parse(const char *name);
+bool emb_ledger_kind_parse(const char *name, emb_ledger_kind *out);
 
 /* ---- writer.c ---- */
 

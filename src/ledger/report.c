@@ -276,7 +276,7 @@ emb_status emb_ledger_make_report(emb_ledger *l, const emb_ledger_query *query, 
                                   emb_error *err)
 {
     emb_error own; /* what went wrong is looked at */
-    int64_t from_s, to_s;
+    int64_t from_s = 0, to_s = 0;
     *out = (emb_ledger_report){ 0 };
     if ((unsigned)query->by[0] > EMB_BY_KIND || (unsigned)query->by[1] > EMB_BY_KIND)
         return emb_fail(err, EMB_E_INVALID, "by", "by: one or two of " EMB_LEDGER_BY_NAMES);

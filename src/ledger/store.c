@@ -12,12 +12,14 @@ const char *emb_ledger_kind_name(emb_ledger_kind kind)
     return (unsigned)kind < EMB_LEDGER_KINDS ? KINDS[kind] : "";
 }
 
-emb_ledger_kind emb_ledger_kind_parse(const char *name)
+bool emb_ledger_kind_parse(const char *name, emb_ledger_kind *out)
 {
-    int kind = 0;
-    while (kind < EMB_LEDGER_KINDS && strcmp(KINDS[kind], name) != 0)
-        kind++;
-    return (emb_ledger_kind)kind;
+    for (int kind = 0; kind < EMB_LEDGER_KINDS; kind++)
+        if (strcmp(KINDS[kind], name) == 0) {
+            *out = (emb_ledger_kind)kind;
+            return true;
+        }
+    return false;
 }
 
 bool emb_ledger_by_parse(const char *name, emb_ledger_by *out)

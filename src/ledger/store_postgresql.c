@@ -173,11 +173,10 @@ static emb_status visit_row(const emb_pg_result *r, size_t row, emb_ledger_visit
     uint64_t n[5];
     for (int i = 0; i < 5; i++)
         n[i] = (uint64_t)emb_pg_int(r, row, 4 + i);
-    const emb_ledger_group group = { .day = emb_pg_int(r, row, 0),
-                                     .kind = emb_ledger_kind_parse(kind ? kind : ""),
-                                     .name = { text_at(r, row, 2), text_at(r, row, 3) },
-                                     .amounts = { n[0], n[1], n[2], n[3], n[4] } };
-    if (group.kind >= EMB_LEDGER_KINDS || !group.name[0] || !group.name[1])
+    emb_ledger_group group = { .day = emb_pg_int(r, row, 0),
+                               .name = { text_at(r, row, 2), text_at(r, row, 3) },
+                               .amounts = { n[0], n[1], n[2], n[3], n[4] } };
+    if (!kind || !emb_ledger_kind_parse(kind, &group.kind) || !group.name[0] || !group.name[1])
         return EMB_OK;
     return visit(context, &group, err);
 }

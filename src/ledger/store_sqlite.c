@@ -177,11 +177,10 @@ static emb_status visit_rows(emb_sql *s, emb_ledger_visit visit, void *context, 
         const char *b = emb_sql_column_text(s, 3, NULL);
         if (!kind || !a || !b)
             return emb_fail_nomem(err, "a row of the ledger", EMB_LEDGER_NAME_BYTES);
-        const emb_ledger_group group = { .day = emb_sql_column_int(s, 0),
-                                         .kind = emb_ledger_kind_parse(kind),
-                                         .name = { a, b },
-                                         .amounts = { whole(s, 4), whole(s, 6), whole(s, 8), whole(s, 10), whole(s, 12) } };
-        if (group.kind < EMB_LEDGER_KINDS && (st = visit(context, &group, err)) != EMB_OK)
+        emb_ledger_group group = { .day = emb_sql_column_int(s, 0),
+                                   .name = { a, b },
+                                   .amounts = { whole(s, 4), whole(s, 6), whole(s, 8), whole(s, 10), whole(s, 12) } };
+        if (emb_ledger_kind_parse(kind, &group.kind) && (st = visit(context, &group, err)) != EMB_OK)
             return st;
     }
     return st;
