@@ -1,0 +1,259 @@
+/*
+ * The ledger in a SQLite file.
+ *
+ *     ledger          minute_utc (Unix time of its start), kind, provider, model, key, category, context: the primary key;
+ *                     calls, texts, tokens, nusd, saved_nusd
+ *     ledger_writers  writer, sequence: the last batch of each process
+ *
+ * A batch is one transaction of upserts that add. Commits survive loss of power (synchronous FULL): it is money, and they
+ * are a few a second at most, on a thread that nobody waits for. Sums saturate, as in memory; they are read in two halves,
+ * since SQLite's sum() refuses what does not fit.
+ *
+ * Without rowid: rows lie in the order of time, which is how reports read them.
+ */
+#include "ledger/parts.h"
+
+#include "base/error.h"
+#include "store/sqlite.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { CONNECTIONS = 4 };
+#define FORGET_S (400 * INT64_C(86400)) /* writers that have not written for so long are gone */
+
+static const char *const MIGRATIONS[] = {
+    "CREATE TABLE ledger ("
+    " minute_utc INTEGER NOT NULL,"
+    " kind TEXT NOT NULL,"
+    " provider TEXT NOT NULL,"
+    " model TEXT NOT NULL,"
+    " key TEXT NOT NULL,"
+    " category TEXT NOT NULL,"
+    " context TEXT NOT NULL,"
+    " calls INTEGER NOT NULL,"
+    " texts INTEGER NOT NULL,"
+    " tokens INTEGER NOT NULL,"
+    " nusd INTEGER NOT NULL,"
+    " saved_nusd INTEGER NOT NULL,"
+    " PRIMARY KEY (minute_utc, kind, provider, model, key, category, context)) WITHOUT ROWID;"
+    "CREATE TABLE ledger_writers ("
+    " writer BLOB PRIMARY KEY,"
+    " sequence INTEGER NOT NULL,"
+    " written_at INTEGER NOT NULL) WITHOUT ROWID;",
+};
+static const emb_sqlite_schema SCHEMA = { 0x656D624C, "embedd's ledger", MIGRATIONS, 1 };
+
+#define ADD(column)                                                                                             \
+    column " = CASE WHEN " column " > 9223372036854775807 - excluded." column " THEN 9223372036854775807 ELSE " \
+    column " + excluded." column " END"
+static const char UPSERT[] =
+    "INSERT INTO ledger (minute_utc, kind, provider, model, key, category, context, calls, texts, tokens, nusd, saved_nusd) "
+    "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) "
+    "ON CONFLICT (minute_utc, kind, provider, model, key, category, context) DO UPDATE SET "
+    ADD("calls") ", " ADD("texts") ", " ADD("tokens") ", " ADD("nusd") ", " ADD("saved_nusd");
+
+static const char CLAIM[] =
+    "INSERT INTO ledger_writers (writer, sequence, written_at) VALUES (?1, ?2, ?3) ON CONFLICT (writer) DO UPDATE SET "
+    "sequence = excluded.sequence, written_at = excluded.written_at WHERE sequence < excluded.sequence";
+static const char FORGET[] = "DELETE FROM ledger_writers WHERE written_at < ?1";
+
+/* The numbers are those of emb_ledger_by. */
+#define NAME(parameter)                                                                                     \
+    "CASE " parameter " WHEN 4 THEN category WHEN 5 THEN model WHEN 6 THEN provider WHEN 7 THEN key "       \
+    "WHEN 8 THEN context WHEN 9 THEN kind ELSE '' END"
+_Static_assert(EMB_BY_CATEGORY == 4 && EMB_BY_MODEL == 5 && EMB_BY_PROVIDER == 6 && EMB_BY_KEY == 7 &&
+                   EMB_BY_CONTEXT == 8 && EMB_BY_KIND == 9,
+               "the numbers in NAME");
+#define SUM(column) "sum(" column " >> 32), sum(" column " & 4294967295)"
+static const char SCAN[] =
+    "SELECT CASE WHEN ?1 THEN (minute_utc + ?2) / 86400 ELSE 0 END AS d, kind, " NAME("?3") " AS a, " NAME("?4") " AS b, "
+    SUM("calls") ", " SUM("texts") ", " SUM("tokens") ", " SUM("nusd") ", " SUM("saved_nusd") " FROM ledger "
+    "WHERE minute_utc >= ?5 AND minute_utc < ?6 AND (?7 IS NULL OR provider = ?7) AND (?8 IS NULL OR model = ?8) "
+    "AND (?9 IS NULL OR key = ?9) AND (?10 IS NULL OR category = ?10) AND (?11 OR kind <> 'shadow') "
+    "GROUP BY d, kind, a, b";
+
+typedef struct sqlite_store {
+    emb_ledger_store base;
+    emb_sqlite_pool *pool;
+} sqlite_store;
+
+/* ---- writing ---- */
+
+static emb_status write_row(emb_sql *s, const emb_ledger_row *row, emb_error *err)
+{
+    const char *kind = emb_ledger_kind_name((emb_ledger_kind)row->kind), *at = row->names;
+    const emb_ledger_amounts *a = &row->amounts;
+    const uint64_t numbers[] = { a->calls, a->texts, a->tokens, a->nusd, a->saved_nusd };
+    emb_sql_int(s, 1, row->minute_s);
+    emb_sql_text(s, 2, kind, strlen(kind));
+    for (int i = 0; i < EMB_LEDGER_NAMES; at += row->lengths[i] + 1, i++)
+        emb_sql_text(s, 3 + i, at, row->lengths[i]);
+    for (int i = 0; i < 5; i++)
+        emb_sql_int(s, 8 + i, (int64_t)numbers[i]);
+    return emb_sql_do(s, err);
+}
+
+/* *fresh: false if this batch was committed before. */
+static emb_status claim(emb_sqlite *db, const emb_ledger_batch *batch, bool *fresh, emb_error *err)
+{
+    emb_sql *s;
+    emb_status st;
+    if (batch->sequence == 1) {
+        if ((st = emb_sql_get(db, FORGET, &s, err)))
+            return st;
+        emb_sql_int(s, 1, batch->now_s - FORGET_S);
+        if ((st = emb_sql_do(s, err)))
+            return st;
+    }
+    if ((st = emb_sql_get(db, CLAIM, &s, err)))
+        return st;
+    emb_sql_bytes(s, 1, batch->writer, sizeof batch->writer);
+    emb_sql_int(s, 2, batch->sequence);
+    emb_sql_int(s, 3, batch->now_s);
+    st = emb_sql_do(s, err);
+    *fresh = st == EMB_OK && emb_sqlite_changes(db) > 0;
+    return st;
+}
+
+static emb_status write_all(emb_sqlite *db, const emb_ledger_batch *batch, emb_error *err)
+{
+    emb_sql *s;
+    bool fresh;
+    emb_status st = claim(db, batch, &fresh, err);
+    if (st != EMB_OK || !fresh)
+        return st;
+    st = emb_sql_get(db, UPSERT, &s, err);
+    for (size_t i = 0; st == EMB_OK && i < batch->count; i++)
+        if ((st = write_row(s, batch->rows[i], err)) == EMB_OK)
+            st = emb_sqlite_in_time(db, err);
+    return st;
+}
+
+static emb_status sqlite_write(emb_ledger_store *store, const emb_ledger_batch *batch, uint64_t deadline_ns, emb_error *err)
+{
+    sqlite_store *l = (sqlite_store *)store;
+    emb_sqlite *db;
+    emb_status st = emb_sqlite_acquire(l->pool, deadline_ns, &db, err);
+    if (st != EMB_OK)
+        return st;
+    if ((st = emb_sqlite_begin(db, true, err)) == EMB_OK)
+        st = emb_sqlite_end(db, write_all(db, batch, err), err);
+    emb_sqlite_release(l->pool, db);
+    return st;
+}
+
+/* ---- reading ---- */
+
+static uint64_t whole(emb_sql *s, int column)
+{
+    uint64_t high = (uint64_t)emb_sql_column_int(s, column), low = (uint64_t)emb_sql_column_int(s, column + 1);
+    high += low >> 32;
+    return high > EMB_LEDGER_MOST >> 32 ? EMB_LEDGER_MOST : high << 32 | (low & UINT32_MAX);
+}
+
+static void bind_scan(emb_sql *s, const emb_ledger_scan *scan)
+{
+    const char *filters[] = { scan->provider, scan->model, scan->key, scan->category };
+    emb_sql_int(s, 1, scan->by_day);
+    emb_sql_int(s, 2, scan->offset_s);
+    emb_sql_int(s, 3, scan->by[0]);
+    emb_sql_int(s, 4, scan->by[1]);
+    emb_sql_int(s, 5, scan->from_s);
+    emb_sql_int(s, 6, scan->to_s);
+    for (int i = 0; i < 4; i++)
+        if (filters[i])
+            emb_sql_text(s, 7 + i, filters[i], strlen(filters[i]));
+    emb_sql_int(s, 11, scan->with_shadow);
+}
+
+static emb_status visit_rows(emb_sql *s, emb_ledger_visit visit, void *context, emb_error *err)
+{
+    bool row;
+    emb_status st;
+    while ((st = emb_sql_step(s, &row, err)) == EMB_OK && row) {
+        const char *kind = emb_sql_column_text(s, 1, NULL), *a = emb_sql_column_text(s, 2, NULL);
+        const char *b = emb_sql_column_text(s, 3, NULL);
+        if (!kind || !a || !b)
+            return emb_fail_nomem(err, "a row of the ledger", EMB_LEDGER_NAME_BYTES);
+        emb_ledger_group group = { .day = emb_sql_column_int(s, 0),
+                                   .name = { a, b },
+                                   .amounts = { whole(s, 4), whole(s, 6), whole(s, 8), whole(s, 10), whole(s, 12) } };
+        if (emb_ledger_kind_parse(kind, &group.kind) && (st = visit(context, &group, err)) != EMB_OK)
+            return st;
+    }
+    return st;
+}
+
+static emb_status sqlite_scan(emb_ledger_store *store, const emb_ledger_scan *scan, emb_ledger_visit visit, void *context,
+                              uint64_t deadline_ns, emb_error *err)
+{
+    sqlite_store *l = (sqlite_store *)store;
+    emb_sqlite *db;
+    emb_sql *s;
+    emb_status st = emb_sqlite_acquire(l->pool, deadline_ns, &db, err);
+    if (st != EMB_OK)
+        return st;
+    if ((st = emb_sql_get(db, SCAN, &s, err)) == EMB_OK) {
+        bind_scan(s, scan);
+        st = visit_rows(s, visit, context, err);
+        emb_sql_reset(s);
+    }
+    emb_sqlite_release(l->pool, db);
+    return st;
+}
+
+static emb_status sqlite_range(emb_ledger_store *store, bool *any, int64_t *first_s, int64_t *last_s, uint64_t deadline_ns,
+                               emb_error *err)
+{
+    sqlite_store *l = (sqlite_store *)store;
+    emb_sqlite *db;
+    emb_sql *s;
+    bool row;
+    emb_status st = emb_sqlite_acquire(l->pool, deadline_ns, &db, err);
+    if (st != EMB_OK)
+        return st;
+    /* Two searches; min and max in one SELECT would read the table. */
+    st = emb_sql_get(db, "SELECT (SELECT min(minute_utc) FROM ledger), (SELECT max(minute_utc) FROM ledger)", &s, err);
+    if (st == EMB_OK) {
+        st = emb_sql_step(s, &row, err);
+        *any = st == EMB_OK && row && emb_sql_column_text(s, 0, NULL) != NULL;
+        *first_s = *any ? emb_sql_column_int(s, 0) : 0;
+        *last_s = *any ? emb_sql_column_int(s, 1) : 0;
+        emb_sql_reset(s);
+    }
+    emb_sqlite_release(l->pool, db);
+    return st;
+}
+
+/* ---- opening ---- */
+
+static void sqlite_close(emb_ledger_store *store)
+{
+    sqlite_store *l = (sqlite_store *)store;
+    emb_sqlite_pool_close(l->pool);
+    free(l);
+}
+
+static const emb_ledger_store_ops OPS = { sqlite_write, sqlite_scan, sqlite_range, sqlite_close };
+
+emb_status emb_ledger_sqlite_open(const char *url, bool read_only, emb_ledger_store **out, emb_error *err)
+{
+    const emb_sqlite_options options = { .schema = &SCHEMA, .durable = true };
+    const char *path = url + sizeof "sqlite:" - 1;
+    if (strncmp(path, "//", 2) == 0)
+        path += 2;
+    if (read_only && access(path, F_OK) != 0)
+        return emb_fail_errno(err, path, "opening the ledger");
+    sqlite_store *l = calloc(1, sizeof *l);
+    if (!l)
+        return emb_fail_nomem(err, "the ledger's store", sizeof *l);
+    l->base.ops = &OPS;
+    emb_status st = emb_sqlite_pool_open(path, &options, CONNECTIONS, &l->pool, err);
+    if (st != EMB_OK)
+        free(l);
+    else
+        *out = &l->base;
+    return st;
+}
