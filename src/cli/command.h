@@ -84,6 +84,7 @@ extern const emb_command emb_command_cache;
 extern const emb_command emb_command_config;
 extern const emb_command emb_command_key;
 extern const emb_command emb_command_pii;
+extern const emb_command emb_command_shadow;
 extern const emb_command emb_command_bench;
 extern const emb_command emb_command_tune;
 extern const emb_command emb_command_doctor;

@@ -26,6 +26,7 @@ const emb_command *const emb_commands[] = {
     &emb_command_config,
     &emb_command_key,
     &emb_command_pii,
+    &emb_command_shadow,
     &emb_command_bench,
     &emb_command_tune,
     &emb_command_loadtest,

@@ -12,6 +12,9 @@
  * over a sliding window of recent texts (in memory) the neighbour overlap@10 and the Spearman rank correlation of pairwise
  * similarities, which mean something between any two models. Intervals: paired bootstrap for means, Wilson for shares.
  * Thread-safe.
+ *
+ * Costs of a request are shared out among its texts; latencies are the request's, and answers from a cache say nothing of
+ * them. Comparisons older than 90 days, and those beyond the newest million, are removed.
  */
 #ifndef EMB_SHADOW_SHADOW_H
 #define EMB_SHADOW_SHADOW_H
@@ -101,7 +104,8 @@ typedef struct emb_shadow_report {
     size_t window;
     emb_shadow_interval failure_share; /* Wilson */
     int64_t first_s, last_s;
-    uint64_t dropped, queued;    /* of this process */
+    uint64_t dropped;            /* comparisons, of all processes since the last clear */
+    uint64_t queued;             /* requests that wait, of this process */
 } emb_shadow_report;
 
 EMB_MUST_CHECK emb_status emb_shadow_make_report(emb_shadow *shadow, const emb_shadow_query *query, emb_arena *arena,
@@ -117,8 +121,9 @@ typedef struct emb_readiness_input {
     unsigned critical_alerts;
     bool hit_rate_known;
     double hit_rate;             /* of warmed terms, else of the cache */
-    double p95_ms, p95_limit_ms;
+    double p95_ms, p95_limit_ms; /* not finite: not recorded */
     int64_t rollback_verified_s; /* 0: never */
+    bool alerts_unknown, rollback_unknown; /* nobody records them */
 } emb_readiness_input;
 
 enum { EMB_READINESS_CRITERIA = 7 };
