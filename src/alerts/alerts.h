@@ -7,7 +7,8 @@
  *     size_t n = emb_alerts_list(a, arena, &list, err);
  *     emb_alerts_close(a);
  *
- * A rule is a row of a table: name, severity, condition, summary. It fires once its condition has held for `for_s`, is
+ * A rule is a row of a table: name, severities with their conditions, summary. A rule with two severities makes one alert,
+ * whose severity changes in place. It fires once its condition has held for `for_s`, is
  * resolved once it has not for as long. Sinks get each change once, in order, with retries (backoff up to a minute, 24 h);
  * Alertmanager is told again every minute while an alert fires, as it wants. What is firing is kept in the store, if there is
  * one, so that a restart neither forgets nor repeats it. Thread-safe.
@@ -80,11 +81,17 @@ typedef struct emb_alert {
     double value, threshold;
     const char *summary;            /* "P95 latency is 812 ms, over 500 ms" */
     int64_t since_s, fired_s, resolved_s; /* 0: not */
+    const char *instance;           /* whose it is: another's only in a store that several share, read by read_only */
 } emb_alert;
-/* Those that are pending or firing, then what was resolved within the last day, newest first. */
+/* Those that fire, the worst first, those that are pending, then what was resolved within the last day (read_only: all that
+ * the store holds, 30 days), newest first. */
 EMB_MUST_CHECK emb_status emb_alerts_list(emb_alerts *alerts, emb_arena *arena, emb_alert **out, size_t *count,
                                           emb_error *err);
 /* How many fire at this severity or a higher one; the name of one of them (a literal), or NULL. */
 unsigned emb_alerts_firing(emb_alerts *alerts, emb_severity at_least, const char **name);
+
+/* Sends one test notice to a sink, waits at most ten seconds. *http_status: what it answered, 0: nothing. */
+EMB_MUST_CHECK emb_status emb_alerts_test_sink(const emb_sink_config *sink, const char *instance, int *http_status,
+                                               emb_error *err);
 
 #endif
