@@ -7,40 +7,17 @@
  * before. Texts are quoted unless nobody could read them as anything else, since other readers of YAML take
  * yes, 1.2 or null for something of their own.
  *
+ * Structured sections (instances, limits and so on) come from gateway_document.c, below the settings of their section.
+ *
  * Two steps write everything: a value for a human (value.c) and a JSON string, which is also YAML's
  * double-quoted form.
  */
-#include "config/parts.h"
-
-#include "base/json_write.h"
+#include "config/gateway_parts.h"
+#include "config/writer.h"
 
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
-
-/* Goes on only while all is well, so that a document is a list of pieces. */
-typedef struct writer {
-    emb_buf *out;
-    emb_status status;
-} writer;
-
-static void add(writer *w, const char *text)
-{
-    if (!w->status)
-        w->status = emb_buf_add_str(w->out, text);
-}
-
-static void add_bytes(writer *w, const char *text, size_t length)
-{
-    if (!w->status)
-        w->status = emb_buf_add(w->out, text, length);
-}
-
-static void add_string(writer *w, const char *text)
-{
-    if (!w->status)
-        w->status = emb_json_write_string(w->out, text, strlen(text));
-}
 
 static size_t section_length(const emb_setting *s)
 {
@@ -76,12 +53,20 @@ static bool is_plain(const char *text)
     return true;
 }
 
+void emb_add_yaml_text(emb_writer *w, const char *text)
+{
+    if (is_plain(text))
+        emb_add(w, text);
+    else
+        emb_add_string(w, text);
+}
+
 static bool is_textual(const emb_setting *s)
 {
     return s->kind == EMB_SETTING_TEXT || s->kind == EMB_SETTING_CHOICE;
 }
 
-static void write_setting(writer *w, const emb_config *config, const emb_setting *s, bool with_origin)
+static void write_setting(emb_writer *w, const emb_config *config, const emb_setting *s, bool with_origin)
 {
     emb_buf value = EMB_BUF_INIT(EMB_CONFIG_VALUE_MAX);
     w->status = emb_setting_write(config, s, &value);
@@ -90,87 +75,100 @@ static void write_setting(writer *w, const emb_config *config, const emb_setting
         w->status = EMB_E_NOMEM;
     if (!w->status) {
         bool hidden = s->secret && *text;
-        add(w, hidden ? "  # " : "  ");
-        add(w, name_of(s));
-        add(w, ": ");
-        if (!hidden && is_textual(s) && !is_plain(text))
-            add_string(w, text);
+        emb_add(w, hidden ? "  # " : "  ");
+        emb_add(w, name_of(s));
+        emb_add(w, ": ");
+        if (!hidden && is_textual(s))
+            emb_add_yaml_text(w, text);
         else
-            add(w, text);
+            emb_add(w, text);
         if (with_origin) {
-            add(w, "  # ");
-            add(w, emb_setting_origin(config, s));
+            emb_add(w, "  # ");
+            emb_add(w, emb_setting_origin(config, s));
         }
-        add(w, "\n");
+        emb_add(w, "\n");
     }
     emb_buf_fini(&value);
 }
 
+/* The structured sections that belong to the one of a setting. */
+static void write_lists(emb_writer *w, const emb_config *config, const emb_setting *s, bool with_origin)
+{
+    emb_gateway_write_yaml(w, config, s->path, section_length(s), with_origin);
+}
+
 emb_status emb_config_write_yaml(const emb_config *config, bool with_origin, emb_buf *out)
 {
-    writer w = {.out = out};
+    emb_writer w = {.out = out};
     size_t count;
     const emb_setting *settings = emb_settings(&count);
     for (size_t i = 0; i < count && !w.status; i++) {
         if (begins_section(settings, i)) {
-            add(&w, i ? "\n" : "");
-            add_bytes(&w, settings[i].path, section_length(&settings[i]));
-            add(&w, ":\n");
+            if (i)
+                write_lists(&w, config, &settings[i - 1], with_origin);
+            emb_add(&w, i ? "\n" : "");
+            emb_add_bytes(&w, settings[i].path, section_length(&settings[i]));
+            emb_add(&w, ":\n");
         }
         if (!w.status)
             write_setting(&w, config, &settings[i], with_origin);
+    }
+    write_lists(&w, config, &settings[count - 1], with_origin);
+    if (emb_gateway_has_section(config, "rollout", 7)) { /* which has no settings */
+        emb_add(&w, "\nrollout:\n");
+        emb_gateway_write_yaml(&w, config, "rollout", 7, with_origin);
     }
     return w.status;
 }
 
 /* ---- JSON schema ---- */
 
-static void write_range(writer *w, const emb_setting *s)
+static void write_range(emb_writer *w, const emb_setting *s)
 {
     char text[80];
     if (s->maximum > 0) {
         snprintf(text, sizeof text, ",\"minimum\":%.0f,\"maximum\":%.0f", s->minimum, s->maximum);
-        add(w, text);
+        emb_add(w, text);
     }
 }
 
-static void write_choices(writer *w, const char *choices)
+static void write_choices(emb_writer *w, const char *choices)
 {
-    add(w, "\"enum\":[");
+    emb_add(w, "\"enum\":[");
     for (const char *c = choices; *c;) {
         size_t n = strcspn(c, "|");
-        add(w, c == choices ? "\"" : ",\"");
-        add_bytes(w, c, n);
-        add(w, "\"");
+        emb_add(w, c == choices ? "\"" : ",\"");
+        emb_add_bytes(w, c, n);
+        emb_add(w, "\"");
         c += n + (c[n] == '|');
     }
-    add(w, "]");
+    emb_add(w, "]");
 }
 
-static void write_type(writer *w, const emb_setting *s)
+void emb_add_schema_type(emb_writer *w, const emb_setting *s)
 {
     switch (s->kind) {
     case EMB_SETTING_BOOL:
-        add(w, "\"type\":\"boolean\"");
+        emb_add(w, "\"type\":\"boolean\"");
         return;
     case EMB_SETTING_COUNT:
-        add(w, "\"type\":\"integer\"");
+        emb_add(w, "\"type\":\"integer\"");
         write_range(w, s);
         return;
     case EMB_SETTING_REAL:
-        add(w, "\"type\":\"number\"");
+        emb_add(w, "\"type\":\"number\"");
         write_range(w, s);
         return;
     case EMB_SETTING_BYTES:
-        add(w, "\"anyOf\":[{\"type\":\"integer\"");
+        emb_add(w, "\"anyOf\":[{\"type\":\"integer\"");
         write_range(w, s);
-        add(w, "},{\"type\":\"string\",\"pattern\":\"^[0-9]+([.][0-9]+)? ?[KkMmGgTt][Ii]?[Bb]$\"}]");
+        emb_add(w, "},{\"type\":\"string\",\"pattern\":\"^[0-9]+([.][0-9]+)? ?[KkMmGgTt][Ii]?[Bb]$\"}]");
         return;
     case EMB_SETTING_CHOICE:
         write_choices(w, s->choices);
         return;
     case EMB_SETTING_TEXT:
-        add(w, s->separator
+        emb_add(w, s->separator
                    ? "\"anyOf\":[{\"type\":\"string\"},{\"type\":\"array\",\"items\":{\"type\":\"string\"}}]"
                    : "\"type\":\"string\"");
         return;
@@ -178,96 +176,101 @@ static void write_type(writer *w, const emb_setting *s)
 }
 
 /* Numbers and booleans as they are, texts in quotes. */
-static void write_default(writer *w, const emb_setting *s)
+void emb_add_schema_default(emb_writer *w, const emb_setting *s)
 {
     bool number = s->kind == EMB_SETTING_BOOL || s->kind == EMB_SETTING_COUNT || s->kind == EMB_SETTING_REAL;
-    add(w, ",\"default\":");
+    emb_add(w, ",\"default\":");
     if (number || (s->kind == EMB_SETTING_BYTES && strcmp(s->fallback, "0") == 0))
-        add(w, s->fallback);
+        emb_add(w, s->fallback);
     else
-        add_string(w, s->fallback);
+        emb_add_string(w, s->fallback);
 }
 
 emb_status emb_config_write_schema(emb_buf *out)
 {
-    writer w = {.out = out};
+    emb_writer w = {.out = out};
     size_t count;
     const emb_setting *settings = emb_settings(&count);
-    add(&w, "{\n\"$schema\":\"https://json-schema.org/draft/2020-12/schema\",\n\"title\":\"embedd "
+    emb_add(&w, "{\n\"$schema\":\"https://json-schema.org/draft/2020-12/schema\",\n\"title\":\"embedd "
             "configuration\",\n"
             "\"type\":\"object\",\n\"additionalProperties\":false,\n\"properties\":{");
     for (size_t i = 0; i < count; i++) {
         if (begins_section(settings, i)) {
-            add(&w, i ? "\n}},\n\"" : "\n\"");
-            add_bytes(&w, settings[i].path, section_length(&settings[i]));
-            add(&w, "\":{\"type\":[\"object\",\"null\"],\"additionalProperties\":false,\"properties\":{");
+            if (i)
+                emb_gateway_write_schema(&w, settings[i - 1].path, section_length(&settings[i - 1]));
+            emb_add(&w, i ? "\n}},\n\"" : "\n\"");
+            emb_add_bytes(&w, settings[i].path, section_length(&settings[i]));
+            emb_add(&w, "\":{\"type\":[\"object\",\"null\"],\"additionalProperties\":false,\"properties\":{");
         } else {
-            add(&w, ",");
+            emb_add(&w, ",");
         }
-        add(&w, "\n  \"");
-        add(&w, name_of(&settings[i]));
-        add(&w, "\":{");
-        write_type(&w, &settings[i]);
-        write_default(&w, &settings[i]);
-        add(&w, ",\"description\":");
-        add_string(&w, settings[i].help);
-        add(&w, "}");
+        emb_add(&w, "\n  \"");
+        emb_add(&w, name_of(&settings[i]));
+        emb_add(&w, "\":{");
+        emb_add_schema_type(&w, &settings[i]);
+        emb_add_schema_default(&w, &settings[i]);
+        emb_add(&w, ",\"description\":");
+        emb_add_string(&w, settings[i].help);
+        emb_add(&w, "}");
     }
-    add(&w, "\n}}\n}\n}\n");
+    emb_gateway_write_schema(&w, settings[count - 1].path, section_length(&settings[count - 1]));
+    emb_add(&w, "\n}},\n\"rollout\":{\"type\":[\"object\",\"null\"],\"additionalProperties\":false,\"properties\":{");
+    emb_gateway_write_schema(&w, "rollout", 7);
+    emb_add(&w, "\n}}\n}\n}\n");
     return w.status;
 }
 
 /* ---- Markdown ---- */
 
 /* In a cell of a table: a bar ends it, and * would begin emphasis. */
-static void add_cell(writer *w, const char *text)
+void emb_add_cell(emb_writer *w, const char *text)
 {
     for (; *text; text++) {
         if (strchr("|*<", *text))
-            add(w, "\\");
-        add_bytes(w, text, 1);
+            emb_add(w, "\\");
+        emb_add_bytes(w, text, 1);
     }
 }
 
 /* "`a`, `b`" of names between `separator`. */
-static void add_names(writer *w, const char *names, char separator)
+static void add_names(emb_writer *w, const char *names, char separator)
 {
     const char stop[] = {separator, 0};
     for (const char *n = names; *n;) {
         size_t length = strcspn(n, stop);
-        add(w, n == names ? "`" : ", `");
-        add_bytes(w, n, length);
-        add(w, "`");
+        emb_add(w, n == names ? "`" : ", `");
+        emb_add_bytes(w, n, length);
+        emb_add(w, "`");
         n += length + (n[length] != 0);
     }
 }
 
-static void write_row(writer *w, const emb_setting *s)
+static void write_row(emb_writer *w, const emb_setting *s)
 {
     char range[EMB_RANGE_MAX];
-    add(w, "| `");
-    add(w, name_of(s));
-    add(w, "` | ");
+    emb_add(w, "| `");
+    emb_add(w, name_of(s));
+    emb_add(w, "` | ");
     add_names(w, s->environment, ',');
-    add(w, " | ");
+    emb_add(w, " | ");
     if (*s->fallback) {
-        add(w, "`");
-        add(w, s->fallback);
-        add(w, "`");
+        emb_add(w, "`");
+        emb_add(w, s->fallback);
+        emb_add(w, "`");
     }
-    add(w, " | ");
+    emb_add(w, " | ");
     if (s->kind == EMB_SETTING_CHOICE)
         add_names(w, s->choices, '|');
     else if (s->kind == EMB_SETTING_BOOL)
-        add(w, "`true`, `false`");
+        emb_add(w, "`true`, `false`");
     else
-        add(w, s->separator ? "list" : *emb_setting_range(s, range) ? range : "text");
-    add(w, " | ");
-    add_cell(w, s->help);
-    add(w, s->live ? " *(live)*" : "");
-    add(w, s->secret ? " *(secret)*" : "");
-    add(w, s->future ? " *(no effect yet)*" : "");
-    add(w, " |\n");
+        emb_add(w, s->separator ? "list" : *emb_setting_range(s, range) ? range : "text");
+    emb_add(w, " | ");
+    emb_add_cell(w, s->help);
+    emb_add(w, s->live ? " *(live)*" : "");
+    emb_add(w, s->secret ? " *(secret)*" : "");
+    emb_add(w, s->future ? " *(no effect yet)*" : "");
+    emb_add(w, " |\n");
 }
 
 static const char page_head[] = "# Configuration\n"
@@ -348,18 +351,19 @@ static const char page_tail[] =
 
 emb_status emb_config_write_markdown(emb_buf *out)
 {
-    writer w = {.out = out};
+    emb_writer w = {.out = out};
     size_t count;
     const emb_setting *settings = emb_settings(&count);
-    add(&w, page_head);
+    emb_add(&w, page_head);
     for (size_t i = 0; i < count; i++) {
         if (begins_section(settings, i)) {
-            add(&w, "\n## ");
-            add_bytes(&w, settings[i].path, section_length(&settings[i]));
-            add(&w, "\n| setting | variable | default | allowed | |\n|---|---|---|---|---|\n");
+            emb_add(&w, "\n## ");
+            emb_add_bytes(&w, settings[i].path, section_length(&settings[i]));
+            emb_add(&w, "\n| setting | variable | default | allowed | |\n|---|---|---|---|---|\n");
         }
         write_row(&w, &settings[i]);
     }
-    add(&w, page_tail);
+    emb_gateway_write_markdown(&w);
+    emb_add(&w, page_tail);
     return w.status;
 }

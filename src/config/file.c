@@ -8,9 +8,9 @@
  * meant.
  *
  * The walk is driven by the file, two levels deep, with the table as its dictionary; sections that are lists
- * of their own will branch off in read_entry.
+ * of their own branch off to gateway_file.c.
  */
-#include "config/parts.h"
+#include "config/gateway_parts.h"
 
 #include "base/error.h"
 #include "base/nearest.h"
@@ -35,31 +35,46 @@ static bool is_section(const char *name)
     for (size_t i = 0; i < count; i++)
         if (strncmp(settings[i].path, name, length) == 0 && settings[i].path[length] == '.')
             return true;
+    for (emb_record_id id = 0; id < EMB_RECORD_LISTS; id++)
+        if (strncmp(emb_records[id].section.path, name, length) == 0 && emb_records[id].section.path[length] == '.')
+            return true;
     return false;
 }
 
 /* ---- unknown keys ---- */
 
+/* The i-th path that may stand in the file, settings first; NULL behind the last. */
+static const char *path_at(size_t i)
+{
+    size_t count;
+    const emb_setting *settings = emb_settings(&count);
+    if (i < count)
+        return settings[i].path;
+    i -= count;
+    return i < EMB_RECORD_LISTS    ? emb_records[i].section.path
+           : i == EMB_RECORD_LISTS ? emb_prices_section.path
+                                   : NULL;
+}
+
 /* A path or section near `path`, or NULL. */
 static const char *nearest_path(const char *path, char out[PATH_MAX_BYTES])
 {
-    const char *candidates[2 * EMB_SETTING_TOTAL];
-    char sections[EMB_SETTING_TOTAL][32];
-    size_t count, n = 0, section_count = 0;
-    const emb_setting *settings = emb_settings(&count);
+    enum { PATHS = EMB_SETTING_TOTAL + EMB_GATEWAY_SECTIONS };
+    const char *candidates[PATHS], *p;
+    char sections[PATHS][32];
+    size_t n = 0, section_count = 0;
     bool dotted = strchr(path, '.') != NULL;
-    for (size_t i = 0; i < count; i++) {
-        snprintf(sections[section_count], sizeof sections[0], "%.*s", (int)strcspn(settings[i].path, "."),
-                 settings[i].path);
+    for (size_t i = 0; (p = path_at(i)); i++) {
+        snprintf(sections[section_count], sizeof sections[0], "%.*s", (int)strcspn(p, "."), p);
         if (dotted)
-            candidates[n++] = settings[i].path;
+            candidates[n++] = p;
         else if (!section_count || strcmp(sections[section_count], sections[section_count - 1]))
             candidates[n++] = sections[section_count++];
     }
     const char *dot = strrchr(path, '.'), *nearest = NULL;
-    for (size_t i = 0; i < count && !nearest; i++) /* the right name in no section, or in another one */
-        if (strcmp(strchr(settings[i].path, '.') + 1, dot ? dot + 1 : path) == 0)
-            nearest = settings[i].path;
+    for (size_t i = 0; (p = path_at(i)) && !nearest; i++) /* the right name in no section, or in another one */
+        if (strcmp(strchr(p, '.') + 1, dot ? dot + 1 : path) == 0)
+            nearest = p;
     if (!nearest)
         nearest = emb_nearest(path, candidates, n);
     if (nearest)
@@ -150,6 +165,15 @@ static emb_status set(reading *r, const emb_setting *s, const emb_yaml_node *val
 
 /* ---- the walk ---- */
 
+static emb_status read_path(reading *r, const char *path, const emb_yaml_node *node)
+{
+    const emb_setting *s = emb_setting_find(path);
+    if (s)
+        return set(r, s, node);
+    return emb_gateway_is_section(path) ? emb_gateway_read(r->state, r->file, path, node, r->err)
+                                        : unknown(r, path, node->key->line);
+}
+
 static emb_status read_section(reading *r, const emb_yaml_node *section)
 {
     char path[PATH_MAX_BYTES];
@@ -162,19 +186,14 @@ static emb_status read_section(reading *r, const emb_yaml_node *section)
                              section->key->text, emb_yaml_kind_name(section->kind));
     for (const emb_yaml_node *n = section->first; n && !status; n = n->next) {
         snprintf(path, sizeof path, "%s.%s", section->key->text, n->key->text);
-        const emb_setting *s = emb_setting_find(path);
-        status = emb_config_settle(r->state, s ? set(r, s, n) : unknown(r, path, n->key->line), r->err);
+        status = emb_config_settle(r->state, read_path(r, path, n), r->err);
     }
     return status;
 }
 
 static emb_status read_entry(reading *r, const emb_yaml_node *entry)
 {
-    const emb_setting *s = emb_setting_find(entry->key->text);
-    if (s)
-        return set(r, s, entry);
-    return is_section(entry->key->text) ? read_section(r, entry)
-                                        : unknown(r, entry->key->text, entry->key->line);
+    return is_section(entry->key->text) ? read_section(r, entry) : read_path(r, entry->key->text, entry);
 }
 
 static emb_status read_root(reading *r, const emb_yaml_node *root)

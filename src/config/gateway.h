@@ -51,8 +51,9 @@ typedef struct emb_provider_model_config {
     bool shortens;                 /* takes `dimensions` */
     const char *encoding;          /* "cl100k_base" counts its tokens; "": estimated from bytes */
     const char *origin;            /* who made the model: the first part of its space; by default the kind for vendors
-                                      (openai and azure: "openai"), else the instance's name. Instances that share origin,
-                                      model and revision make comparable vectors */
+                                      (openai and azure: "openai"), else the instance's name, as for an unknown model of an
+                                      openai instance that is not at OpenAI. Instances that share origin, model and
+                                      revision make comparable vectors */
     const char *revision;          /* "api" unless set */
     const char *query_prompt, *document_prompt; /* put before texts by us; "" for kinds that have input types */
 } emb_provider_model_config;
@@ -113,6 +114,12 @@ typedef struct emb_pii_pattern_config {
     const char *name, *regex;
 } emb_pii_pattern_config;
 
+/* Of providers.prices: instead of the built-in price, whichever instance serves the model. */
+typedef struct emb_price_config {
+    const char *model;
+    uint64_t nusd_per_1k_tokens;
+} emb_price_config;
+
 typedef struct emb_gateway_config {
     const emb_provider_config *providers; /* in the order of the file: the configured order of routing */
     size_t provider_count;
@@ -125,9 +132,15 @@ typedef struct emb_gateway_config {
     size_t rollout_step_count;
     const emb_pii_pattern_config *pii_patterns;
     size_t pii_pattern_count;
+    const emb_price_config *prices; /* the instances' models have them already; see emb_gateway_price */
+    size_t price_count;
 } emb_gateway_config;
 
 /* "openai"; NULL for values outside the enum. */
 const char *emb_provider_kind_name(emb_provider_kind kind);
+/* What a model costs, configured or not, such as budget.reference_model: by providers.prices, an instance that serves it,
+ * the built-in table, in this order. false: nobody knows, both are 0. */
+bool emb_gateway_price(const emb_gateway_config *gateway, const char *model, uint64_t *nusd_per_1k_tokens,
+                       uint64_t *nusd_per_request);
 
 #endif

@@ -13,7 +13,7 @@
  * A configuration is one block and an arena, counted with an atomic; nothing in it changes once it is loaded,
  * so a reload is the exchange of one pointer by whoever holds it.
  */
-#include "config/parts.h"
+#include "config/gateway_parts.h"
 
 #include "base/error.h"
 
@@ -95,6 +95,14 @@ static bool find_variable(const char *names, char *const *environment, const emb
             n += length + (n[length] == ',');
         }
     return false;
+}
+
+const char *emb_config_variable(const char *names, char *const *environment, const emb_variables *dotenv)
+{
+    emb_variable v;
+    size_t length;
+    bool from_dotenv;
+    return find_variable(names, environment, dotenv, &v, &length, &from_dotenv) ? v.value : NULL;
 }
 
 static emb_status take_variables(emb_config_state *state, char *const *environment,
@@ -253,6 +261,8 @@ static emb_status load(emb_config_state *state, const emb_config_sources *source
     if (!status)
         status = emb_config_check(state, err);
     if (!status)
+        status = emb_gateway_finish(state, sources->environment, &dotenv, err);
+    if (!status)
         status = emb_config_take_notes(state, sources->environment, &dotenv, err);
     if (!status && state->problem_count) {
         *err = state->first_problem;
@@ -332,4 +342,10 @@ void emb_config_differences(const emb_config *before, const emb_config *after, e
     for (size_t i = 0; i < count; i++)
         if (differs(before, after, &settings[i]))
             visit(context, &settings[i]);
+    const emb_config_state *a = emb_config_state_of(before), *b = emb_config_state_of(after);
+    for (emb_record_id id = 0; id < EMB_RECORD_LISTS; id++)
+        if (emb_gateway_differs(a, b, id))
+            visit(context, &emb_records[id].section);
+    if (emb_gateway_prices_differ(a, b))
+        visit(context, &emb_prices_section);
 }

@@ -29,10 +29,7 @@ typedef struct names {
     size_t count;
 } names;
 
-static emb_status add_note(emb_config_state *state, bool warning, emb_error *err, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
-
-static emb_status add_note(emb_config_state *state, bool warning, emb_error *err, const char *format, ...)
+emb_status emb_config_add_note(emb_config_state *state, bool warning, emb_error *err, const char *format, ...)
 {
     char text[512];
     va_list args;
@@ -63,7 +60,7 @@ static emb_status note_future(emb_config_state *state, emb_error *err)
     emb_status status = EMB_OK;
     for (size_t i = 0; i < count && !status; i++)
         if (settings[i].future && state->origins[i].source != EMB_SOURCE_DEFAULT)
-            status = add_note(state, false, err, "%s (%s) has no effect in this version", settings[i].path,
+            status = emb_config_add_note(state, false, err, "%s (%s) has no effect in this version", settings[i].path,
                               state->origins[i].text);
     return status;
 }
@@ -126,9 +123,9 @@ static emb_status note_variable(emb_config_state *state, const names *known, con
     if (nearest && emb_edit_distance(name, nearest) > (ours ? 4 : 2))
         nearest = NULL;
     if (nearest)
-        return add_note(state, true, err, "%sthere is no variable %.100s; did you mean %s?", place, name,
+        return emb_config_add_note(state, true, err, "%sthere is no variable %.100s; did you mean %s?", place, name,
                         nearest);
-    return ours ? add_note(state, true, err, "%sthere is no variable %.100s", place, name) : EMB_OK;
+    return ours ? emb_config_add_note(state, true, err, "%sthere is no variable %.100s", place, name) : EMB_OK;
 }
 
 static emb_status note_environment(emb_config_state *state, char *const *environment, const names *known,

@@ -38,6 +38,23 @@ typedef struct emb_origin {
     const char *subject; /* what a message begins with: "embedd.yaml:3: server.loops", "EMBEDD_LOOPS" */
 } emb_origin;
 
+/* Items of a structured section as they are read; see gateway_parts.h. */
+typedef struct emb_drafts {
+    struct emb_draft **items;
+    size_t count, capacity;
+} emb_drafts;
+
+enum { EMB_GATEWAY_LISTS = 5, EMB_GATEWAY_SECTIONS = 6 };
+
+typedef struct emb_gateway_drafts {
+    emb_drafts lists[EMB_GATEWAY_LISTS]; /* by emb_record_id */
+    emb_price_config *prices;
+    size_t price_count;
+    size_t lines[EMB_GATEWAY_SECTIONS]; /* where each section began; 0: it is not there; the last: the prices */
+    bool has_local;                     /* "- local" stands among the instances */
+    size_t local_position;
+} emb_gateway_drafts;
+
 typedef struct emb_config_state {
     emb_config values; /* first, so that the two have one address */
     atomic_size_t references;
@@ -45,6 +62,7 @@ typedef struct emb_config_state {
     emb_origin origins[EMB_SETTING_TOTAL];
     emb_config_note *notes;
     size_t note_count, note_capacity;
+    emb_gateway_drafts gateway;
     /* while loading: see emb_config_sources */
     void (*problem)(void *context, const emb_error *problem);
     void *problem_context;
@@ -93,6 +111,19 @@ const char *emb_setting_range(const emb_setting *setting, char out[EMB_RANGE_MAX
 enum { EMB_SIZE_TEXT_MAX = 32 };
 const char *emb_size_text(uint64_t bytes, char out[EMB_SIZE_TEXT_MAX]);
 
+/* The same for a field anywhere, such as that of a structured section. */
+EMB_MUST_CHECK emb_status emb_value_set(emb_arena *arena, const emb_setting *setting, void *field,
+                                        const emb_origin *origin, const char *text, size_t length, emb_error *err);
+EMB_MUST_CHECK emb_status emb_value_write(const void *field, const emb_setting *setting, emb_buf *out);
+/* Fails with "SUBJECT: VALUE PROBLEM; allowed: RANGE". */
+emb_status emb_value_refuse(const emb_setting *setting, const emb_origin *origin, const char *text, size_t length,
+                            const char *problem, emb_error *err);
+
+/* ---- load.c ---- */
+
+/* The first of `names` (comma between) that is set and not empty, in the environment, then in .env; NULL: none. */
+const char *emb_config_variable(const char *names, char *const *environment, const emb_variables *dotenv);
+
 /* ---- dotenv.c ---- */
 
 /* Reads KEY=VALUE lines; a file that is not there has none. */
@@ -115,6 +146,8 @@ EMB_MUST_CHECK emb_status emb_config_check(emb_config_state *state, emb_error *e
 
 /* ---- notes.c ---- */
 
+EMB_MUST_CHECK emb_status emb_config_add_note(emb_config_state *state, bool warning, emb_error *err,
+                                              const char *format, ...) __attribute__((format(printf, 4, 5)));
 EMB_MUST_CHECK emb_status emb_config_take_notes(emb_config_state *state, char *const *environment,
                                                 const emb_variables *dotenv, emb_error *err);
 

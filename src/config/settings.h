@@ -92,6 +92,7 @@
     /* ---- data ---- */                                                                                         \
     X(TEXT, data_dir, "data.dir", "EMBEDD_DATA_DIR", "", 0, 0, "", "folder of the databases; empty: $STATE_DIRECTORY, else $XDG_DATA_HOME/embedd, else ~/.local/share/embedd") \
     X(TEXT, store_url, "data.store_url", "EMBEDD_STORE_URL", "", 0, 0, "S", "ledger, comparisons, rollout and alerts: sqlite: in the data directory, or postgresql://…") \
+    X(TEXT, state_url, "data.state_url", "EMBEDD_STATE_URL", "", 0, 0, "S", "where budget and breakers are shared: sqlite:PATH, redis://…, postgresql://…, memory:; empty: REDIS_URL if set, else data.store_url") \
     X(TEXT, queue_url, "data.queue_url", "EMBEDD_QUEUE_URL", "", 0, 0, "SF", "the job queue: sqlite:, redis://…, postgresql://…") \
     /* ---- log ---- */                                                                                          \
     X(TEXT, log, "log.level", "EMBEDD_LOG", "info", 0, 0, "L,", "error, warn, info or debug, and plain or json, comma between (\"info,json\")") \
@@ -114,13 +115,13 @@
     X(TEXT, fallback, "hybrid.fallback", "EMBEDD_FALLBACK", "", 0, 0, "L,", "providers tried in turn when the first fails, comma between; empty: all in the configured order; none: no fallback") \
     /* ---- providers ---- */                                                                                    \
     X(TEXT, provider, "providers.default", "EMBEDDING_PROVIDER,EMBEDDINGS_PROVIDER", "local", 0, 0, "", "where requests go that name neither provider nor model: local, openai, huggingface, remote, or the name of an instance") \
-    X(TEXT, openai_api_key, "providers.openai_api_key", "OPENAI_API_KEY", "", 0, 0, "S", "key of the OpenAI API; with it there is an instance `openai`") \
+    X(TEXT, openai_api_key, "providers.openai_api_key", "OPENAI_API_KEY", "", 0, 0, "S", "key of the OpenAI API; with it there is an instance openai") \
     X(TEXT, openai_base_url, "providers.openai_base_url", "OPENAI_BASE_URL", "https://api.openai.com/v1", 0, 0, "", "its address, or that of a compatible server") \
     X(TEXT, openai_model, "providers.openai_model", "OPENAI_EMBEDDING_MODEL", "text-embedding-3-small", 0, 0, "", "its model for requests that name none") \
     X(COUNT, openai_max_retries, "providers.openai_max_retries", "OPENAI_EMBEDDING_MAX_RETRIES", "3", 0, 100, "", "retries of a failed call") \
     X(TEXT, hf_model, "providers.huggingface_model", "EMBEDD_HF_MODEL", "sentence-transformers/all-MiniLM-L6-v2", 0, 0, "", "model of the Hugging Face Inference API, where providers.default is huggingface") \
     X(TEXT, hf_inference_url, "providers.huggingface_url", "EMBEDD_HF_INFERENCE_URL", "https://router.huggingface.co/hf-inference", 0, 0, "", "its address") \
-    X(TEXT, embedding_service_url, "providers.embedding_service_url", "EMBEDDING_SERVICE_URL", "", 0, 0, "", "a remote embedding service; with it there is an instance `remote`") \
+    X(TEXT, embedding_service_url, "providers.embedding_service_url", "EMBEDDING_SERVICE_URL", "", 0, 0, "", "a remote embedding service; with it there is an instance remote") \
     X(TEXT, https_proxy, "providers.proxy", "EMBEDD_PROXY,HTTPS_PROXY,https_proxy", "", 0, 0, "S", "proxy for calls to providers; never for addresses of this machine") \
     X(COUNT, provider_timeout_ms, "providers.timeout_ms", "EMBEDD_PROVIDER_TIMEOUT_MS", "30000", 1, 3600000, "L", "time for one attempt at a provider, where its instance says nothing") \
     /* ---- budget ---- */                                                                                       \
@@ -128,7 +129,6 @@
     X(CHOICE, unpriced, "budget.unpriced", "EMBEDD_UNPRICED", "refuse", "refuse|free", 0, "L", "what a model without a price costs: refuse sends nothing there; free says that it costs nothing") \
     X(CHOICE, expired_reservations, "budget.expired_reservations", "EMBEDD_EXPIRED_RESERVATIONS", "release", "release|spend", 0, "L", "a reservation whose process died before it was settled: comes back, or counts as spent") \
     X(COUNT, reservation_seconds, "budget.reservation_seconds", "EMBEDD_RESERVATION_SECONDS", "120", 1, 86400, "L", "after which it is given up") \
-    X(TEXT, state_url, "data.state_url", "EMBEDD_STATE_URL", "", 0, 0, "S", "where budget and breakers are shared: sqlite:PATH, redis://…, postgresql://…, memory:; empty: REDIS_URL if set, else data.store_url") \
     X(TEXT, reference_model, "budget.reference_model", "EMBEDD_REFERENCE_MODEL", "text-embedding-3-small", 0, 0, "L", "the hosted model whose price savings are counted by") \
     /* ---- personal data ---- */                                                                                \
     X(BOOL, pii_detection, "pii.enabled", "EMBEDD_PII_DETECTION", "true", 0, 0, "L", "texts with personal data stay on this machine") \

@@ -289,8 +289,8 @@ static int parse_choice(const char *choices, const char *text, size_t length)
 
 /* ---- storing ---- */
 
-static emb_status refuse(const emb_setting *setting, const emb_origin *origin, const char *text,
-                         size_t length, const char *problem, emb_error *err)
+emb_status emb_value_refuse(const emb_setting *setting, const emb_origin *origin, const char *text, size_t length,
+                            const char *problem, emb_error *err)
 {
     char shown[EMB_SHOWN_MAX], range[EMB_RANGE_MAX];
     emb_setting_shown(setting, text, length, shown);
@@ -319,9 +319,9 @@ static emb_status store_number(void *field, const emb_setting *s, const emb_orig
         what = "is not a size, such as 64MiB, 2GB, 1.5GiB or a number of bytes";
     }
     if (r == NOT_A_NUMBER)
-        return refuse(s, origin, text, length, what, err);
+        return emb_value_refuse(s, origin, text, length, what, err);
     if (r == TOO_LARGE || real < s->minimum || real > s->maximum)
-        return refuse(s, origin, text, length, "is out of range", err);
+        return emb_value_refuse(s, origin, text, length, "is out of range", err);
     if (s->kind == EMB_SETTING_REAL)
         *(double *)field = real;
     else
@@ -329,31 +329,30 @@ static emb_status store_number(void *field, const emb_setting *s, const emb_orig
     return EMB_OK;
 }
 
-static emb_status store_text(emb_config_state *state, const char **field, const emb_setting *s,
+static emb_status store_text(emb_arena *arena, const char **field, const emb_setting *s,
                              const emb_origin *origin, const char *text, size_t length, emb_error *err)
 {
     if (emb_utf8_valid_prefix(text, length) != length)
-        return refuse(s, origin, text, length, "is not valid UTF-8", err);
+        return emb_value_refuse(s, origin, text, length, "is not valid UTF-8", err);
     for (size_t i = 0; i < length; i++)
         if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
-            return refuse(s, origin, text, length, "holds a control character", err);
-    const char *copy = emb_arena_strndup(&state->arena, text, length);
+            return emb_value_refuse(s, origin, text, length, "holds a control character", err);
+    const char *copy = emb_arena_strndup(arena, text, length);
     if (!copy)
         return emb_fail_nomem(err, "configuration", length + 1);
     *field = copy;
     return EMB_OK;
 }
 
-emb_status emb_config_set(emb_config_state *state, const emb_setting *setting, const emb_origin *origin,
-                          const char *text, size_t length, emb_error *err)
+emb_status emb_value_set(emb_arena *arena, const emb_setting *setting, void *field, const emb_origin *origin,
+                         const char *text, size_t length, emb_error *err)
 {
-    void *field = (char *)&state->values + setting->offset;
     emb_status status = EMB_OK;
     int index;
     switch (setting->kind) {
     case EMB_SETTING_BOOL:
         if (!parse_bool(text, length, field))
-            status = refuse(setting, origin, text, length, "is neither true nor false", err);
+            status = emb_value_refuse(setting, origin, text, length, "is neither true nor false", err);
         break;
     case EMB_SETTING_COUNT:
     case EMB_SETTING_BYTES:
@@ -363,14 +362,22 @@ emb_status emb_config_set(emb_config_state *state, const emb_setting *setting, c
     case EMB_SETTING_CHOICE:
         index = parse_choice(setting->choices, text, length);
         if (index < 0)
-            status = refuse(setting, origin, text, length, "is not a choice", err);
+            status = emb_value_refuse(setting, origin, text, length, "is not a choice", err);
         else
             *(int *)field = index;
         break;
     case EMB_SETTING_TEXT:
-        status = store_text(state, field, setting, origin, text, length, err);
+        status = store_text(arena, field, setting, origin, text, length, err);
         break;
     }
+    return status;
+}
+
+emb_status emb_config_set(emb_config_state *state, const emb_setting *setting, const emb_origin *origin,
+                          const char *text, size_t length, emb_error *err)
+{
+    void *field = (char *)&state->values + setting->offset;
+    emb_status status = emb_value_set(&state->arena, setting, field, origin, text, length, err);
     if (!status)
         state->origins[emb_setting_index(setting)] = *origin;
     return status;
@@ -385,9 +392,8 @@ static emb_status write_choice(const char *choices, int index, emb_buf *out)
     return emb_buf_add(out, choices, strcspn(choices, "|"));
 }
 
-emb_status emb_setting_write(const emb_config *config, const emb_setting *setting, emb_buf *out)
+emb_status emb_value_write(const void *field, const emb_setting *setting, emb_buf *out)
 {
-    const void *field = (const char *)config + setting->offset;
     char text[EMB_SIZE_TEXT_MAX];
     switch (setting->kind) {
     case EMB_SETTING_BOOL:
@@ -406,4 +412,9 @@ emb_status emb_setting_write(const emb_config *config, const emb_setting *settin
     }
     const char *value = *(const char *const *)field;
     return emb_buf_add_str(out, setting->secret && *value ? "(set)" : value);
+}
+
+emb_status emb_setting_write(const emb_config *config, const emb_setting *setting, emb_buf *out)
+{
+    return emb_value_write((const char *)config + setting->offset, setting, out);
 }
