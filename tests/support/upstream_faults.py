@@ -385,13 +385,28 @@ def doubled_index(reply, x):
 
 @edit
 def missing_index(reply, x):
-    """A row without a number."""
+    """Legal enough: rows without numbers, in order."""
     _indexes(reply, x)
     inner = reply.render
 
     def render(r):
         value = inner(r)
-        for item in value.get("data") or value.get("results"):
+        for item in value["data"]:
+            item.pop("index")
+        return value
+    reply.render = render
+
+
+@edit
+def mixed_index(reply, x):
+    """Another order, and only the first row says so: what stands where cannot be known (of three texts or more)."""
+    _indexes(reply, x)
+    reply.rows[1:] = reversed(reply.rows[1:])
+    inner = reply.render
+
+    def render(r):
+        value = inner(r)
+        for item in value["data"][1:]:
             item.pop("index")
         return value
     reply.render = render

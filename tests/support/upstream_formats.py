@@ -425,7 +425,6 @@ class Remote(Form):
 
 class Embedd(Form):
     kind, path, texts_member, needs_key = "embedd", "/api/v1/embeddings", "texts", True
-    has_index = True
     members = {"texts", "model", "context", "preferred_provider", "space", "input_type", "use_cache", "dimensions",
                "prompt_name", "normalize", "truncate", "category", "encoding_format"}
 
