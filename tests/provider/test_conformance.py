@@ -5,7 +5,7 @@ import time
 import unittest
 
 from driver import (BUDGET, CANCELLED, DEADLINE, DIMENSION, INVALID, KEY, KINDS, LIMIT, NUMBERED, OK, PROVIDER, SHORTENING,
-                    SLACK, TELLING, Case, faults, for_each_kind, tokens, vector, words)
+                    SLACK, TELLING, Case, faults, for_each_kind, tokens, words)
 
 UNICODE = ["Grüße", "日本語のテキスト", "e\u0301 combining", "👩‍👩‍👧‍👦 family", "עברית and العربية", "quote \" backslash \\ slash /",
            "line\nfeed\r\ttab", "control \u0001 \u001f", "nul \u0000 inside", "\uffff \U0010ffff", "\u2028\u2029", " leading",
@@ -438,18 +438,6 @@ class Embedd(Case):
         for role in ("query", "document"):
             self.right(p.embed(["a"], role=role), ["a"])
             self.assertEqual(up.requests[-1].json["input_type"], role)
-
-
-class Mock(unittest.TestCase):
-    """The upstream itself: its vectors."""
-
-    def test_vectors(self):
-        v, long = vector("m", "text", 8), vector("m", "text", 64)
-        self.assertAlmostEqual(sum(x * x for x in v), 1, 6)
-        scale = sum(x * x for x in long[:8]) ** 0.5
-        self.assertLess(max(abs(a - b / scale) for a, b in zip(v, long)), 1e-6)  # shortening is cutting and normalising
-        self.assertNotEqual(v, vector("n", "text", 8))
-        self.assertEqual(len({vector("m", str(i), 8) for i in range(1000)}), 1000)
 
 
 del Case
