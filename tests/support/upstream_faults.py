@@ -218,6 +218,7 @@ def continue_first(x):
 
 
 def not_http(x):
+    x.reply()
     x.connection.send(b"SSH-2.0-OpenSSH_9.9\r\n" * 20)
     return False
 
