@@ -25,3 +25,9 @@ bench-http: all
 	@bench/http_service.py --program $(BUILD)/embedd --bare $(BUILD)/http_bare $(BENCH_HTTP_FLAGS)
 	@$(BUILD)/serialise_bench
 	@$(BUILD)/cache_bench
+
+# make bench-gateway: what embedd and LiteLLM add to a call of a remote API (LiteLLM is installed into the build directory).
+.PHONY: bench-gateway
+bench-gateway: all
+	@cmake --build $(BUILD) --target gateway_client upstream_fast -j $(JOBS)
+	@bench/gateway_latency.py --build $(BUILD) $(BENCH_GATEWAY_FLAGS)
