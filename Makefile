@@ -9,7 +9,7 @@ CONFIGURE = cmake -S . -G Ninja --log-level=WARNING
 CTEST = ctest --output-on-failure -j $(JOBS)
 
 .DEFAULT_GOAL := all
-.PHONY: all run test quick-test sanitize asan tsan fuzz deb install clean help deps test-deps lint
+.PHONY: all run test quick-test sanitize asan tsan fuzz deb gateway install clean help deps test-deps lint
 
 all: deps
 	@$(CONFIGURE) -B $(BUILD) -DBUILD_TESTING=OFF $(CMAKE_FLAGS) >/dev/null
@@ -74,6 +74,13 @@ deb:
 	@cmake --build $(BUILD)-deb -j $(JOBS)
 	@cd $(BUILD)-deb && cpack -G DEB >/dev/null && ls embedd_*.deb
 
+# The gateway alone, without local models, stripped: build-gateway/embedd.
+gateway: deps
+	@$(CONFIGURE) -B $(BUILD)-gateway -DBUILD_TESTING=OFF -DEMB_LOCAL_MODELS=OFF -DCMAKE_BUILD_TYPE=MinSizeRel $(CMAKE_FLAGS) >/dev/null
+	@cmake --build $(BUILD)-gateway -j $(JOBS) --target embedd
+	@strip $(BUILD)-gateway/embedd
+	@ls -l $(BUILD)-gateway/embedd | awk '{print $$NF ": " $$5 " bytes"}'
+
 install: all
 	@cmake --install $(BUILD)
 
@@ -82,7 +89,7 @@ lint: test-deps
 	@git diff --check
 
 clean:
-	rm -rf $(BUILD) $(BUILD)-test $(BUILD)-asan $(BUILD)-tsan $(BUILD)-fuzz $(BUILD)-deb
+	rm -rf $(BUILD) $(BUILD)-test $(BUILD)-asan $(BUILD)-tsan $(BUILD)-fuzz $(BUILD)-deb $(BUILD)-gateway
 
 help:
 	@echo "make             build $(BUILD)/embedd and the library"
@@ -93,6 +100,7 @@ help:
 	@echo "make fuzz        libFuzzer on every parser (FUZZ_SECONDS=600 each)"
 	@echo "make bench       embedd and its peers side by side (see bench/README.md)"
 	@echo "make bench-http  the service over HTTP beside the bare HTTP library"
+	@echo "make gateway     the gateway without local models, stripped, in $(BUILD)-gateway"
 	@echo "make deb         a Debian package in $(BUILD)-deb"
 	@echo "make install     install program, library, header and model (CMAKE_FLAGS=-DCMAKE_INSTALL_PREFIX=...)"
 

@@ -18,8 +18,10 @@ const emb_command *const emb_commands[] = {
     &emb_command_tokenize,
     &emb_command_models,
     &emb_command_pull,
+#ifndef EMB_GATEWAY_ONLY
     &emb_command_inspect,
     &emb_command_quantize,
+#endif
     &emb_command_route,
     &emb_command_warm,
     &emb_command_cache,
@@ -27,8 +29,10 @@ const emb_command *const emb_commands[] = {
     &emb_command_key,
     &emb_command_pii,
     &emb_command_shadow,
+#ifndef EMB_GATEWAY_ONLY
     &emb_command_bench,
     &emb_command_tune,
+#endif
     &emb_command_loadtest,
     &emb_command_doctor,
     &emb_command_version,
