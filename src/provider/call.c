@@ -40,7 +40,7 @@ typedef struct part {
     bool promised, hedged;
     unsigned made;              /* attempts that failed or run, hedges aside */
     uint64_t due_ns, started_ns, spent_ns;
-    emb_http_exchange *first, *second;
+    emb_lane_exchange *first, *second;
 } part;
 
 typedef struct call {
@@ -94,7 +94,7 @@ static size_t most_answer_bytes(const call *c, const part *p)
     return bytes < MOST_ANSWER_BYTES ? (size_t)bytes : MOST_ANSWER_BYTES;
 }
 
-static emb_status write_request(call *c, const part *p, emb_http_exchange *x)
+static emb_status write_request(call *c, const part *p, emb_lane_exchange *x)
 {
     const emb_provider *provider = c->provider;
     emb_wire_request request = request_of(c, p);
@@ -108,7 +108,7 @@ static emb_status write_request(call *c, const part *p, emb_http_exchange *x)
                   : EMB_OK;
 }
 
-static emb_status ask_hook(call *c, const part *p, emb_http_exchange *x, emb_error *err)
+static emb_status ask_hook(call *c, const part *p, emb_lane_exchange *x, emb_error *err)
 {
     const emb_provider_hooks *hooks = c->in->hooks;
     x->ticket = NULL;
@@ -116,7 +116,7 @@ static emb_status ask_hook(call *c, const part *p, emb_http_exchange *x, emb_err
 }
 
 /* The attempt of x is over: everybody who counts is told, and x may be used again. */
-static void tell(call *c, part *p, emb_http_exchange *x, emb_attempt *attempt)
+static void tell(call *c, part *p, emb_lane_exchange *x, emb_attempt *attempt)
 {
     const emb_provider_hooks *hooks = c->in->hooks;
     attempt->duration_ns = emb_now_ns() - x->started_ns;
@@ -131,19 +131,19 @@ static void tell(call *c, part *p, emb_http_exchange *x, emb_attempt *attempt)
     emb_lane_free(c->lane, x);
 }
 
-static void cancel_attempt(call *c, part *p, emb_http_exchange *x)
+static void cancel_attempt(call *c, part *p, emb_lane_exchange *x)
 {
     emb_attempt attempt = { .end = EMB_ATTEMPT_CANCELLED, .retry_after_ms = -1 };
     emb_lane_abort(c->lane, x);
     attempt.http_status = x->http_status;
-    attempt.maybe_billed = emb_http_sent(x);
+    attempt.maybe_billed = emb_lane_sent(x);
     tell(c, p, x, &attempt);
 }
 
 /* One more exchange for the part. err NULL: a hedge, whose refusal ends nothing. */
 static bool begin_attempt(call *c, part *p, emb_error *err)
 {
-    emb_http_exchange *x = emb_lane_exchange(c->lane);
+    emb_lane_exchange *x = emb_lane_spare(c->lane);
     emb_status status = x ? write_request(c, p, x) : emb_fail_nomem(c->err, "a request", sizeof *x);
     if (!status)
         status = ask_hook(c, p, x, err);
@@ -169,7 +169,7 @@ static bool begin_attempt(call *c, part *p, emb_error *err)
 
 /* ---- answers ---- */
 
-static bool read_good(call *c, const part *p, emb_http_exchange *x, emb_attempt *attempt, emb_fault *fault)
+static bool read_good(call *c, const part *p, emb_lane_exchange *x, emb_attempt *attempt, emb_fault *fault)
 {
     const emb_wire *wire = c->provider->wire;
     emb_wire_request request = request_of(c, p);
@@ -199,10 +199,10 @@ static bool read_good(call *c, const part *p, emb_http_exchange *x, emb_attempt 
 }
 
 /* What became of an exchange that ended: true if the part has its rows. */
-static bool judge(call *c, const part *p, emb_http_exchange *x, emb_attempt *attempt, emb_fault *fault)
+static bool judge(call *c, const part *p, emb_lane_exchange *x, emb_attempt *attempt, emb_fault *fault)
 {
     emb_wire_request request = request_of(c, p);
-    bool sent = emb_http_sent(x);
+    bool sent = emb_lane_sent(x);
     attempt->http_status = x->http_status;
     attempt->retry_after_ms = emb_retry_wait_ms(&x->hints);
     if (x->code != CURLE_OK) {
@@ -307,7 +307,7 @@ static void obey_limits(call *c, const emb_attempt *attempt, const emb_retry_hin
         emb_limits_hold(&c->provider->limits, emb_now_ns() + (uint64_t)wait_ms * 1000000u);
 }
 
-static void finish_attempt(call *c, emb_http_exchange *x)
+static void finish_attempt(call *c, emb_lane_exchange *x)
 {
     part *p = x->owner;
     emb_attempt attempt = { .end = EMB_ATTEMPT_OK, .retry_after_ms = -1 };
@@ -453,7 +453,7 @@ static void run_parts(call *c)
             return;
         uint64_t next = schedule(c, now);
         bool moved = false;
-        for (emb_http_exchange *x; !c->over && (x = emb_lane_step(c->lane)); moved = true)
+        for (emb_lane_exchange *x; !c->over && (x = emb_lane_step(c->lane)); moved = true)
             finish_attempt(c, x);
         now = emb_now_ns();
         if (!moved && !c->over && next > now)
@@ -526,12 +526,12 @@ static void leave(call *c)
 
 static emb_status run_entered(call *c)
 {
-    emb_status status = emb_http_take(c->provider->http, &c->lane, c->err);
+    emb_status status = emb_lanes_take(c->provider->lanes, &c->lane, c->err);
     if (status)
         return status;
     run_parts(c);
     give_up_rest(c);
-    emb_http_give(c->provider->http, c->lane);
+    emb_lanes_give(c->provider->lanes, c->lane);
     atomic_store_explicit(&c->provider->used_ns, emb_now_ns(), memory_order_relaxed);
     return c->status;
 }

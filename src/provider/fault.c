@@ -448,7 +448,7 @@ void emb_fault_of_transport(int curl_code, const char *words, bool sent, emb_fau
     transport_kind(curl_code, sent, fault);
     if (curl_code == CURLE_WRITE_ERROR)
         words = "the answer is larger than any right one";
-    snprintf(fault->words, sizeof fault->words, "%s", words && *words ? words : curl_easy_strerror((CURLcode)curl_code));
+    snprintf(fault->words, sizeof fault->words, "%.239s", words && *words ? words : curl_easy_strerror((CURLcode)curl_code));
     fault->words[emb_utf8_valid_prefix(fault->words, strlen(fault->words))] = 0;
 }
 
@@ -456,6 +456,6 @@ void emb_fault_of_answer(const emb_error *err, bool is_json, emb_fault *fault)
 {
     *fault = (emb_fault){ .end = EMB_ATTEMPT_BAD_ANSWER, .status = err->code, .again = !is_json && err->code == EMB_E_PROVIDER,
                           .once = true, .wait_ms = -1 };
-    snprintf(fault->words, sizeof fault->words, "%s", err->message);
+    snprintf(fault->words, sizeof fault->words, "%.239s", err->message);
     fault->words[emb_utf8_valid_prefix(fault->words, strlen(fault->words))] = 0;
 }

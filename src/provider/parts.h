@@ -2,7 +2,7 @@
 #ifndef EMB_PROVIDER_PARTS_H
 #define EMB_PROVIDER_PARTS_H
 
-#include "provider/http.h"
+#include "provider/lanes.h"
 #include "provider/limits.h"
 #include "provider/provider.h"
 #include "provider/retry.h"
@@ -22,7 +22,7 @@ struct emb_provider {
     emb_arena memory; /* of the copied configuration */
     emb_provider_config config;
     const emb_wire *wire;
-    emb_http *http;
+    emb_lanes *lanes;
     emb_limits limits;
     emb_metrics *metrics;
     emb_provider_series series;

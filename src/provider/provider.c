@@ -114,7 +114,7 @@ static emb_status open_parts(emb_provider *p, const emb_provider_options *option
 {
     if (!copy_config(&p->memory, &p->config) || !find_series(p))
         return emb_fail_nomem(err, "a provider", p->memory.total_bytes);
-    emb_status status = emb_http_open(&p->config, options ? options->user_agent : NULL, p->wire->key_header, &p->http, err);
+    emb_status status = emb_lanes_open(&p->config, options ? options->user_agent : NULL, p->wire->key_header, &p->lanes, err);
     return status ? status : emb_provider_warm_start(p, err);
 }
 
@@ -154,11 +154,11 @@ void emb_provider_close(emb_provider *p)
     if (!p)
         return;
     emb_provider_warm_stop(p);
-    emb_http_close(p->http);
+    emb_lanes_close(p->lanes);
     emb_limits_fini(&p->limits);
     pthread_cond_destroy(&p->wake);
     pthread_mutex_destroy(&p->lock);
-    if (p->config.api_key && p->config.api_key[0] && p->http)
+    if (p->config.api_key && p->config.api_key[0] && p->lanes)
         explicit_bzero((char *)p->config.api_key, strlen(p->config.api_key)); /* our copy */
     emb_arena_fini(&p->memory);
     free(p);
@@ -204,7 +204,7 @@ static void keep_error(emb_provider *p, const emb_error *err)
 {
     atomic_fetch_add_explicit(&p->failures, 1, memory_order_relaxed);
     pthread_mutex_lock(&p->lock);
-    snprintf(p->last_error, sizeof p->last_error, "%s", err->message);
+    snprintf(p->last_error, sizeof p->last_error, "%.255s", err->message);
     pthread_mutex_unlock(&p->lock);
 }
 

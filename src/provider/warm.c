@@ -17,7 +17,7 @@ static bool is_closing(emb_provider *p)
 
 static void exchange_something(emb_provider *p, emb_lane *lane)
 {
-    emb_http_exchange *x = emb_lane_exchange(lane);
+    emb_lane_exchange *x = emb_lane_spare(lane);
     emb_error ignored;
     if (!x)
         return;
@@ -32,9 +32,9 @@ static void warm_up(emb_provider *p)
 {
     emb_lane *lane;
     emb_error ignored;
-    if (emb_http_take(p->http, &lane, &ignored) == EMB_OK) {
+    if (emb_lanes_take(p->lanes, &lane, &ignored) == EMB_OK) {
         exchange_something(p, lane);
-        emb_http_give(p->http, lane);
+        emb_lanes_give(p->lanes, lane);
     }
     atomic_store_explicit(&p->used_ns, emb_now_ns(), memory_order_relaxed);
 }

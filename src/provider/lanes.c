@@ -1,5 +1,5 @@
 /*
- * http.c: see http.h.
+ * lanes.c: see lanes.h.
  *
  * libcurl's connection caches cannot be shared between threads, and one thread for all exchanges would put two wake-ups
  * into each call. So each call takes a lane: a multi handle with its own connections and exchanges, used by the calling
@@ -12,7 +12,7 @@
  *
  * Never: redirects (a key would follow them), proxies for loopback, certificates unchecked.
  */
-#include "provider/http.h"
+#include "provider/lanes.h"
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -29,14 +29,14 @@ enum { KEPT_BYTES = 1 << 20, MOST_IDLE_LANES = 64, READ_BYTES = 64 << 10, MOST_B
 
 struct emb_lane {
     CURLM *multi;
-    emb_http *http;
-    emb_http_exchange **exchanges;
+    emb_lanes *lanes;
+    emb_lane_exchange **exchanges;
     size_t count;
     uint64_t given_ns;
     struct emb_lane *below, *above;
 };
 
-struct emb_http {
+struct emb_lanes {
     const emb_provider_config *config; /* the provider's copy */
     CURLSH *share;
     pthread_mutex_t share_locks[CURL_LOCK_DATA_LAST];
@@ -60,7 +60,7 @@ static void init_global(void)
 
 static void lock_share(CURL *easy, curl_lock_data data, curl_lock_access access, void *context)
 {
-    emb_http *h = context;
+    emb_lanes *h = context;
     (void)easy;
     (void)access;
     pthread_mutex_lock(&h->share_locks[data]);
@@ -68,12 +68,12 @@ static void lock_share(CURL *easy, curl_lock_data data, curl_lock_access access,
 
 static void unlock_share(CURL *easy, curl_lock_data data, void *context)
 {
-    emb_http *h = context;
+    emb_lanes *h = context;
     (void)easy;
     pthread_mutex_unlock(&h->share_locks[data]);
 }
 
-static bool open_share(emb_http *h)
+static bool open_share(emb_lanes *h)
 {
     h->share = curl_share_init();
     return h->share && curl_share_setopt(h->share, CURLSHOPT_USERDATA, h) == CURLSHE_OK &&
@@ -97,7 +97,7 @@ static bool is_name(const char *text)
     return *text && strspn(text, allowed) == strlen(text);
 }
 
-static emb_status add_header(emb_http *h, const char *before, const char *between, const char *value, emb_error *err)
+static emb_status add_header(emb_lanes *h, const char *before, const char *between, const char *value, emb_error *err)
 {
     emb_buf line = EMB_BUF_INIT(65536);
     emb_status status = emb_buf_addf(&line, "%s%s%s", before, between, value);
@@ -112,7 +112,7 @@ static emb_status add_header(emb_http *h, const char *before, const char *betwee
     return EMB_OK;
 }
 
-static emb_status add_headers(emb_http *h, const char *key_header, emb_error *err)
+static emb_status add_headers(emb_lanes *h, const char *key_header, emb_error *err)
 {
     const emb_provider_config *c = h->config;
     if (!is_clean(c->api_key))
@@ -134,7 +134,7 @@ static emb_status add_headers(emb_http *h, const char *key_header, emb_error *er
     return status;
 }
 
-static bool set_no_proxy(emb_http *h)
+static bool set_no_proxy(emb_lanes *h)
 {
     const char *value = getenv("no_proxy");
     if (!value || !*value)
@@ -144,11 +144,11 @@ static bool set_no_proxy(emb_http *h)
            (h->no_proxy = NULL);
 }
 
-emb_status emb_http_open(const emb_provider_config *config, const char *user_agent, const char *key_header, emb_http **out,
+emb_status emb_lanes_open(const emb_provider_config *config, const char *user_agent, const char *key_header, emb_lanes **out,
                          emb_error *err)
 {
     pthread_once(&once, init_global);
-    emb_http *h = global == CURLE_OK ? calloc(1, sizeof *h) : NULL;
+    emb_lanes *h = global == CURLE_OK ? calloc(1, sizeof *h) : NULL;
     if (!h)
         return emb_fail_nomem(err, "a provider's connections", sizeof *h);
     h->config = config;
@@ -162,7 +162,7 @@ emb_status emb_http_open(const emb_provider_config *config, const char *user_age
                     !open_share(h)))
         status = emb_fail_nomem(err, "a provider's connections", sizeof *h);
     if (status) {
-        emb_http_close(h);
+        emb_lanes_close(h);
         return status;
     }
     *out = h;
@@ -173,7 +173,7 @@ emb_status emb_http_open(const emb_provider_config *config, const char *user_age
 
 static size_t on_header(char *data, size_t size, size_t count, void *context)
 {
-    emb_http_exchange *x = context;
+    emb_lane_exchange *x = context;
     size_t length = size * count;
     char *colon = memchr(data, ':', length);
     if (length >= 5 && memcmp(data, "HTTP/", 5) == 0)
@@ -186,11 +186,11 @@ static size_t on_header(char *data, size_t size, size_t count, void *context)
 
 static size_t on_body(char *data, size_t size, size_t count, void *context)
 {
-    emb_http_exchange *x = context;
+    emb_lane_exchange *x = context;
     return emb_buf_add(&x->answer, data, size * count) == EMB_OK ? size * count : 0;
 }
 
-static bool set_transport(const emb_http *h, CURL *easy)
+static bool set_transport(const emb_lanes *h, CURL *easy)
 {
     const emb_provider_config *c = h->config;
     long version = c->http2 ? (long)CURL_HTTP_VERSION_2TLS : (long)CURL_HTTP_VERSION_1_1;
@@ -211,7 +211,7 @@ static bool set_transport(const emb_http *h, CURL *easy)
            (!*c->ca_file || curl_easy_setopt(easy, CURLOPT_CAINFO, c->ca_file) == CURLE_OK);
 }
 
-static bool set_options(const emb_http *h, emb_http_exchange *x)
+static bool set_options(const emb_lanes *h, emb_lane_exchange *x)
 {
     CURL *easy = x->easy;
     curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long)READ_BYTES); /* only speed */
@@ -226,7 +226,7 @@ static bool set_options(const emb_http *h, emb_http_exchange *x)
            curl_easy_setopt(easy, CURLOPT_PRIVATE, x) == CURLE_OK && curl_easy_setopt(easy, CURLOPT_POST, 1L) == CURLE_OK;
 }
 
-static void close_exchange(emb_http_exchange *x)
+static void close_exchange(emb_lane_exchange *x)
 {
     curl_easy_cleanup(x->easy);
     emb_buf_fini(&x->url);
@@ -235,20 +235,20 @@ static void close_exchange(emb_http_exchange *x)
     free(x);
 }
 
-static emb_http_exchange *open_exchange(emb_lane *lane)
+static emb_lane_exchange *open_exchange(emb_lane *lane)
 {
-    emb_http_exchange **grown = realloc(lane->exchanges, (lane->count + 1) * sizeof *grown);
+    emb_lane_exchange **grown = realloc(lane->exchanges, (lane->count + 1) * sizeof *grown);
     if (!grown)
         return NULL;
     lane->exchanges = grown;
-    emb_http_exchange *x = calloc(1, sizeof *x);
+    emb_lane_exchange *x = calloc(1, sizeof *x);
     if (!x)
         return NULL;
     emb_buf_init(&x->url, 16384);
     emb_buf_init(&x->body, MOST_BODY_BYTES);
     emb_buf_init(&x->answer, 0);
     x->easy = curl_easy_init();
-    if (!x->easy || !set_options(lane->http, x)) {
+    if (!x->easy || !set_options(lane->lanes, x)) {
         close_exchange(x);
         return NULL;
     }
@@ -256,9 +256,9 @@ static emb_http_exchange *open_exchange(emb_lane *lane)
     return x;
 }
 
-emb_http_exchange *emb_lane_exchange(emb_lane *lane)
+emb_lane_exchange *emb_lane_spare(emb_lane *lane)
 {
-    emb_http_exchange *x = NULL;
+    emb_lane_exchange *x = NULL;
     for (size_t i = 0; i < lane->count && !x; i++)
         if (!lane->exchanges[i]->busy)
             x = lane->exchanges[i];
@@ -272,7 +272,7 @@ emb_http_exchange *emb_lane_exchange(emb_lane *lane)
     return x;
 }
 
-static bool prepare(emb_http_exchange *x, bool get)
+static bool prepare(emb_lane_exchange *x, bool get)
 {
     const char *url = emb_buf_cstr(&x->url);
     CURLcode code = url ? curl_easy_setopt(x->easy, CURLOPT_URL, url) : CURLE_OUT_OF_MEMORY;
@@ -286,7 +286,7 @@ static bool prepare(emb_http_exchange *x, bool get)
     return code == CURLE_OK;
 }
 
-emb_status emb_lane_start(emb_lane *lane, emb_http_exchange *x, bool get, size_t most_answer_bytes, emb_error *err)
+emb_status emb_lane_start(emb_lane *lane, emb_lane_exchange *x, bool get, size_t most_answer_bytes, emb_error *err)
 {
     emb_buf_clear(&x->answer);
     x->answer.maximum = most_answer_bytes;
@@ -301,7 +301,7 @@ emb_status emb_lane_start(emb_lane *lane, emb_http_exchange *x, bool get, size_t
     return EMB_OK;
 }
 
-emb_http_exchange *emb_lane_step(emb_lane *lane)
+emb_lane_exchange *emb_lane_step(emb_lane *lane)
 {
     int running, left;
     CURLMsg *message = curl_multi_info_read(lane->multi, &left);
@@ -310,7 +310,7 @@ emb_http_exchange *emb_lane_step(emb_lane *lane)
         message = curl_multi_info_read(lane->multi, &left);
     }
     for (; message; message = curl_multi_info_read(lane->multi, &left)) {
-        emb_http_exchange *x;
+        emb_lane_exchange *x;
         long status = 0;
         if (message->msg != CURLMSG_DONE)
             continue;
@@ -331,7 +331,7 @@ void emb_lane_wait(emb_lane *lane, int most_ms)
     curl_multi_poll(lane->multi, NULL, 0, most_ms, NULL);
 }
 
-void emb_lane_abort(emb_lane *lane, emb_http_exchange *x)
+void emb_lane_abort(emb_lane *lane, emb_lane_exchange *x)
 {
     long status = 0;
     if (!x->running)
@@ -349,7 +349,7 @@ static void trim(emb_buf *buf)
     emb_buf_clear(buf);
 }
 
-void emb_lane_free(emb_lane *lane, emb_http_exchange *x)
+void emb_lane_free(emb_lane *lane, emb_lane_exchange *x)
 {
     emb_lane_abort(lane, x);
     trim(&x->body);
@@ -358,7 +358,7 @@ void emb_lane_free(emb_lane *lane, emb_http_exchange *x)
     x->busy = false;
 }
 
-bool emb_http_sent(const emb_http_exchange *x)
+bool emb_lane_sent(const emb_lane_exchange *x)
 {
     curl_off_t sent = 0;
     if (x->http_status)
@@ -380,7 +380,7 @@ static void close_lane(emb_lane *lane)
     free(lane);
 }
 
-static emb_lane *pop_top(emb_http *h)
+static emb_lane *pop_top(emb_lanes *h)
 {
     emb_lane *lane = h->top;
     if (!lane)
@@ -395,7 +395,7 @@ static emb_lane *pop_top(emb_http *h)
 }
 
 /* The lane at the bottom, if it is one too many or has lain there too long. */
-static emb_lane *pop_stale(emb_http *h, uint64_t now)
+static emb_lane *pop_stale(emb_lanes *h, uint64_t now)
 {
     emb_lane *lane = h->bottom;
     if (!lane || (h->idle <= h->most_idle && now - lane->given_ns < IDLE_NS))
@@ -409,12 +409,12 @@ static emb_lane *pop_stale(emb_http *h, uint64_t now)
     return lane;
 }
 
-static emb_lane *open_lane(emb_http *h)
+static emb_lane *open_lane(emb_lanes *h)
 {
     emb_lane *lane = calloc(1, sizeof *lane);
     if (!lane)
         return NULL;
-    lane->http = h;
+    lane->lanes = h;
     lane->multi = curl_multi_init();
     if (!lane->multi) {
         free(lane);
@@ -423,54 +423,54 @@ static emb_lane *open_lane(emb_http *h)
     return lane;
 }
 
-emb_status emb_http_take(emb_http *http, emb_lane **out, emb_error *err)
+emb_status emb_lanes_take(emb_lanes *lanes, emb_lane **out, emb_error *err)
 {
-    pthread_mutex_lock(&http->lock);
-    emb_lane *lane = pop_top(http);
-    pthread_mutex_unlock(&http->lock);
+    pthread_mutex_lock(&lanes->lock);
+    emb_lane *lane = pop_top(lanes);
+    pthread_mutex_unlock(&lanes->lock);
     if (!lane)
-        lane = open_lane(http);
+        lane = open_lane(lanes);
     if (!lane)
         return emb_fail_nomem(err, "a provider's connection", sizeof *lane);
     *out = lane;
     return EMB_OK;
 }
 
-void emb_http_give(emb_http *http, emb_lane *lane)
+void emb_lanes_give(emb_lanes *lanes, emb_lane *lane)
 {
     for (size_t i = 0; i < lane->count; i++)
         if (lane->exchanges[i]->busy)
             emb_lane_free(lane, lane->exchanges[i]);
     lane->given_ns = emb_now_ns();
-    pthread_mutex_lock(&http->lock);
+    pthread_mutex_lock(&lanes->lock);
     lane->above = NULL;
-    lane->below = http->top;
-    if (http->top)
-        http->top->above = lane;
+    lane->below = lanes->top;
+    if (lanes->top)
+        lanes->top->above = lane;
     else
-        http->bottom = lane;
-    http->top = lane;
-    http->idle++;
-    emb_lane *stale = pop_stale(http, lane->given_ns);
-    pthread_mutex_unlock(&http->lock);
+        lanes->bottom = lane;
+    lanes->top = lane;
+    lanes->idle++;
+    emb_lane *stale = pop_stale(lanes, lane->given_ns);
+    pthread_mutex_unlock(&lanes->lock);
     if (stale)
         close_lane(stale);
 }
 
-void emb_http_close(emb_http *http)
+void emb_lanes_close(emb_lanes *lanes)
 {
-    if (!http)
+    if (!lanes)
         return;
-    for (emb_lane *lane; (lane = pop_top(http));)
+    for (emb_lane *lane; (lane = pop_top(lanes));)
         close_lane(lane);
-    curl_share_cleanup(http->share);
-    for (struct curl_slist *at = http->headers; at; at = at->next)
+    curl_share_cleanup(lanes->share);
+    for (struct curl_slist *at = lanes->headers; at; at = at->next)
         explicit_bzero(at->data, strlen(at->data));
-    curl_slist_free_all(http->headers);
+    curl_slist_free_all(lanes->headers);
     for (size_t i = 0; i < CURL_LOCK_DATA_LAST; i++)
-        pthread_mutex_destroy(&http->share_locks[i]);
-    pthread_mutex_destroy(&http->lock);
-    free(http->no_proxy);
-    free(http->user_agent);
-    free(http);
+        pthread_mutex_destroy(&lanes->share_locks[i]);
+    pthread_mutex_destroy(&lanes->lock);
+    free(lanes->no_proxy);
+    free(lanes->user_agent);
+    free(lanes);
 }
