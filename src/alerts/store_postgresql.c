@@ -156,15 +156,22 @@ static emb_status pg_apply(emb_alert_store *store, const emb_alert_op *ops, size
 
 /* ---- reading ---- */
 
+/* A NUL follows the bytes. */
+static const char *text_at(const emb_pg_result *r, size_t row, int column)
+{
+    size_t length;
+    return emb_pg_bytes(r, row, column, &length);
+}
+
 static void column_text(const emb_pg_result *r, size_t row, int column, char *out, size_t size)
 {
-    const char *text = emb_pg_bytes(r, row, column, NULL);
+    const char *text = text_at(r, row, column);
     emb_copy_text(out, size, text ? text : "");
 }
 
 static double column_real(const emb_pg_result *r, size_t row, int column)
 {
-    const char *text = emb_pg_bytes(r, row, column, NULL);
+    const char *text = text_at(r, row, column);
     return text ? strtod(text, NULL) : 0;
 }
 
@@ -191,7 +198,7 @@ static void visit_alert(const emb_pg_result *result, size_t row, const emb_alert
 static void visit_notice(const emb_pg_result *r, size_t row, const emb_alert_visitor *visitor)
 {
     size_t length;
-    const char *sink = emb_pg_bytes(r, row, 0, NULL), *name = emb_pg_bytes(r, row, 3, NULL);
+    const char *sink = text_at(r, row, 0), *name = text_at(r, row, 3);
     const char *body = emb_pg_bytes(r, row, 4, &length);
     if (sink && name && body)
         visitor->notice(visitor->context, sink, emb_pg_int(r, row, 1), emb_pg_int(r, row, 2), name, body, length);
