@@ -486,6 +486,8 @@ static void wrong_items(void **state)
     refuses("rollout: {schedule: [{percentage: 101}]}\n",
             "1: rollout.schedule[0].percentage: '101' is out of range; allowed: 0 to 100");
     refuses("rollout: {schedul: []}\n", "1: there is no setting 'rollout.schedul'; did you mean 'rollout.schedule'?");
+    refuses("pii.patterns: [{name: A-b, regex: c}]\n",
+            "1: pii.patterns[0].name: 'A-b' is not the name of a kind; allowed: small letters, digits and _");
     refuses("pii.patterns: [{name: a}]\n", "1: pii.patterns[0]: has no regex");
     refuses("pii.patterns: [{name: a, regex: \"\"}]\n", "1: pii.patterns[0].regex: '' is empty");
 }
