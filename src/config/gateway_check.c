@@ -178,6 +178,9 @@ static void check_pattern(check *c, size_t index)
 {
     need(c, "name");
     need(c, "regex");
+    const char *name = ((const emb_pattern_draft *)c->draft)->config.name;
+    if (!c->status && name[strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_")])
+        refuse(c, ".name: '%s' is not the name of a kind; allowed: small letters, digits and _", name);
     check_unique(c, EMB_RECORD_PATTERN, index, "name");
 }
 

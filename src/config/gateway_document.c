@@ -107,11 +107,13 @@ static const char *enter_group(place *p, const emb_member *m, const char **group
 static void write_member(place *p, const emb_member *m, const emb_draft *draft, const char **group)
 {
     if (m->setting.secret) {
-        if (!draft->made) {
-            emb_add(p->w, "      # ");
-            emb_add(p->w, m->setting.path);
-            emb_add(p->w, ": (set)\n");
-        }
+        if (draft->made)
+            return;
+        if (p->comment)
+            begin_line(p);
+        emb_add(p->w, p->comment ? "" : "      # ");
+        emb_add(p->w, m->setting.path);
+        emb_add(p->w, ": (set)\n");
         return;
     }
     bool first = p->first;

@@ -207,5 +207,5 @@ bool emb_gateway_price(const emb_gateway_config *gateway, const char *model, uin
             *nusd_per_1k_tokens = known[i].nusd_per_1k_tokens;
             return true;
         }
-    return false;
+    return price_of_instances(gateway, model, true, nusd_per_1k_tokens, nusd_per_request);
 }

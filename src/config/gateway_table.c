@@ -139,7 +139,7 @@ static const emb_member step_members[] = {
 
 #define T(...) MEMBER(emb_pattern_draft, __VA_ARGS__)
 static const emb_member pattern_members[] = {
-    T(config.name, TEXT, WORD, "name", "", 0, 0, false, "the kind that is reported; unique; needed"),
+    T(config.name, TEXT, WORD, "name", "", 0, 0, false, "the kind that is reported: small letters, digits and _; unique; needed"),
     T(config.regex, TEXT, FILLED, "regex", "", 0, 0, false, "what is looked for, besides the built-in kinds; needed"),
 };
 
@@ -160,7 +160,7 @@ const emb_record emb_records[EMB_RECORDS] = {
     [EMB_RECORD_STEP] = RECORD("rollout.schedule", "the steps of `embedd rollout start`", false, "a step", step_members,
                                emb_step_draft, 100),
     [EMB_RECORD_PATTERN] = RECORD("pii.patterns", "personal data of your own kinds", false, "a pattern", pattern_members,
-                                  emb_pattern_draft, 100),
+                                  emb_pattern_draft, 16), /* EMB_PII_PATTERNS_MAX, of a room that this one does not see */
     [EMB_RECORD_MODEL] = RECORD("models", "", false, "a model", model_members, emb_model_draft, 64),
 };
 

@@ -83,6 +83,45 @@ class Print(ConfigCase):
             self.assertIn(name + ": the value (which is not shown) ", err)
 
 
+GATEWAY = """providers:
+  instances:
+    - name: openai
+      api_key: topsecret1
+      headers: {X-Team: topsecret2}
+      proxy: "http://u:topsecret3@p:1"
+    - local
+    - {name: eu, kind: azure, base_url: "https://e.openai.azure.com", api_key_env: EU_KEY, models: [{name: m, upstream: d}]}
+budget: {limits: [{key: search, daily_usd: 1.5}]}
+alerts: {sinks: [{name: ops, kind: webhook, url: "https://h/topsecret4", bearer: topsecret5}]}
+rollout: {schedule: [{percentage: 5, hold_hours: 24}, {percentage: 100}]}
+pii: {patterns: [{name: employee_id, regex: "EMP-[0-9]{6}"}]}
+"""
+
+
+class Gateway(ConfigCase):
+    def test_print_loads_again_without_secrets(self):
+        env = {"OPENAI_API_KEY": "topsecret6", "EU_KEY": "topsecret7", "EMBEDD_ALERT_WEBHOOK_URL": "https://h/topsecret8"}
+        self.write("g.yaml", GATEWAY)
+        first = self.good("config", "print", "-c", "g.yaml", env=env)
+        self.assertNotIn("topsecret", first.out + first.err)
+        self.write("again.yaml", first.out)
+        self.assertNotIn("topsecret", self.good("config", "check", "-c", "again.yaml", env=env).out)
+        again = self.good("config", "print", "--no-origin", "-c", "again.yaml", env=env).out
+        first = self.good("config", "print", "--no-origin", "-c", "g.yaml", env=env).out
+        said = lambda text: [line for line in text.splitlines() if not re.match(r" *#|  sinks:", line)]
+        self.assertEqual(said(again), said(first))
+
+    def test_mistakes(self):
+        for text, message in (
+                ("providers: {instances: [{name: openai, wieght: 2}]}\n",
+                 "g.yaml:1: providers.instances[0]: there is no member 'wieght'; did you mean 'weight'?"),
+                ("budget: {limits: [{provider: opnai, daily_usd: 2}]}\nproviders.instances: [{name: openai}]\n",
+                 "g.yaml:1: budget.limits[0].provider: there is no provider 'opnai'; did you mean 'openai'?"),
+                ("providers.default: tei\n", "g.yaml:1: providers.default: there is no provider 'tei'; there is only local")):
+            self.write("g.yaml", text)
+            self.assertEqual(self.refused("config", "check", "-c", "g.yaml"), "embedd config: " + message)
+
+
 class Check(ConfigCase):
     def test_ok(self):
         self.assertEqual(self.good("config", "check").out, "ok\n")
@@ -90,11 +129,11 @@ class Check(ConfigCase):
     def test_notes_and_warnings(self):
         self.write(".env", "EMBEDD_LOOP=1\n")
         out = self.good("config", "check", env={"EMBEDD_LISEN": ":1", "EMBEDD_FROBNICATE": "x", "OPENAI_API_KEY": "k",
-                                                "EMBEDING_L1_CACHE_SIZE": "1", "EMBEDDING_L1_CACHE_SZE": "1",
+                                                "EMBEDD_QUEUE_URL": "sqlite:", "EMBEDING_L1_CACHE_SIZE": "1", "EMBEDDING_L1_CACHE_SZE": "1",
                                                 "EMBEDDING_OF_SOMEBODY_ELSE": "1", "EMBEDD_PORT_8000_TCP": "tcp://",
                                                 "EMBEDD_SERVICE_HOST": "h", "EMBEDD_ISA": "portable"}).out
         self.assertEqual(sorted(out.splitlines()), [
-            "note: providers.openai_api_key (OPENAI_API_KEY) has no effect in this version",
+            "note: data.queue_url (EMBEDD_QUEUE_URL) has no effect in this version",
             "ok",
             "warning: .env:1: there is no variable EMBEDD_LOOP; did you mean EMBEDD_LOOPS?",
             "warning: there is no variable EMBEDDING_L1_CACHE_SZE; did you mean EMBEDDING_L1_CACHE_SIZE?",
@@ -183,7 +222,11 @@ class Documents(ConfigCase):
         self.assertEqual(server["access_log"]["type"], "boolean")
         printed = self.good("config", "print", "--no-origin").out
         names = [line.split(":")[0].strip() for line in printed.splitlines() if line.startswith("  ")]
-        self.assertEqual(names, [n for s in schema["properties"].values() for n in s["properties"]])
+        lists = {"instances", "prices", "limits", "sinks", "schedule", "patterns"}  # not printed while there is none
+        self.assertEqual(names, [n for s in schema["properties"].values() for n in s["properties"] if n not in lists])
+        instance = schema["properties"]["providers"]["properties"]["instances"]["items"]["anyOf"][1]["properties"]
+        self.assertEqual(instance["breaker"]["properties"]["slow_ms"]["maximum"], 3600000)
+        self.assertIn("azure", instance["kind"]["enum"])
 
     def test_page_is_up_to_date(self):
         with open(os.path.join(ROOT, "docs", "configuration.md"), encoding="utf-8") as f:

@@ -58,7 +58,7 @@ static const struct variable {
     {"LOCAL_EMBEDDING_MODEL", "models.default", "all-MiniLM-L6-v2", "bge-m3", "bge-m3"},
     {"LOCAL_EMBEDDING_DEVICE", "models.device", "auto", "cpu", "cpu"},
     {"LOCAL_EMBEDDING_BATCH_SIZE", "models.batch_size", "32", "64", "64"},
-    {"EMBEDDING_PROVIDER", "providers.default", "local", "openai", "openai"},
+    {"EMBEDDING_PROVIDER", "providers.default", "local", "huggingface", "huggingface"},
     {"EMBEDDINGS_PROVIDER", "providers.default", "local", "huggingface", "huggingface"},
     {"EMBEDDING_MODEL", "models.default", "all-MiniLM-L6-v2", "e5-small-v2", "e5-small-v2"},
     {"EMBEDDING_DEVICE", "models.device", "auto", "cuda", "cuda"},
@@ -90,9 +90,71 @@ static const struct variable {
     {"EMBEDD_MAX_CONCURRENT_REQUESTS", "server.max_concurrent_requests", "512", "8192", "8192"},
     {"EMBEDD_SHUTDOWN_SECONDS", "server.shutdown_seconds", "30", "5", "5"},
     {"EMBEDD_LOG", "log.level", "info", "debug,json", "debug,json"},
-    {"EMBEDD_LEGACY_PROVIDER", "hybrid.legacy_provider", "", "openai", "openai"},
+    {"EMBEDD_LEGACY_PROVIDER", "hybrid.legacy_provider", "", "local", "local"},
+    {"EMBEDD_ROLLOUT_SALT", "hybrid.rollout_salt", "", "s", "s"},
+    {"EMBEDD_CANDIDATE_PROVIDER", "hybrid.candidate_provider", "", "local/bge-m3", "local/bge-m3"},
+    {"EMBEDD_FALLBACK", "hybrid.fallback", "", "none", "none"},
+    {"EMBEDD_HF_MODEL", "providers.huggingface_model", "sentence-transformers/all-MiniLM-L6-v2", "a/b", "a/b"},
+    {"EMBEDD_HF_INFERENCE_URL", "providers.huggingface_url", "https://router.huggingface.co/hf-inference",
+     "http://h:1", "http://h:1"},
+    {"EMBEDD_PROXY", "providers.proxy", "", "http://u:p@h:1", "(set)"},
+    {"HTTPS_PROXY", "providers.proxy", "", "http://h:1", "(set)"},
+    {"https_proxy", "providers.proxy", "", "http://h:1", "(set)"},
+    {"EMBEDD_PROVIDER_TIMEOUT_MS", "providers.timeout_ms", "30000", "5", "5"},
+    {"EMBEDD_TIMEZONE", "budget.timezone", "UTC", "Europe/Berlin", "Europe/Berlin"},
+    {"EMBEDD_UNPRICED", "budget.unpriced", "refuse", "free", "free"},
+    {"EMBEDD_EXPIRED_RESERVATIONS", "budget.expired_reservations", "release", "spend", "spend"},
+    {"EMBEDD_RESERVATION_SECONDS", "budget.reservation_seconds", "120", "9", "9"},
+    {"EMBEDD_STATE_URL", "data.state_url", "", "memory:", "(set)"},
+    {"EMBEDD_REFERENCE_MODEL", "budget.reference_model", "text-embedding-3-small", "m", "m"},
+    {"EMBEDD_PII_DETECTION", "pii.enabled", "true", "off", "false"},
+    {"EMBEDD_PII_KINDS", "pii.kinds", "", "email,iban", "email,iban"},
+    {"EMBEDD_SHADOW_SAMPLE", "shadow.sample_percentage", "100", "0.5", "0.5"},
+    {"EMBEDD_SHADOW_QUEUE", "shadow.queue", "256", "1", "1"},
+    {"EMBEDD_SHADOW_DAILY_BUDGET_USD", "shadow.daily_budget_usd", "1", "2.5", "2.5"},
+    {"EMBEDD_SHADOW_WINDOW", "shadow.window", "200", "20", "20"},
+    {"EMBEDD_SHADOW_OVERLAP", "shadow.overlap_threshold", "0.6", "1", "1"},
+    {"EMBEDD_READINESS_COMPARISONS", "shadow.readiness_comparisons", "100", "7", "7"},
+    {"EMBEDD_READINESS_HOURS", "shadow.readiness_hours", "48", "1.5", "1.5"},
+    {"EMBEDD_ALERT_INTERVAL_MS", "alerts.interval_ms", "5000", "50", "50"},
+    {"EMBEDD_ALERT_WINDOW_SECONDS", "alerts.window_seconds", "300", "60", "60"},
+    {"EMBEDD_ALERT_FOR_SECONDS", "alerts.for_seconds", "60", "0", "0"},
+    {"EMBEDD_ALERT_MINIMUM_REQUESTS", "alerts.minimum_requests", "20", "1", "1"},
+    {"EMBEDD_ALERT_WEBHOOK_URL", "alerts.webhook_url", "", "https://h/x", "(set)"},
+    {"EMBEDD_ALERTMANAGER_URL", "alerts.alertmanager_url", "", "http://h:9093", "(set)"},
     {"HUGGING_FACE_HUB_TOKEN", "hub.token", "", "hf_x", "(set)"},
 };
+
+/* The names of config.md as it lists them, so that none is forgotten above. */
+static const char *const specified[] = {
+    "USE_HYBRID_EMBEDDINGS", "EMBEDDING_SHADOW_MODE", "EMBEDDING_ROLLOUT_PERCENTAGE",
+    "EMBEDDING_ENABLE_CACHING", "EMBEDDING_ENABLE_ROUTING", "EMBEDDING_ENABLE_MONITORING",
+    "EMBEDDING_L1_CACHE_SIZE", "EMBEDDING_L2_CACHE_TTL_API", "EMBEDDING_L2_CACHE_TTL_LOCAL",
+    "EMBEDDING_DAILY_API_BUDGET_USD", "EMBEDDING_REALTIME_LATENCY_THRESHOLD_MS",
+    "EMBEDDING_BATCH_SIZE_THRESHOLD", "OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_EMBEDDING_MODEL",
+    "OPENAI_EMBEDDING_MAX_RETRIES", "HF_API_KEY", "HF_TOKEN", "HF_ENDPOINT", "HF_HOME", "HF_HUB_OFFLINE",
+    "LOCAL_EMBEDDING_MODEL", "LOCAL_EMBEDDING_DEVICE", "LOCAL_EMBEDDING_BATCH_SIZE", "EMBEDDING_PROVIDER",
+    "EMBEDDINGS_PROVIDER", "EMBEDDING_MODEL", "EMBEDDING_DEVICE", "EMBEDDING_BATCH_SIZE",
+    "EMBEDDING_SERVICE_URL", "REDIS_URL", "REDIS_HOST", "REDIS_PORT", "REDIS_DB",
+    "ALERT_P95_LATENCY_WARNING", "ALERT_P95_LATENCY_ERROR", "ALERT_CACHE_HIT_WARNING",
+    "ALERT_CACHE_HIT_ERROR", "ALERT_SIMILARITY_WARNING", "ALERT_SIMILARITY_ERROR",
+    "ALERT_ERROR_RATE_WARNING", "ALERT_API_BUDGET_WARNING", "ALERT_API_BUDGET_CRITICAL",
+    "ALERT_MONTHLY_COST_WARNING_USD", "EMBEDD_LISTEN", "EMBEDD_DATA_DIR", "EMBEDD_STORE_URL",
+    "EMBEDD_CACHE_URL", "EMBEDD_QUEUE_URL", "EMBEDD_API_KEYS", "EMBEDD_MAX_BODY_BYTES", "EMBEDD_MAX_INPUTS",
+    "EMBEDD_MAX_BATCH_TOKENS", "EMBEDD_MAX_CONCURRENT_REQUESTS", "EMBEDD_SHUTDOWN_SECONDS", "EMBEDD_LOG",
+    "EMBEDD_LEGACY_PROVIDER"};
+
+static void the_specification_is_covered(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof specified / sizeof *specified; i++) {
+        size_t j = 0, count = sizeof variables / sizeof *variables;
+        while (j < count && strcmp(variables[j].name, specified[i]) != 0)
+            j++;
+        if (j == count)
+            fail_msg("%s is not tested", specified[i]);
+    }
+}
 
 static void every_variable_of_the_specification(void **state)
 {
@@ -266,11 +328,11 @@ static void notes(void **state)
 {
     (void)state;
     emb_config *c = load_environment(ENVIRONMENT("EMBEDD_LISEN=geheim", "EMBEDDING_CACHE_ENABLED=1",
-                                                 "OPENAI_API_KEY=geheim", "EMBEDD_ISA=avx2",
+                                                 "OPENAI_API_KEY=geheim", "EMBEDD_ISA=avx2", "EMBEDD_QUEUE_URL=sqlite:",
                                                  "EMBEDD_CONFIG=", "EMBEDD_PORT=tcp://1", "PATH=/"));
     assert_string_equal(note(c, 0, true), "there is no variable EMBEDD_LISEN; did you mean EMBEDD_LISTEN?");
     assert_string_equal(note(c, 1, false),
-                        "providers.openai_api_key (OPENAI_API_KEY) has no effect in this version");
+                        "data.queue_url (EMBEDD_QUEUE_URL) has no effect in this version");
     assert_string_equal(note(c, 2, false), "");
     emb_config_release(c);
 }
@@ -283,10 +345,12 @@ static void traits(void **state)
     assert_true(s->live && s->secret && !s->future && s->separator == ',');
     s = emb_setting_find("models.path");
     assert_true(!s->live && !s->secret && !s->future && s->separator == ':');
-    s = emb_setting_find("data.store_url");
+    s = emb_setting_find("data.queue_url");
     assert_true(!s->live && s->secret && s->future && !s->separator);
+    s = emb_setting_find("data.store_url");
+    assert_true(!s->live && s->secret && !s->future && !s->separator);
     s = emb_setting_find("hybrid.shadow_mode");
-    assert_true(s->live && !s->secret && s->future);
+    assert_true(s->live && !s->secret && !s->future);
     assert_null(emb_setting_find("server"));
     assert_null(emb_setting_find(""));
 }
@@ -336,14 +400,22 @@ static void memory_may_run_out_anywhere(void **state)
     (void)state;
     if (!fail_alloc_available())
         skip();
-    static const char yaml[] = "server: {listen: [\":1\", \":2\"], loops: &n 3}\nmodels.threads: *n\n",
+    static const char yaml[] = "server: {listen: [\":1\", \":2\"], loops: &n 3}\nmodels.threads: *n\n"
+                               "providers:\n  prices: {a: 1}\n  instances:\n"
+                               "  - {name: x, kind: tei, base_url: \"http://h/\", headers: {A: b},\n"
+                               "     models: [m, {name: n, dimension: 3}]}\n  - local\n"
+                               "budget.limits: [{key: k, daily_usd: 1}]\n"
+                               "alerts.sinks: [{name: s, kind: webhook, url: \"http://h\"}]\n"
+                               "rollout.schedule: [{percentage: 1}]\npii.patterns: [{name: p, regex: r}]\n",
                       dotenv[] = "HF_HOME='/x'\nEMBEDD_LISEN=1\n";
     const char *file = write_file("nomem.yaml", yaml, sizeof yaml - 1);
     const char *env = write_file("nomem.env", dotenv, sizeof dotenv - 1);
     emb_config_flag flag = {"data-dir", "/d"};
     emb_config_sources sources = {.file = file,
                                   .dotenv = env,
-                                  .environment = ENVIRONMENT("HF_TOKEN=t"),
+                                  .environment = ENVIRONMENT("HF_TOKEN=t", "OPENAI_API_KEY=k",
+                                                             "EMBEDDING_SERVICE_URL=http://h",
+                                                             "EMBEDDING_PROVIDER=huggingface"),
                                   .flags = &flag,
                                   .flag_count = 1};
     size_t n = 1;
@@ -398,6 +470,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults),
+        cmocka_unit_test(the_specification_is_covered),
         cmocka_unit_test(every_variable_of_the_specification),
         cmocka_unit_test(every_setting_takes_its_own_default),
         cmocka_unit_test(names_in_their_order),
