@@ -1,0 +1,151 @@
+"""Hard budgets: exactly what they allow, with one process and with three, over restarts and kills."""
+import collections
+import concurrent.futures
+import os
+import sys
+import tempfile
+import time
+import unittest
+
+from case import Case, KEY, SMALL, faults, service
+import servers
+
+YAML = """
+providers:
+  default: openai
+  instances:
+    - name: openai
+      kind: openai
+      base_url: "%(url)s"
+      api_key: %(key)s
+      max_retries: 0
+      concurrency: 64
+      models: [{name: %(model)s, dimension: 1536, price_per_1k_tokens: 0, price_per_request: 0.001}]
+hybrid:
+  daily_api_budget_usd: %(budget)s
+  fallback: none
+cache: {url: none}
+alerts: {api_budget_warning: 1.0, api_budget_critical: 1.0}
+budget:
+  timezone: UTC
+  limits: [%(limits)s]
+"""
+
+
+class Budget(Case):
+    def yaml(self, budget="0.010", limits=""):
+        return YAML % {"url": self.up.base_url("openai"), "key": KEY, "model": SMALL, "budget": budget, "limits": limits}
+
+    def flood(self, gateways, count, **members):
+        def one(i):
+            status, _, body = gateways[i % len(gateways)].post("/api/v1/embeddings", dict({"texts": ["text %d" % i]}, **members))
+            return status, body
+        with concurrent.futures.ThreadPoolExecutor(64) as pool:
+            return list(pool.map(one, range(count)))
+
+    def check(self, answers, calls):
+        seen = collections.Counter(status for status, _ in answers)
+        self.assertEqual(seen, {200: calls, 402: len(answers) - calls}, [b for s, b in answers if s not in (200, 402)][:3])
+        self.assertEqual(self.up.calls, calls)
+        refused = next(b for s, b in answers if s == 402)
+        self.assertIn("budget", refused["detail"].lower())
+
+    def test_a_thousand_requests_against_ten_calls(self):
+        g = self.gateway(env={"EMBEDD_MAX_CONCURRENT_REQUESTS": "128"}, yaml=self.yaml())
+        self.check(self.flood([g], 1000), 10)
+
+    def test_three_processes_over_redis(self):
+        with servers.Redis() as redis:
+            redis.start()
+            env = {"EMBEDD_STATE_URL": redis.url, "EMBEDD_MAX_CONCURRENT_REQUESTS": "128"}
+            gateways = [self.gateway(env=env, yaml=self.yaml()) for _ in range(3)]
+            self.check(self.flood(gateways, 1000), 10)
+            for g in gateways:
+                g.close()
+
+    def test_with_a_free_route_nothing_fails(self):
+        g = self.gateway(env={}, yaml=self.yaml().replace("fallback: none", "fallback: local"))
+        answers = self.flood([g], 200)
+        self.assertEqual({s for s, _ in answers}, {200})
+        providers = collections.Counter(b["provider"] for _, b in answers)
+        self.assertEqual((providers["openai"], self.up.calls), (10, 10))
+
+    def test_survives_a_restart(self):
+        with tempfile.TemporaryDirectory() as data:
+            env = {"EMBEDD_DATA_DIR": data}
+            g = self.gateway(env=env, yaml=self.yaml())
+            self.check(self.flood([g], 6), 6) if False else self.flood([g], 6)
+            g.stop()
+            g = self.gateway(env=env, yaml=self.yaml())
+            answers = self.flood([g], 20)
+            self.assertEqual(sum(s == 200 for s, _ in answers), 4)
+            self.assertEqual(self.up.calls, 10)
+
+    def test_a_killed_process_leaves_no_reservation_for_ever(self):
+        with tempfile.TemporaryDirectory() as data:
+            env = {"EMBEDD_DATA_DIR": data, "EMBEDD_RESERVATION_SECONDS": "2"}
+            g = self.gateway(env=env, yaml=self.yaml(budget="0.003"))
+            self.up.always(faults.black_hole)
+            import threading
+            waiting = [threading.Thread(target=lambda i=i: self._lost(g, i), daemon=True) for i in range(3)]
+            for t in waiting:
+                t.start()
+            service.until(lambda: self.up.calls == 3, "three calls in work")
+            g.process.kill()
+            g.process.wait()
+            self.up.script([])
+            g = self.gateway(env=env, yaml=self.yaml(budget="0.003"))
+            answered = service.until(lambda: self.flood([g], 1)[0][0] == 200, "the reservations come back")
+            self.assertTrue(answered)
+
+    def _lost(self, g, i):
+        try:
+            g.post("/api/v1/embeddings", {"texts": ["lost %d" % i]})
+        except Exception:
+            pass
+
+    def test_limits_of_a_category_and_a_provider(self):
+        g = self.gateway(env={}, yaml=self.yaml("1", "{category: faq, daily_usd: 0.003}, {provider: openai, daily_usd: 0.005}"))
+        answers = self.flood([g], 10, category="faq")
+        self.assertEqual(sum(s == 200 for s, _ in answers), 3)
+        answers = self.flood([g], 10, category="news")
+        self.assertEqual(sum(s == 200 for s, _ in answers), 2, "five in all for the provider")
+
+    def test_what_failed_is_given_back_and_what_may_be_billed_is_not(self):
+        g = self.gateway(env={}, yaml=self.yaml("0.003"))
+        self.up.script([faults.status(400), faults.status(429)])
+        self.flood([g], 2)
+        self.up.script([])
+        answers = self.flood([g], 5)
+        self.assertEqual(sum(s == 200 for s, _ in answers), 3)
+
+    def test_near_the_limit_only_analysis_spends(self):
+        g = self.gateway(env={"EMBEDD_FALLBACK": "local"}, yaml=self.yaml("0.010").replace(
+            "api_budget_warning: 1.0", "api_budget_warning: 0.5").replace("fallback: none", "fallback: local"))
+        by = collections.Counter()
+        for i in range(8):
+            by[self.ask(g, {"texts": ["t %d" % i]})["provider"]] += 1
+        self.assertEqual(by, {"openai": 5, "local": 3})
+        self.assertEqual(self.ask(g, {"texts": ["important"], "context": "analysis"})["provider"], "openai")
+
+    def test_a_frozen_redis_spends_nothing_and_holds_nobody_up(self):
+        with servers.Redis() as redis:
+            redis.start()
+            g = self.gateway(env={"EMBEDD_STATE_URL": redis.url},
+                             yaml=self.yaml().replace("fallback: none", "fallback: local"))
+            self.assertEqual(self.ask(g, {"texts": ["before"]})["provider"], "openai")
+            redis.freeze()
+            try:
+                start = time.monotonic()
+                a = self.ask(g, {"texts": ["while"]})
+                took = time.monotonic() - start
+                self.assertEqual(a["provider"], "local")
+                self.assertLess(took, 2)
+            finally:
+                redis.thaw()
+            service.until(lambda: self.ask(g, {"texts": ["after %f" % time.monotonic()]})["provider"] == "openai",
+                          "it recovers by itself")
+
+
+if __name__ == "__main__":
+    unittest.main()
