@@ -52,6 +52,7 @@ extern const emb_route emb_routes_openai[],
     emb_routes_hybrid_cache[],
     emb_routes_explain[],
     emb_routes_shadow[],
+    emb_routes_rollout[],
     emb_routes_pii[],
     emb_routes_system[],
     emb_routes_docs[];
