@@ -42,6 +42,7 @@ static const emb_route *const families[] = {
     emb_routes_hybrid,
     emb_routes_hybrid_cache,
     emb_routes_explain,
+    emb_routes_costs,
     emb_routes_shadow,
     emb_routes_rollout,
     emb_routes_pii,

@@ -81,6 +81,7 @@ extern const emb_command emb_command_quantize;
 extern const emb_command emb_command_route;
 extern const emb_command emb_command_warm;
 extern const emb_command emb_command_cache;
+extern const emb_command emb_command_costs;
 extern const emb_command emb_command_config;
 extern const emb_command emb_command_key;
 extern const emb_command emb_command_pii;

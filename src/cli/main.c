@@ -25,6 +25,7 @@ const emb_command *const emb_commands[] = {
     &emb_command_route,
     &emb_command_warm,
     &emb_command_cache,
+    &emb_command_costs,
     &emb_command_config,
     &emb_command_key,
     &emb_command_pii,

@@ -4,8 +4,8 @@
  * Cached hits come at a hundred thousand a second on all cores, so an addition must neither share a lock nor write a cache
  * line that others write. There are SHARDS tables, each with a lock of its own on a line of its own; a thread keeps to one
  * of them, so that locks are uncontended but for the writer, which exchanges a shard's table for an empty one (a few
- * instructions under the lock) and then works on what it got. The row that a shard added to last is tried first: most calls
- * of a thread are like the one before.
+ * instructions under the lock) and then works on what it got. Rows that were added to lately are tried first, one by the
+ * addresses of the names, which are the same from call to call for most callers; what is under the addresses is compared.
  *
  * Cost: the clock (coarse, from the vDSO), a lock, five comparisons of short strings, five additions; a search with a hash
  * when the row is another one; an allocation for each new row, which is one a second and combination. When memory is short
@@ -29,12 +29,13 @@
 enum {
     SHARDS = 32,     /* a power of two */
     BUCKETS = 64,    /* of a shard's table at first */
+    RECENT = 16,     /* a power of two */
     ROWS_MAX = 32768 /* of a shard between two rounds of the writer */
 };
 
 typedef struct emb_ledger_shard {
     alignas(128) pthread_mutex_t lock;
-    emb_ledger_row *last; /* added to last; in the table */
+    emb_ledger_row *recent[RECENT]; /* in the table; or NULL */
     emb_ledger_table table;
     int64_t spare_minute_s[EMB_LEDGER_KINDS];
     emb_ledger_amounts spare[EMB_LEDGER_KINDS];
@@ -60,7 +61,14 @@ static bool is_name(const char **at, uint8_t length, const char *name)
     return true;
 }
 
-static bool is_last(const emb_ledger_row *row, const emb_ledger_entry *e, int64_t minute_s)
+static size_t recent_of(const emb_ledger_entry *e)
+{
+    uint64_t a = (uintptr_t)e->provider, b = (uintptr_t)e->model, c = (uintptr_t)e->key, d = (uintptr_t)e->category;
+    uint64_t h = (a ^ b << 7 ^ c << 17 ^ d << 29 ^ (uintptr_t)e->context << 41 ^ (uint64_t)e->kind << 56) * 0x9E3779B97F4A7C15u;
+    return (size_t)(h >> 60) & (RECENT - 1);
+}
+
+static bool is_like(const emb_ledger_row *row, const emb_ledger_entry *e, int64_t minute_s)
 {
     const char *at = row->names;
     return row->minute_s == minute_s && row->kind == e->kind && is_name(&at, row->lengths[0], e->provider) &&
@@ -111,11 +119,12 @@ void emb_ledger_add(emb_ledger *l, const emb_ledger_entry *e)
     const emb_ledger_amounts more = { e->calls, e->texts, e->tokens, e->nusd, e->saved_nusd };
     emb_ledger_shard *s = my_shard(l);
     int64_t now = l->now_s(), minute_s = now - now % 60;
+    size_t recent = recent_of(e);
     pthread_mutex_lock(&s->lock);
-    emb_ledger_row *row = s->last;
-    if (!row || !is_last(row, e, minute_s)) {
+    emb_ledger_row *row = s->recent[recent];
+    if (!row || !is_like(row, e, minute_s)) {
         row = find_or_make(l, s, e, minute_s);
-        s->last = row;
+        s->recent[recent] = row;
     }
     emb_ledger_amounts_add(row ? &row->amounts : spare_of(s, e->kind, minute_s), &more);
     pthread_mutex_unlock(&s->lock);
@@ -158,7 +167,7 @@ static void gather_shard(emb_ledger_shard *s, emb_ledger_table *empty, void (*ta
     emb_ledger_table full = s->table;
     if (full.count) {
         s->table = *empty;
-        s->last = NULL;
+        memset(s->recent, 0, sizeof s->recent);
     }
     pthread_mutex_unlock(&s->lock);
     if (full.count) {

@@ -59,7 +59,7 @@ typedef enum emb_ledger_by {
 bool emb_ledger_by_parse(const char *name, emb_ledger_by *out);
 
 typedef struct emb_ledger_query {
-    const char *from, *to;    /* "2026-11-01", both included, in the zone; NULL: from the first; to today */
+    const char *from, *to;    /* "2026-11-01" or "today", both included, in the zone; NULL: from the first; to today */
     emb_ledger_by by[2];      /* the second EMB_BY_TOTAL: one dimension */
     const char *provider, *model, *key, *category; /* filters; NULL: any */
     bool with_shadow;         /* the candidate's costs are apart otherwise */

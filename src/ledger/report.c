@@ -233,11 +233,12 @@ static emb_status put_in_order(const gathering *g, emb_ledger_report *out, emb_e
 
 /* ---- the time that is asked for ---- */
 
+/* *day is today's on entry. */
 static emb_status read_date(const char *name, const char *text, int32_t *day, emb_error *err)
 {
-    if (!text || emb_day_parse(text, day))
+    if (!text || strcmp(text, "today") == 0 || emb_day_parse(text, day))
         return EMB_OK;
-    return emb_fail(err, EMB_E_INVALID, name, "%s: \"%.40s\" is not a date such as 2026-11-01", name, text);
+    return emb_fail(err, EMB_E_INVALID, name, "%s: \"%.40s\" is neither a date such as 2026-11-01 nor today", name, text);
 }
 
 /* What is outside of what the store has is not looked at. */

@@ -162,6 +162,7 @@ static inline void ledger_test_totals_and_filters(void **state)
     ledger_expect(l, &(emb_ledger_query){ .by = { EMB_BY_MODEL }, .category = "faq", .key = "search" }, "small=840");
     ledger_expect(l, &(emb_ledger_query){ .by = { EMB_BY_MODEL }, .category = "" }, "minilm=0");
     ledger_expect(l, &(emb_ledger_query){ .by = { EMB_BY_DAY }, .from = "2026-11-27" }, "2026-11-27=100");
+    ledger_expect(l, &(emb_ledger_query){ .by = { EMB_BY_DAY }, .from = "today", .to = "today" }, "2026-11-27=100");
     ledger_expect(l, &(emb_ledger_query){ .by = { EMB_BY_DAY }, .to = "2026-11-26" }, "2026-11-26=4840");
     ledger_expect(l, &(emb_ledger_query){ .by = { EMB_BY_DAY }, .from = "2030-01-01", .to = "2030-12-31" }, "");
     emb_ledger_close(l);

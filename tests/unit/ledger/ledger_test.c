@@ -288,7 +288,8 @@ static void test_speed(void **state)
     assert_int_equal(emb_ledger_open(url, NULL, &l, &err), EMB_OK);
     double one = nanoseconds(l, 1, false), two = nanoseconds(l, 2, false), other = nanoseconds(l, 1, true);
     print_message("emb_ledger_add: %.0f ns, %.0f ns by two threads at once, %.0f ns between two rows\n", one, two, other);
-    assert_true(one < 2000 && two < 4000 && other < 4000);
+    if (fail_alloc_available()) /* no sanitizer */
+        assert_true(one < 2000 && two < 4000 && other < 4000);
     emb_ledger_report r = ledger_report(l, &(emb_ledger_query){ .by = { EMB_BY_TOTAL } });
     assert_int_equal(r.total.calls, 12 * (uint64_t)SPEED_ADDS);
     emb_ledger_close(l);
