@@ -10,7 +10,7 @@
  *     emb_status st = emb_provider_embed(p, &c, &r, err);
  *
  * A kind of provider (openai, azure, huggingface, cohere, ollama, tei, remote, embedd) is a row of functions that write a
- * request and read an answer (wire.h); everything else is shared: connections (http.h), splitting, retries, limits.
+ * request and read an answer (wire.h); everything else is shared: connections (lanes.h), splitting, retries, limits.
  * Every kind passes the same conformance suite. An answer whose count, indexes, dimension or numbers are wrong is
  * EMB_E_PROVIDER, never a vector. Errors name the instance and hold neither keys nor texts.
  *
