@@ -123,10 +123,17 @@ void emb_models_release(emb_served *s)
     fake.held -= s != NULL;
 }
 
-emb_status emb_models_list(emb_models *m, emb_arena *arena, emb_model_listing **out, size_t *count,
-                           emb_error *err)
+bool emb_service_is_remote(emb_service *s, const char *model)
 {
-    (void)m;
+    (void)s;
+    (void)model;
+    return false;
+}
+
+emb_status emb_service_list_models(emb_service *s, emb_arena *arena, emb_model_listing **out, size_t *count,
+                                   emb_error *err)
+{
+    (void)s;
     (void)err;
     *out = emb_arena_calloc(arena, 2, sizeof **out);
     for (int i = 0; i < 2; i++)
@@ -206,6 +213,9 @@ static bool fill(const emb_request *r, emb_arena *arena, emb_answer *a)
     a->model = "fake-model";
     a->provider = "local";
     a->space = "local/fake";
+    a->path = "hybrid";
+    a->rule = "context";
+    a->reason = "it is a fake";
     a->compute_ns = 1234567;
     served.name = "fake-model";
     served.repository = "org/fake-model";
