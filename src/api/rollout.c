@@ -79,6 +79,15 @@ static void write_audit(emb_out *o, const emb_rollout_event *events, size_t coun
     emb_out_close(o, ']');
 }
 
+/* What is wrong with the store is not the client's fault. */
+static void fail(emb_api_call *call, const emb_error *err)
+{
+    if (err->code == EMB_E_CORRUPT)
+        emb_call_fail(call, 500, "rollout_corrupt", NULL, "%s", err->message);
+    else
+        emb_call_fail_error(call, err);
+}
+
 static void answer(emb_api_call *call, emb_rollout *rollout)
 {
     const rollout_state *state = call->state;
@@ -88,7 +97,7 @@ static void answer(emb_api_call *call, emb_rollout *rollout)
     emb_error err = { 0 };
     if (emb_rollout_refresh(rollout, &err) ||
         (state->audit && emb_rollout_audit(rollout, state->audit, call->arena, &events, &count, &err))) {
-        emb_call_fail_error(call, &err);
+        fail(call, &err);
         return;
     }
     emb_rollout_get(rollout, call->config->rollout_percentage, &view);
@@ -268,7 +277,7 @@ static void change_on_worker(emb_api_call *call)
     emb_log(EMB_LOG_INFO, "audit: rollout", EMB_LOG_TEXT("action", names[state->action]), EMB_LOG_TEXT("actor", actor),
             EMB_LOG_TEXT("reason", state->reason), EMB_LOG_BOOL("done", status == EMB_OK));
     if (status != EMB_OK)
-        emb_call_fail_error(call, &err);
+        fail(call, &err);
     else
         answer(call, rollout);
 }

@@ -23,13 +23,14 @@ const emb_command *const emb_commands[] = {
     &emb_command_quantize,
 #endif
     &emb_command_route,
+    &emb_command_costs,
+    &emb_command_rollout,
+    &emb_command_shadow,
     &emb_command_warm,
     &emb_command_cache,
-    &emb_command_costs,
     &emb_command_config,
     &emb_command_key,
     &emb_command_pii,
-    &emb_command_shadow,
 #ifndef EMB_GATEWAY_ONLY
     &emb_command_bench,
     &emb_command_tune,

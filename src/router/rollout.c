@@ -183,12 +183,13 @@ static void init_locks(emb_rollout *r)
     pthread_condattr_destroy(&attributes);
 }
 
-/* What passes by itself does not keep a service from starting; the thread goes on trying. */
+/* What passes by itself does not keep a service from starting, the thread goes on trying; nor does a state that makes no
+ * sense, which can be written over. */
 static emb_status first_look(emb_rollout *r, emb_error *err)
 {
     emb_error problem = { 0 };
     emb_status st = emb_rollout_refresh(r, &problem);
-    if (st != EMB_OK && !emb_status_retryable(st)) {
+    if (st != EMB_OK && st != EMB_E_CORRUPT && !emb_status_retryable(st)) {
         if (err)
             *err = problem;
         return st;
