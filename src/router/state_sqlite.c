@@ -23,7 +23,6 @@ static const char *const MIGRATIONS[] = {
     " state INTEGER NOT NULL,"
     " until INTEGER NOT NULL,"
     " scopes BLOB NOT NULL) WITHOUT ROWID;"
-    "CREATE INDEX budget_ticket_until ON budget_ticket (state, until);"
     "CREATE TABLE breaker ("
     " name TEXT NOT NULL PRIMARY KEY,"
     " version INTEGER NOT NULL,"
