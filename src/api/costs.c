@@ -30,13 +30,17 @@ static void fail(emb_api_call *call, const emb_error *err)
 {
     static const char *const parameters[] = { "from", "to", "by" };
     char where[NAME_BYTES];
-    for (size_t i = 0; err->code == EMB_E_INVALID && i < sizeof parameters / sizeof *parameters; i++)
+    bool of_client = err->code == EMB_E_INVALID || err->code == EMB_E_LIMIT;
+    for (size_t i = 0; of_client && i < sizeof parameters / sizeof *parameters; i++)
         if (strcmp(err->where, parameters[i]) == 0) {
             snprintf(where, sizeof where, "?%s", parameters[i]);
             emb_call_fail(call, 422, "invalid_value", where, "%s.", err->message);
             return;
         }
-    emb_call_fail_error(call, err);
+    if (of_client || err->code == EMB_E_NOMEM)
+        emb_call_fail_error(call, err);
+    else
+        emb_call_fail(call, 503, "ledger_unavailable", NULL, "The ledger cannot be read now: %s.", err->message);
 }
 
 /* ---- what was spent ---- */

@@ -50,21 +50,34 @@ enum { DOLLARS_BYTES = 40, COLUMN_BYTES = 40, NAME_COLUMNS_MAX = 40 };
 
 /* ---- numbers ----------------------------------------------------------------------------------- */
 
-/* "1,234.56"; small amounts with as many digits as it takes to see something: "0.0000084". Returns out. */
-static char *dollars(uint64_t nusd, char out[DOLLARS_BYTES])
+/* How many digits behind the point show three of an amount's, 2 at least. */
+static int digits_of(uint64_t nusd)
+{
+    int digits = 2;
+    for (uint64_t unit = 10000000; nusd && nusd < 100 * unit && unit > 1; unit /= 10)
+        digits++;
+    return digits;
+}
+
+/* "1,234.56"; "<0.01" for what would read as nothing. Returns out. */
+static char *dollars_with(uint64_t nusd, int digits, char out[DOLLARS_BYTES])
 {
     char whole[32];
-    uint64_t unit = 10000000; /* cents */
-    int digits = 2;
-    while (nusd && nusd < 10 * unit && unit > 1) {
-        unit /= 10;
-        digits++;
-    }
-    uint64_t rounded = (nusd / unit + (nusd % unit >= (unit + 1) / 2 && unit > 1)) * unit;
-    emb_number_text(rounded / 1000000000, whole);
-    int length = snprintf(out, DOLLARS_BYTES, "%.26s.%09" PRIu64, whole, rounded % 1000000000);
+    uint64_t unit = 1;
+    for (int i = digits; i < 9; i++)
+        unit *= 10;
+    uint64_t units = nusd / unit + (unit > 1 && nusd % unit >= unit / 2);
+    bool hidden = nusd && !units;
+    uint64_t shown = (hidden ? 1 : units) * unit;
+    emb_number_text(shown / 1000000000, whole);
+    int length = snprintf(out, DOLLARS_BYTES, "%s%.26s.%09" PRIu64, hidden ? "<" : "", whole, shown % 1000000000);
     out[length - 9 + digits] = 0;
     return out;
+}
+
+static char *dollars(uint64_t nusd, char out[DOLLARS_BYTES])
+{
+    return dollars_with(nusd, digits_of(nusd), out);
 }
 
 /* All nine digits, less the zeros at the end. Returns out. */
@@ -110,6 +123,18 @@ static const char *const HEADS[COLUMNS] = {"", "", "texts", "cached", "local", "
 
 typedef char cells[COLUMNS][COLUMN_BYTES];
 
+/* The table: what it is of, and how many digits its amounts have, all of a column the same. */
+typedef struct layout {
+    const dimensions *of;
+    int cost_digits, saved_digits, widths[COLUMNS];
+} layout;
+
+static uint64_t saved_of(const emb_ledger_sum *s)
+{
+    uint64_t saved = s->saved_cache_nusd + s->saved_local_nusd;
+    return saved < s->saved_cache_nusd ? UINT64_MAX : saved;
+}
+
 static void fill_name(char out[COLUMN_BYTES], const char *name)
 {
     size_t length = strlen(name);
@@ -123,20 +148,19 @@ static void fill_name(char out[COLUMN_BYTES], const char *name)
     snprintf(out, COLUMN_BYTES, "%.*s...", (int)length, name);
 }
 
-static void fill(cells out, const dimensions *d, const emb_ledger_sum *s)
+static void fill(cells out, const layout *l, const emb_ledger_sum *s)
 {
     for (int n = 0; n < 2; n++) {
         out[n][0] = 0;
-        if (n < d->count && s->name[n])
+        if (n < l->of->count && s->name[n])
             fill_name(out[n], s->name[n]);
     }
     emb_number_text(s->texts, out[2]);
     emb_number_text(s->cached_texts, out[3]);
     emb_number_text(s->local_texts, out[4]);
     emb_number_text(s->tokens, out[5]);
-    dollars(s->nusd, out[6]);
-    uint64_t saved = s->saved_cache_nusd + s->saved_local_nusd;
-    dollars(saved < s->saved_cache_nusd ? UINT64_MAX : saved, out[7]);
+    dollars_with(s->nusd, l->cost_digits, out[6]);
+    dollars_with(saved_of(s), l->saved_digits, out[7]);
 }
 
 /* Columns as wide as characters are many, not bytes. */
@@ -149,8 +173,9 @@ static int width_of(const char *text)
 }
 
 /* Names to the left, numbers to the right. */
-static void print_line(const cells row, const int widths[COLUMNS], int names)
+static void print_line(const cells row, const layout *l)
 {
+    const int *widths = l->widths, names = l->of->count;
     for (int c = 0; c < COLUMNS; c++) {
         int pad = widths[c] - width_of(row[c]);
         if (c == 1 && names < 2)
@@ -165,44 +190,46 @@ static void print_line(const cells row, const int widths[COLUMNS], int names)
     printf("\n");
 }
 
-static void widen(int widths[COLUMNS], const cells row)
+static void widen(layout *l, const cells row)
 {
     for (int c = 0; c < COLUMNS; c++)
-        if (width_of(row[c]) > widths[c])
-            widths[c] = width_of(row[c]);
+        if (width_of(row[c]) > l->widths[c])
+            l->widths[c] = width_of(row[c]);
+}
+
+static void fill_total(cells row, const layout *l, const emb_ledger_sum *total)
+{
+    fill(row, l, total);
+    snprintf(row[0], COLUMN_BYTES, "total");
+    row[1][0] = 0;
 }
 
 static void print_table(const dimensions *d, const emb_ledger_report *r)
 {
-    int widths[COLUMNS] = {0};
+    layout l = {.of = d, .cost_digits = digits_of(r->total.nusd), .saved_digits = digits_of(saved_of(&r->total))};
     cells head, row;
     for (int c = 0; c < COLUMNS; c++)
         snprintf(head[c], COLUMN_BYTES, "%s", c < d->count ? d->name[c] : HEADS[c]);
-    widen(widths, head);
-    emb_ledger_sum total = r->total;
-    total.name[0] = "total";
-    total.name[1] = "";
-    for (size_t i = 0; i <= r->count; i++) {
-        fill(row, d, i < r->count ? &r->rows[i] : &total);
-        widen(widths, row);
-    }
-    if (d->count == 0 || widths[0] < 5)
-        widths[0] = 5;
-    print_line(head, widths, d->count);
+    widen(&l, head);
+    fill_total(row, &l, &r->total);
+    widen(&l, row);
     for (size_t i = 0; i < r->count; i++) {
-        fill(row, d, &r->rows[i]);
-        print_line(row, widths, d->count);
+        fill(row, &l, &r->rows[i]);
+        widen(&l, row);
     }
-    fill(row, d, &total);
-    snprintf(row[0], COLUMN_BYTES, "total");
-    row[1][0] = 0;
-    print_line(row, widths, d->count);
+    print_line(head, &l);
+    for (size_t i = 0; i < r->count; i++) {
+        fill(row, &l, &r->rows[i]);
+        print_line(row, &l);
+    }
+    fill_total(row, &l, &r->total);
+    print_line(row, &l);
 }
 
 static void print_savings(const emb_ledger_sum *s)
 {
     char cache[DOLLARS_BYTES], local[DOLLARS_BYTES], texts[2][32];
-    printf("\nsaved by the cache   $%s  (%s texts)\nsaved by local models  $%s  (%s texts)\n", dollars(s->saved_cache_nusd, cache),
+    printf("\nsaved by the cache     $%s  (%s texts)\nsaved by local models  $%s  (%s texts)\n", dollars(s->saved_cache_nusd, cache),
            emb_number_text(s->cached_texts, texts[0]), dollars(s->saved_local_nusd, local),
            emb_number_text(s->local_texts, texts[1]));
 }

@@ -63,9 +63,9 @@ static bool is_name(const char **at, uint8_t length, const char *name)
 
 static size_t recent_of(const emb_ledger_entry *e)
 {
-    uint64_t a = (uintptr_t)e->provider, b = (uintptr_t)e->model, c = (uintptr_t)e->key, d = (uintptr_t)e->category;
-    uint64_t h = (a ^ b << 7 ^ c << 17 ^ d << 29 ^ (uintptr_t)e->context << 41 ^ (uint64_t)e->kind << 56) * 0x9E3779B97F4A7C15u;
-    return (size_t)(h >> 60) & (RECENT - 1);
+    uint64_t h = (uintptr_t)e->provider ^ (uint64_t)(uintptr_t)e->model << 7 ^ (uint64_t)(uintptr_t)e->key << 17;
+    h ^= (uint64_t)(uintptr_t)e->category << 29 ^ (uint64_t)(uintptr_t)e->context << 41 ^ (uint64_t)e->kind << 56;
+    return (size_t)(h * 0x9E3779B97F4A7C15u >> 60) & (RECENT - 1);
 }
 
 static bool is_like(const emb_ledger_row *row, const emb_ledger_entry *e, int64_t minute_s)

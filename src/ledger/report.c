@@ -75,8 +75,8 @@ static found *find_or_make(gathering *g, const char *const name[2], emb_error *e
     if (f)
         return f;
     if (g->count >= ROWS_MAX) {
-        emb_fail(err, EMB_E_LIMIT, "by", "the report would have more than %d rows; ask for a shorter time or fewer dimensions",
-                 ROWS_MAX);
+        emb_fail(err, EMB_E_LIMIT, "by",
+                 "by: the report would have more than %d rows; ask for a shorter time or for less", ROWS_MAX);
         return NULL;
     }
     f = emb_arena_calloc(g->arena, 1, sizeof *f);

@@ -40,7 +40,8 @@ uint64_t emb_ledger_id_hash(const emb_ledger_id *id, uint64_t seed)
 {
     uint64_t h = emb_hash_mix((uint64_t)id->minute_s ^ 0x9E3779B97F4A7C15u, seed ^ (uint64_t)id->kind << 56);
     for (int i = 0; i < EMB_LEDGER_NAMES; i++)
-        h = id->lengths[i] ? emb_hash(id->names[i], id->lengths[i], h) : emb_hash_mix(h ^ 0xE7037ED1A0B428DBu, 0x589965CC75374CC3u);
+        h = id->lengths[i] ? emb_hash(id->names[i], id->lengths[i], h)
+                           : emb_hash_mix(h ^ 0xE7037ED1A0B428DBu, 0x589965CC75374CC3u);
     return h;
 }
 
@@ -136,7 +137,8 @@ void emb_ledger_table_fini(emb_ledger_table *t)
 static bool is_row(const emb_ledger_row *row, const emb_ledger_id *id)
 {
     const char *at = row->names;
-    if (row->minute_s != id->minute_s || row->kind != id->kind || memcmp(row->lengths, id->lengths, sizeof id->lengths) != 0)
+    if (row->minute_s != id->minute_s || row->kind != id->kind ||
+        memcmp(row->lengths, id->lengths, sizeof id->lengths) != 0)
         return false;
     for (int i = 0; i < EMB_LEDGER_NAMES; at += id->lengths[i] + 1, i++)
         if (id->lengths[i] && memcmp(at, id->names[i], id->lengths[i]) != 0)

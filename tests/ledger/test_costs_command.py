@@ -46,14 +46,14 @@ class Costs(unittest.TestCase):
         lines = self.costs("--from", "2026-03-28", "--to", "2026-03-31").splitlines()
         self.assertEqual(lines[0].split(), ["day", "texts", "cached", "local", "tokens", "cost", "$", "saved", "$"])
         self.assertEqual([re.split(" +", line) for line in lines[1:5]], [
-            ["2026-03-28", "2", "0", "0", "20", "1,234.57", "0.00"],
-            ["2026-03-29", "6", "2", "2", "60", "0.0000084", "0.0000039"],
-            ["2026-03-30", "2", "0", "0", "20", "0.050", "0.00"],
-            ["total", "10", "2", "2", "100", "1,234.62", "0.0000039"]])
+            ["2026-03-28", "2", "0", "0", "20", "1,234.57", "0.00000000"],
+            ["2026-03-29", "6", "2", "2", "60", "<0.01", "0.00000390"],
+            ["2026-03-30", "2", "0", "0", "20", "0.05", "0.00000000"],
+            ["total", "10", "2", "2", "100", "1,234.62", "0.00000390"]])
         self.assertEqual(len({len(line) for line in lines[1:5]}), 1)  # columns
         text = "\n".join(lines)
-        self.assertIn("saved by the cache   $0.0000014  (2 texts)", text)
-        self.assertIn("saved by local models  $0.0000025  (2 texts)", text)
+        self.assertIn("saved by the cache     $0.00000140  (2 texts)", text)
+        self.assertIn("saved by local models  $0.00000250  (2 texts)", text)
         self.assertRegex(text, r"month 20\d\d-\d\d: spent \$")
 
     def test_two_dimensions_and_filters(self):

@@ -17,7 +17,7 @@ struct emb_exchange {
     void *data;
     fake_answer *answer;
     void (*work)(emb_exchange *x);
-    char query[64], query_value[256];
+    char query[8][2][256]; /* names and values */
     int gone;
 };
 
@@ -44,7 +44,10 @@ const char *emb_exchange_path(const emb_exchange *x)
 
 const char *emb_exchange_query(emb_exchange *x, const char *name)
 {
-    return strcmp(x->query, name) == 0 ? x->query_value : NULL;
+    for (int i = 0; i < 8; i++)
+        if (x->query[i][0][0] && strcmp(x->query[i][0], name) == 0)
+            return x->query[i][1];
+    return NULL;
 }
 
 const char *emb_exchange_header(const emb_exchange *x, const char *name)
@@ -222,7 +225,8 @@ void fake_ask(emb_api *api, const char *method, const char *path, const char *he
     char *query = strchr(bare, '?');
     if (query) {
         *query++ = 0;
-        sscanf(query, "%63[^=]=%255s", x.query, x.query_value);
+        for (int i = 0; query && i < 8; i++, query = strchr(query, '&') ? strchr(query, '&') + 1 : NULL)
+            sscanf(query, "%255[^=&]=%255[^&]", x.query[i][0], x.query[i][1]);
     }
     x.path = bare;
     /* as much room behind the body as the server promises, and not a byte more */
