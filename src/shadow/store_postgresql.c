@@ -4,7 +4,7 @@
  *     embedd_shadow        a row a comparison; id ascends, so that "all but the newest million" is a range
  *     embedd_shadow_state  one row: the last measurement of a window, and the drops of all processes together
  *
- * A batch is one statement, an array for each column. The one index besides the key is by time: the worst pairs are found
+ * A batch is one statement of arrays. The one index besides the key is by time: the worst pairs are found
  * by a scan of the period. Removal goes in pieces, each a transaction, over the oldest ids. Commits need not survive a
  * crash of the server (synchronous_commit off): comparisons are a sample.
  */
@@ -40,12 +40,15 @@ static const char *const STEPS[] = {
 };
 static const emb_pg_schema SCHEMA = {"embedd_shadow", STEPS, 1};
 
+/* The numbers but the last, row by row, are one array: a statement has a bounded number of parameters. */
+#define NUMBER(k) "($12::int8[])[(i.row - 1) * 9 + " #k "]"
 static const emb_pg_statement PUT = {
     "embedd_shadow_put",
-    "INSERT INTO embedd_shadow (text_hash, " EMB_SHADOW_TEXTS ", " EMB_SHADOW_NUMBERS ") SELECT * FROM unnest("
-    "$1::bytea[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], "
-    "$10::text[], $11::text[], $12::int8[], $13::int8[], $14::int8[], $15::int8[], $16::int8[], $17::int8[], "
-    "$18::int8[], $19::int8[], $20::int8[], $21::int8[])"};
+    "INSERT INTO embedd_shadow (text_hash, " EMB_SHADOW_TEXTS ", " EMB_SHADOW_NUMBERS ") SELECT i.c1, i.c2, i.c3, i.c4, "
+    "i.c5, i.c6, i.c7, i.c8, i.c9, i.c10, i.c11, " NUMBER(1) ", " NUMBER(2) ", " NUMBER(3) ", " NUMBER(4) ", " NUMBER(5)
+    ", " NUMBER(6) ", " NUMBER(7) ", " NUMBER(8) ", " NUMBER(9) ", i.cosine FROM unnest($1::bytea[], $2::text[], "
+    "$3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], "
+    "$13::int8[]) WITH ORDINALITY AS i(c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, cosine, row) ORDER BY i.row"};
 
 #define SELECT_ROWS                                                                                       \
     "SELECT text_hash, " EMB_SHADOW_TEXTS ", " EMB_SHADOW_NUMBERS ", (cosine_e9 IS NOT NULL)::int4 "      \
@@ -106,39 +109,41 @@ static emb_pg *pg_of(emb_shadow_store *store)
 /* ---- rows ---- */
 
 enum { FIRST_TEXT = 1, FIRST_NUMBER = FIRST_TEXT + EMB_SHADOW_TEXT_COLUMNS,
-       COLUMNS = FIRST_NUMBER + EMB_SHADOW_NUMBER_COLUMNS };
+       SELECTED = FIRST_NUMBER + EMB_SHADOW_NUMBER_COLUMNS, /* where a SELECT says whether there is a cosine */
+       NUMBERS = FIRST_NUMBER, COSINES, ARRAYS };           /* of PUT */
+_Static_assert(EMB_SHADOW_NUMBER_COLUMNS == 10, "NUMBER counts 9 and the cosine");
 
-static void add_row(emb_pg_array columns[COLUMNS], const emb_shadow_row *row)
+static void add_row(emb_pg_array arrays[ARRAYS], const emb_shadow_row *row)
 {
-    emb_pg_array_add(&columns[0], row->text, sizeof row->text);
+    emb_pg_array_add(&arrays[0], row->text, sizeof row->text);
     for (int i = 0; i < EMB_SHADOW_TEXT_COLUMNS; i++) {
         const char *text = emb_shadow_row_text(row, i);
-        emb_pg_array_add(&columns[FIRST_TEXT + i], text, text ? strlen(text) : 0);
+        emb_pg_array_add(&arrays[FIRST_TEXT + i], text, text ? strlen(text) : 0);
     }
     for (int i = 0; i < EMB_SHADOW_NUMBER_COLUMNS - 1; i++)
-        emb_pg_array_add_int8(&columns[FIRST_NUMBER + i], emb_shadow_row_number(row, i));
+        emb_pg_array_add_int8(&arrays[NUMBERS], emb_shadow_row_number(row, i));
     if (row->has_cosine)
-        emb_pg_array_add_int8(&columns[COLUMNS - 1], row->cosine_e9);
+        emb_pg_array_add_int8(&arrays[COSINES], row->cosine_e9);
     else
-        emb_pg_array_add(&columns[COLUMNS - 1], NULL, 0);
+        emb_pg_array_add(&arrays[COSINES], NULL, 0);
 }
 
 static emb_status pg_put(emb_shadow_store *store, const emb_shadow_row *rows, size_t count, uint64_t deadline_ns,
                          emb_error *err)
 {
-    emb_pg_array columns[COLUMNS];
-    emb_pg_param params[COLUMNS];
+    emb_pg_array arrays[ARRAYS];
+    emb_pg_param params[ARRAYS];
     emb_status st = EMB_OK;
-    for (int i = 0; i < COLUMNS; i++)
-        emb_pg_array_init(&columns[i], i == 0 ? EMB_PG_BYTEA : i < FIRST_NUMBER ? EMB_PG_TEXT : EMB_PG_INT8);
+    for (int i = 0; i < ARRAYS; i++)
+        emb_pg_array_init(&arrays[i], i == 0 ? EMB_PG_BYTEA : i < NUMBERS ? EMB_PG_TEXT : EMB_PG_INT8);
     for (size_t i = 0; i < count; i++)
-        add_row(columns, &rows[i]);
-    for (int i = 0; st == EMB_OK && i < COLUMNS; i++)
-        st = emb_pg_array_param(&columns[i], &params[i], err);
+        add_row(arrays, &rows[i]);
+    for (int i = 0; st == EMB_OK && i < ARRAYS; i++)
+        st = emb_pg_array_param(&arrays[i], &params[i], err);
     if (st == EMB_OK && count)
-        st = emb_pg_call(pg_of(store), &PUT, params, COLUMNS, deadline_ns, NULL, err);
-    for (int i = 0; i < COLUMNS; i++)
-        emb_pg_array_fini(&columns[i]);
+        st = emb_pg_call(pg_of(store), &PUT, params, ARRAYS, deadline_ns, NULL, err);
+    for (int i = 0; i < ARRAYS; i++)
+        emb_pg_array_fini(&arrays[i]);
     return st;
 }
 
@@ -162,7 +167,7 @@ static bool visit_row(const emb_pg_result *r, size_t at, emb_shadow_visit_row vi
         texts[i] = emb_pg_bytes(r, at, FIRST_TEXT + i, &length);
     for (int i = 0; i < EMB_SHADOW_NUMBER_COLUMNS; i++)
         numbers[i] = emb_pg_int(r, at, FIRST_NUMBER + i);
-    emb_shadow_row_set(&row, hash, hash_length, texts, numbers, emb_pg_int(r, at, COLUMNS) != 0);
+    emb_shadow_row_set(&row, hash, hash_length, texts, numbers, emb_pg_int(r, at, SELECTED) != 0);
     return visit(context, &row);
 }
 
