@@ -43,6 +43,6 @@ typedef struct emb_route {
 /* Each ends with a row whose path is NULL. */
 extern const emb_route emb_routes_openai[], emb_routes_cohere[], emb_routes_ollama[], emb_routes_embedder[],
     emb_routes_model_server[], emb_routes_similarity[], emb_routes_tokens[], emb_routes_hybrid[],
-    emb_routes_hybrid_cache[], emb_routes_pii[], emb_routes_system[], emb_routes_docs[];
+    emb_routes_hybrid_cache[], emb_routes_pii[], emb_routes_alerts[], emb_routes_system[], emb_routes_docs[];
 
 #endif

@@ -80,6 +80,7 @@ extern const emb_command emb_command_inspect;
 extern const emb_command emb_command_quantize;
 extern const emb_command emb_command_warm;
 extern const emb_command emb_command_cache;
+extern const emb_command emb_command_alerts;
 extern const emb_command emb_command_config;
 extern const emb_command emb_command_key;
 extern const emb_command emb_command_pii;

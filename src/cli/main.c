@@ -22,6 +22,7 @@ const emb_command *const emb_commands[] = {
     &emb_command_quantize,
     &emb_command_warm,
     &emb_command_cache,
+    &emb_command_alerts,
     &emb_command_config,
     &emb_command_key,
     &emb_command_pii,
