@@ -44,6 +44,7 @@ static const emb_route *const families[] = {
     emb_routes_explain,
     emb_routes_costs,
     emb_routes_shadow,
+    emb_routes_alerts,
     emb_routes_rollout,
     emb_routes_pii,
     emb_routes_system,

@@ -81,6 +81,7 @@ extern const emb_command emb_command_route;
 extern const emb_command emb_command_costs;
 extern const emb_command emb_command_rollout;
 extern const emb_command emb_command_shadow;
+extern const emb_command emb_command_alerts;
 extern const emb_command emb_command_warm;
 extern const emb_command emb_command_cache;
 extern const emb_command emb_command_config;

@@ -26,6 +26,7 @@ const emb_command *const emb_commands[] = {
     &emb_command_costs,
     &emb_command_rollout,
     &emb_command_shadow,
+    &emb_command_alerts,
     &emb_command_warm,
     &emb_command_cache,
     &emb_command_config,
