@@ -50,7 +50,7 @@ static bool calling_code(const char *d)
     case '5':
     case '6': return three <= 692;
     case '8': return two == 81 || two == 82 || two == 84 || two == 86 || three == 800 || three == 808 || two == 85 || two == 87 || three == 880 || three == 886;
-    case '9': return two <= 95 || two == 98 || (three >= 960 && three <= 979) || three >= 992;
+    case '9': return two <= 95 || two == 98 || (three >= 960 && three <= 979 && three != 969 && three != 978) || (three >= 992 && three <= 998 && three != 997);
     default: return false;
     }
 }
@@ -64,10 +64,13 @@ static bool north_american(const char *d)
 static size_t extension(const emb_pii_view *v, size_t end)
 {
     size_t i = end + (emb_pii_at(v, end) == ' '), digits;
-    i += emb_pii_is(v, i, "ext. ") ? 5 : emb_pii_is(v, i, "ext ") || emb_pii_is(v, i, "ext.") ? 4 : emb_pii_at(v, i) == 'x';
+    size_t mark = emb_pii_is(v, i, "ext. ")                             ? 5
+                  : emb_pii_is(v, i, "ext ") || emb_pii_is(v, i, "ext.") ? 4
+                                                                         : emb_pii_at(v, i) == 'x';
+    i += mark;
     for (digits = 0; digits < 6 && emb_pii_digit(emb_pii_at(v, i + digits)); digits++)
         ;
-    return emb_pii_at(v, i - 1) != ' ' && i > end && digits && !emb_pii_word(emb_pii_at(v, i + digits)) ? i + digits : end;
+    return mark && digits && !emb_pii_word(emb_pii_at(v, i + digits)) ? i + digits : end;
 }
 
 static bool ends_clean(const emb_pii_view *v, size_t end)
