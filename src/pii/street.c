@@ -83,7 +83,7 @@ static void post_box(emb_pii_view *v, size_t at)
 void emb_pii_street(emb_pii_view *v, size_t at)
 {
     static const char sure[] = "Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Parkway|Pkwy|Highway|Hwy|Crescent|Terrace";
-    static const char weak[] = "Drive|Dr|Court|Ct|Way|Place|Pl|Square|Sq|Circle|Cir|Trail|Close|Grove|Gardens|Mews|Alley|Row";
+    static const char weak[] = "Drive|Dr|Court|Ct|Way|Place|Pl|Square|Sq|Circle|Cir|Trail|Close|Grove|Gardens|Mews|Alley|Row|Loop";
     size_t i = at;
     unsigned char before = emb_pii_before(v, at);
     if (before == ' ')
