@@ -79,6 +79,17 @@ static size_t numeric_date(const emb_pii_view *v, size_t at)
     return first || last ? i : 0;
 }
 
+/* 19800131: its end or 0. */
+static size_t compact_date(const emb_pii_view *v, size_t at)
+{
+    unsigned year = 0, rest = 0;
+    size_t n = 0;
+    for (; n < 9 && emb_pii_digit(emb_pii_at(v, at + n)); n++)
+        *(n < 4 ? &year : &rest) = *(n < 4 ? &year : &rest) * 10 + (v->s[at + n] - '0');
+    unsigned month = rest / 100, day = rest % 100;
+    return n == 8 && is_year(year, 4) && month >= 1 && month <= 12 && day >= 1 && day <= 31 ? at + 8 : 0;
+}
+
 /* The letters of a month's name at i, a point after it included; 0: none. */
 static size_t month_at(const emb_pii_view *v, size_t i)
 {
@@ -101,7 +112,7 @@ static size_t year_end(const emb_pii_view *v, size_t i)
     return read_number(v, i, &year) == 4 && is_year(year, 4) ? i + 4 : 0;
 }
 
-/* "5 January 1980", "5th of January, 1980", or "January 5, 1980" with its number at `at`. */
+/* "5 January 1980", "5th of January, 1980", "05-Jan-1980", or "January 5, 1980" with its number at `at`. */
 static size_t worded_date(const emb_pii_view *v, size_t at, size_t *start)
 {
     unsigned day;
@@ -120,11 +131,14 @@ static size_t worded_date(const emb_pii_view *v, size_t at, size_t *start)
             return year_end(v, i);
         }
     }
-    if (emb_pii_at(v, i++) != ' ')
+    unsigned char separator = emb_pii_at(v, i++);
+    if (separator != ' ' && separator != '-')
         return 0;
-    i += emb_pii_is(v, i, "of ") ? 3 : 0;
+    i += separator == ' ' && emb_pii_is(v, i, "of ") ? 3 : 0;
     size_t m = month_at(v, i);
-    return m ? year_end(v, i + m) : 0;
+    if (separator == '-' && emb_pii_at(v, i + m) != '-')
+        return 0;
+    return m ? year_end(v, i + m + (separator == '-')) : 0;
 }
 
 void emb_pii_birth_date(emb_pii_view *v, size_t at)
@@ -134,6 +148,8 @@ void emb_pii_birth_date(emb_pii_view *v, size_t at)
     if (emb_pii_word(before) || before == '-' || before == '/' || before == '.')
         return;
     size_t end = numeric_date(v, at);
+    if (!end)
+        end = compact_date(v, at);
     if (!end)
         end = worded_date(v, at, &start);
     if (end && !emb_pii_word(emb_pii_at(v, end)) && emb_pii_at(v, end) != '/' &&

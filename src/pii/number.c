@@ -216,18 +216,24 @@ static size_t iban_length(const unsigned char *country)
     return 0;
 }
 
-/* "DE89 3704 …": the first digit is at `at`. */
+/* "DE89 3704 …": the first digit is at `at`. Small letters are taken where there are no capitals: "de89 …"; the checksum
+ * tells the rest. */
 void emb_pii_iban(emb_pii_view *v, size_t at)
 {
     unsigned char text[34];
     size_t start = at - 2, n = 0, i = start, length;
-    if (at < 2 || !emb_pii_upper(v->s[start]) || !emb_pii_upper(v->s[start + 1]) || emb_pii_word(emb_pii_before(v, start)) ||
-        !emb_pii_digit(emb_pii_at(v, at + 1)) || !(length = iban_length(v->s + start)))
+    if (at < 2 || emb_pii_word(emb_pii_before(v, start)) || !emb_pii_digit(emb_pii_at(v, at + 1)))
+        return;
+    unsigned small = emb_pii_lower(v->s[start]) ? 0x20 : 0;
+    unsigned char country[2] = {(unsigned char)(v->s[start] ^ small), (unsigned char)(v->s[start + 1] ^ small)};
+    if (!emb_pii_upper(country[0]) || !emb_pii_upper(country[1]) || !(length = iban_length(country)))
         return;
     while (n < length) {
         unsigned char c = emb_pii_at(v, i);
-        if ((c == ' ' || c == '-') && n && (emb_pii_upper(emb_pii_at(v, i + 1)) || emb_pii_digit(emb_pii_at(v, i + 1))))
+        if ((c == ' ' || c == '-') && n && emb_pii_alnum(emb_pii_at(v, i + 1)))
             c = emb_pii_at(v, ++i);
+        if (!emb_pii_digit(c))
+            c ^= (unsigned char)small;
         if (!emb_pii_upper(c) && !emb_pii_digit(c))
             return;
         text[n++] = c;

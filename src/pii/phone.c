@@ -14,6 +14,17 @@ typedef struct phone {
     bool blanks; /* nothing but blanks between the groups */
 } phone;
 
+/* Bytes of a separator at i: ASCII, a no-break space, Unicode's hyphens and the en dash; 0: none. */
+static size_t separator_at(const emb_pii_view *v, size_t i)
+{
+    unsigned char c = emb_pii_at(v, i);
+    if (c == 0xC2)
+        return emb_pii_at(v, i + 1) == 0xA0 ? 2 : 0;
+    if (c == 0xE2)
+        return emb_pii_at(v, i + 1) == 0x80 && emb_pii_at(v, i + 2) >= 0x90 && emb_pii_at(v, i + 2) <= 0x93 ? 3 : 0;
+    return c && strchr(" -.()", c) ? 1 : 0;
+}
+
 static bool gather(const emb_pii_view *v, size_t at, phone *p)
 {
     *p = (phone){ .blanks = true };
@@ -28,13 +39,14 @@ static bool gather(const emb_pii_view *v, size_t at, phone *p)
             return false;
         p->group[p->groups++] = p->digits - begin;
         p->end = i;
-        size_t skip = i;
-        while (skip - i < 3 && emb_pii_at(v, skip) && strchr(" -.()", v->s[skip]))
-            skip++;
+        size_t skip = i, n;
+        bool blanks = true;
+        for (size_t count = 0; count < 3 && (n = separator_at(v, skip)); count++, skip += n)
+            blanks = blanks && (v->s[skip] == ' ' || n == 2);
         if (skip == i || !emb_pii_digit(emb_pii_at(v, skip)))
             return true;
-        for (; i < skip; i++)
-            p->blanks = p->blanks && v->s[i] == ' ';
+        p->blanks = p->blanks && blanks;
+        i = skip;
     }
 }
 
@@ -50,7 +62,7 @@ static bool calling_code(const char *d)
     case '5':
     case '6': return three <= 692;
     case '8': return two == 81 || two == 82 || two == 84 || two == 86 || three == 800 || three == 808 || two == 85 || two == 87 || three == 880 || three == 886;
-    case '9': return two <= 95 || two == 98 || (three >= 960 && three <= 979) || three >= 992;
+    case '9': return two <= 95 || two == 98 || (three >= 960 && three <= 979 && three != 969 && three != 978) || (three >= 992 && three <= 998 && three != 997);
     default: return false;
     }
 }
@@ -64,10 +76,13 @@ static bool north_american(const char *d)
 static size_t extension(const emb_pii_view *v, size_t end)
 {
     size_t i = end + (emb_pii_at(v, end) == ' '), digits;
-    i += emb_pii_is(v, i, "ext. ") ? 5 : emb_pii_is(v, i, "ext ") || emb_pii_is(v, i, "ext.") ? 4 : emb_pii_at(v, i) == 'x';
+    size_t mark = emb_pii_is(v, i, "ext. ")                             ? 5
+                  : emb_pii_is(v, i, "ext ") || emb_pii_is(v, i, "ext.") ? 4
+                                                                         : emb_pii_at(v, i) == 'x';
+    i += mark;
     for (digits = 0; digits < 6 && emb_pii_digit(emb_pii_at(v, i + digits)); digits++)
         ;
-    return emb_pii_at(v, i - 1) != ' ' && i > end && digits && !emb_pii_word(emb_pii_at(v, i + digits)) ? i + digits : end;
+    return mark && digits && !emb_pii_word(emb_pii_at(v, i + digits)) ? i + digits : end;
 }
 
 static bool ends_clean(const emb_pii_view *v, size_t end)

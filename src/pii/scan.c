@@ -253,7 +253,7 @@ static size_t at_digit(emb_pii_view *v, size_t i)
         emb_pii_wallet(v, i);
     if (run - i <= 3 && emb_pii_wants(v, EMB_PII_IP_ADDRESS))
         emb_pii_ipv4(v, i);
-    if (run - i <= 4 && emb_pii_wants(v, EMB_PII_BIRTH_DATE))
+    if ((run - i <= 4 || run - i == 8) && emb_pii_wants(v, EMB_PII_BIRTH_DATE))
         emb_pii_birth_date(v, i);
     if (run - i <= 6 && emb_pii_wants(v, EMB_PII_STREET_ADDRESS))
         emb_pii_street(v, i);

@@ -21,6 +21,13 @@ static size_t word_end(const emb_pii_view *v, size_t i)
     return n < 24 ? i + n : i;
 }
 
+/* Past " NW" and the like, which belong to the street. */
+static size_t direction_end(const emb_pii_view *v, size_t end)
+{
+    size_t i = end + 1, word = emb_pii_at(v, end) == ' ' ? word_end(v, i) : i;
+    return word > i && one_of("N|S|E|W|NE|NW|SE|SW|North|South|East|West", v->s + i, word - i) ? word : end;
+}
+
 /* Past ", Apt 4B", " Suite 200", " #12" */
 static size_t flat_end(const emb_pii_view *v, size_t end)
 {
@@ -76,7 +83,7 @@ static void post_box(emb_pii_view *v, size_t at)
 void emb_pii_street(emb_pii_view *v, size_t at)
 {
     static const char sure[] = "Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Parkway|Pkwy|Highway|Hwy|Crescent|Terrace";
-    static const char weak[] = "Drive|Dr|Court|Ct|Way|Place|Pl|Square|Sq|Circle|Cir|Trail|Close|Grove|Gardens|Mews|Alley|Row";
+    static const char weak[] = "Drive|Dr|Court|Ct|Way|Place|Pl|Square|Sq|Circle|Cir|Trail|Close|Grove|Gardens|Mews|Alley|Row|Loop";
     size_t i = at;
     unsigned char before = emb_pii_before(v, at);
     if (before == ' ')
@@ -94,9 +101,10 @@ void emb_pii_street(emb_pii_view *v, size_t at)
             return;
         bool strong = words > 0 && one_of(sure, v->s + begin, i - begin);
         if (strong || (words > 0 && one_of(weak, v->s + begin, i - begin))) {
-            size_t flat = flat_end(v, i + (emb_pii_at(v, i) == '.' && emb_pii_at(v, i + 1) == ',')), end = town_end(v, flat);
+            size_t street = direction_end(v, i + (emb_pii_at(v, i) == '.' && emb_pii_at(v, i + 1) == ','));
+            size_t end = town_end(v, flat_end(v, street));
             bool context = emb_pii_has_context(v, EMB_PII_STREET_ADDRESS, at, end);
-            if (!year || strong || end > i || context)
+            if (!year || strong || end > street || context)
                 emb_pii_add(v, EMB_PII_STREET_ADDRESS, at, end, context ? EMB_PII_BY_CONTEXT : EMB_PII_BY_PATTERN);
             return;
         }

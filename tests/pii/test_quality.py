@@ -1,4 +1,5 @@
-"""Precision and recall of `embedd pii`, kind by kind, on the set that make_set.py makes. `-v` prints them."""
+"""Precision and recall of `embedd pii`, kind by kind, on the set that make_set.py makes; `-v` prints them. And the cases of
+hard.txt one by one."""
 import collections
 import json
 import os
@@ -9,14 +10,26 @@ import unittest
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-def measure():
-    lines = subprocess.run([sys.executable, os.path.join(HERE, "make_set.py")], stdout=subprocess.PIPE, check=True).stdout
+# Cases of hard.txt that go wrong, and why they stay.
+KNOWN = {
+    "ssn_field: 123456789 rows": "nine digits behind the word ssn",
+    "3 Way Street lights": "what a street's name looks like",
+    "Tél. : 01 42 68 53 00": "words of context are English",
+}
+
+
+def scan(script):
+    lines = subprocess.run([sys.executable, os.path.join(HERE, script)], stdout=subprocess.PIPE, check=True).stdout
     answer = subprocess.run([os.environ["EMBEDD"], "pii", "--format", "json", "--input-format", "jsonl"], input=lines,
                             stdout=subprocess.PIPE, check=True).stdout
-    found, missed, false = collections.Counter(), collections.Counter(), collections.Counter()
     rows, answers = lines.splitlines(), answer.splitlines()
     assert len(rows) == len(answers)
-    for row, got in zip(map(json.loads, rows), map(json.loads, answers)):
+    return zip(map(json.loads, rows), map(json.loads, answers))
+
+
+def measure():
+    found, missed, false = collections.Counter(), collections.Counter(), collections.Counter()
+    for row, got in scan("make_set.py"):
         hit = False
         for f in got["findings"]:
             right = f["kind"] == row["kind"] and not hit and (f["offset"], f["length"]) == (
@@ -39,6 +52,17 @@ class Quality(unittest.TestCase):
             with self.subTest(kind):
                 self.assertGreaterEqual(recall, 0.99)
                 self.assertGreaterEqual(precision, 0.99)
+
+
+    def test_hard_cases(self):
+        wrong, count = set(), 0
+        for row, got in scan("hard.py"):
+            count += 1
+            wanted = [(row["kind"], a, b - a) for a, b in row.get("spans", [])]
+            if [(f["kind"], f["offset"], f["length"]) for f in got["findings"]] != wanted:
+                wrong.add(row["text"])
+        self.assertGreater(count, 250)
+        self.assertEqual(wrong, set(KNOWN))
 
 
 if __name__ == "__main__":
