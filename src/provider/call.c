@@ -279,7 +279,8 @@ static void count_retry(call *c)
 static void retry_or_fail(call *c, part *p, const emb_fault *fault, int64_t wait_ms)
 {
     uint64_t now = emb_now_ns(), wait_ns = 0, start;
-    emb_retry_question q = { .end = fault->end, .again = fault->again, .once = fault->once, .made = p->made,
+    emb_retry_question q = { .end = fault->end, .again = fault->again, .once = fault->once,
+                             .at_once = fault->at_once, .made = p->made,
                              .max_retries = c->provider->config.max_retries, .wait_ms = wait_ms, .now_ns = now,
                              .deadline_ns = last_moment(c, now), .random = next_random(c) };
     if (emb_retry_decide(&q, &wait_ns) != EMB_RETRY_AGAIN || !may_retry(c->provider)) {

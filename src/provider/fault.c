@@ -423,12 +423,18 @@ static void transport_kind(int code, bool sent, emb_fault *f)
     case CURLE_SSL_CACERT_BADFILE:
     case CURLE_SSL_CERTPROBLEM:
     case CURLE_SSL_ISSUER_ERROR:
-    case CURLE_UNSUPPORTED_PROTOCOL:
     case CURLE_URL_MALFORMAT:
         set(f, EMB_ATTEMPT_NOT_SENT, EMB_E_UNAVAILABLE, false);
         break;
     case CURLE_OUT_OF_MEMORY:
         set(f, sent ? EMB_ATTEMPT_BROKEN : EMB_ATTEMPT_NOT_SENT, EMB_E_NOMEM, false);
+        break;
+    case CURLE_UNSUPPORTED_PROTOCOL: /* of an answer: it does not begin as HTTP does */
+        set(f, sent ? EMB_ATTEMPT_BROKEN : EMB_ATTEMPT_NOT_SENT, EMB_E_UNAVAILABLE, sent);
+        break;
+    case CURLE_ABORTED_BY_CALLBACK: /* lanes.c: an idle connection turned out to be dead */
+        set(f, EMB_ATTEMPT_BROKEN, EMB_E_UNAVAILABLE, true);
+        f->at_once = true;
         break;
     case CURLE_WRITE_ERROR:
         set(f, EMB_ATTEMPT_BAD_ANSWER, EMB_E_PROVIDER, false);
@@ -448,6 +454,8 @@ void emb_fault_of_transport(int curl_code, const char *words, bool sent, emb_fau
     transport_kind(curl_code, sent, fault);
     if (curl_code == CURLE_WRITE_ERROR)
         words = "the answer is larger than any right one";
+    if (curl_code == CURLE_ABORTED_BY_CALLBACK)
+        words = "the connection ended before the answer began";
     snprintf(fault->words, sizeof fault->words, "%.239s", words && *words ? words : curl_easy_strerror((CURLcode)curl_code));
     fault->words[emb_utf8_valid_prefix(fault->words, strlen(fault->words))] = 0;
 }

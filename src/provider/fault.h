@@ -17,6 +17,7 @@ typedef struct emb_fault {
     emb_attempt_end end;
     emb_status status;
     bool again, once;        /* another attempt may help; one more at most */
+    bool at_once;            /* and needs no wait: the provider is not at fault */
     int64_t wait_ms;         /* that the body asks for (estimated_time); -1: nothing */
     bool has_input;          /* it is known which text is at fault */
     size_t input;            /* by position in the request */

@@ -190,6 +190,18 @@ static size_t on_body(char *data, size_t size, size_t count, void *context)
     return emb_buf_add(&x->answer, data, size * count) == EMB_OK ? size * count : 0;
 }
 
+/* Before each request is written. libcurl sends a request once more by itself when a connection that was used before ends
+ * without an answer; the first may have been computed and billed, so it has to be counted: our own retry does that. */
+static int on_request(void *context, char *to, char *from, int to_port, int from_port)
+{
+    emb_lane_exchange *x = context;
+    (void)to;
+    (void)from;
+    (void)to_port;
+    (void)from_port;
+    return ++x->requests > 1 ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
+}
+
 static bool set_transport(const emb_lanes *h, CURL *easy)
 {
     const emb_provider_config *c = h->config;
@@ -221,6 +233,8 @@ static bool set_options(const emb_lanes *h, emb_lane_exchange *x)
            curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, x->problem) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_HEADERDATA, x) == CURLE_OK &&
+           curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_request) == CURLE_OK &&
+           curl_easy_setopt(easy, CURLOPT_PREREQDATA, x) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_WRITEDATA, x) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_PRIVATE, x) == CURLE_OK && curl_easy_setopt(easy, CURLOPT_POST, 1L) == CURLE_OK;
@@ -293,6 +307,7 @@ emb_status emb_lane_start(emb_lane *lane, emb_lane_exchange *x, bool get, size_t
     x->problem[0] = 0;
     x->code = CURLE_OK;
     x->http_status = 0;
+    x->requests = 0;
     emb_retry_hints_init(&x->hints);
     x->started_ns = emb_now_ns();
     if (!prepare(x, get) || curl_multi_add_handle(lane->multi, x->easy) != CURLM_OK)
@@ -361,8 +376,10 @@ void emb_lane_free(emb_lane *lane, emb_lane_exchange *x)
 bool emb_lane_sent(const emb_lane_exchange *x)
 {
     curl_off_t sent = 0;
-    if (x->http_status)
+    if (x->http_status || x->requests > 1)
         return true;
+    if (!x->requests)
+        return false;
     curl_easy_getinfo(x->easy, CURLINFO_SIZE_UPLOAD_T, &sent);
     return x->body.length > 0 && sent >= (curl_off_t)x->body.length;
 }

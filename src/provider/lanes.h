@@ -35,6 +35,7 @@ typedef struct emb_lane_exchange {
     uint64_t started_ns;
     void *owner, *ticket;       /* the caller's */
     bool busy, running, get;
+    unsigned requests;          /* that went to the network in this exchange */
     char problem[CURL_ERROR_SIZE];
 } emb_lane_exchange;
 

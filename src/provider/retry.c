@@ -195,7 +195,7 @@ emb_retry_verdict emb_retry_decide(const emb_retry_question *q, uint64_t *wait_n
     unsigned most = q->once && q->max_retries > 1 ? 1 : q->max_retries;
     if (!q->again || q->made > most)
         return EMB_RETRY_NO;
-    uint64_t wait_ms = backoff_ms(q);
+    uint64_t wait_ms = q->at_once && q->made == 1 ? 0 : backoff_ms(q);
     if (q->wait_ms >= 0) {
         uint64_t asked = (uint64_t)q->wait_ms, spread = asked / 10 < 1000 ? asked / 10 : 1000;
         asked += q->random % (spread + 1);
@@ -207,7 +207,7 @@ emb_retry_verdict emb_retry_decide(const emb_retry_question *q, uint64_t *wait_n
 
 void emb_retry_budget_init(emb_retry_budget *budget, uint64_t now_ns)
 {
-    budget->saved = BUDGET_SAVED_MOST / 2;
+    budget->saved = BUDGET_SAVED_MOST;
     budget->updated_ns = now_ns;
 }
 

@@ -36,6 +36,7 @@ typedef struct emb_retry_question {
     emb_attempt_end end;
     bool again;                    /* this failure may pass at all */
     bool once;                     /* and is worth one try more, no further ones */
+    bool at_once;                  /* the first time without a wait */
     unsigned made, max_retries;    /* attempts so far, 1 and more */
     int64_t wait_ms;               /* that the provider asks for; -1: nothing */
     uint64_t now_ns, deadline_ns;

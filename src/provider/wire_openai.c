@@ -48,30 +48,48 @@ static emb_status body_azure(const emb_wire_request *request, emb_buf *out)
     return write_body(request, false, out);
 }
 
-static emb_status read_item(emb_json_value item, int64_t position, emb_wire_answer *answer, emb_error *err)
+/* Where the item goes: its index, or its place in the list. All items say it or none does: in a mixture nobody can know. */
+static emb_status find_index(emb_json_value item, int64_t position, size_t *numbered, int64_t *index, emb_error *err)
 {
-    emb_json_value index, embedding;
-    emb_status status = emb_wire_member(item, "embedding", &embedding, err);
-    if (status)
-        return status;
-    if (emb_json_get(item, "index", &index) && emb_json_type_of(index) != EMB_JSON_NULL && !emb_json_int(index, &position))
-        return emb_fail(err, EMB_E_PROVIDER, "index", "the answer has an index that is not an integer");
-    return emb_vectors_put(&answer->vectors, position, embedding, err);
+    emb_json_value value;
+    *index = position;
+    if (emb_json_get(item, "index", &value) && emb_json_type_of(value) != EMB_JSON_NULL) {
+        if (!emb_json_int(value, index))
+            return emb_fail(err, EMB_E_PROVIDER, "index", "the answer has an index that is not an integer");
+        ++*numbered;
+    }
+    if (*numbered != 0 && *numbered != (size_t)position + 1)
+        return emb_fail(err, EMB_E_PROVIDER, "index", "the answer has vectors with an index and vectors without");
+    return EMB_OK;
+}
+
+static emb_status read_items(emb_json_value data, emb_wire_answer *answer, emb_error *err)
+{
+    emb_json_value item, embedding;
+    emb_json_iter it = emb_json_begin(data);
+    emb_status status = EMB_OK;
+    size_t numbered = 0;
+    int64_t index;
+    for (int64_t i = 0; !status && emb_json_next(&it, NULL, NULL, &item); i++) {
+        status = emb_wire_member(item, "embedding", &embedding, err);
+        if (!status)
+            status = find_index(item, i, &numbered, &index, err);
+        if (!status)
+            status = emb_vectors_put(&answer->vectors, index, embedding, err);
+    }
+    return status;
 }
 
 static emb_status read(const emb_wire_request *request, emb_json_value root, emb_wire_answer *answer, emb_error *err)
 {
-    emb_json_value data, item, usage;
-    int64_t position = 0;
+    emb_json_value data, usage;
     (void)request;
     emb_status status = emb_wire_member(root, "data", &data, err);
     if (status)
         return status;
     if (emb_json_type_of(data) != EMB_JSON_ARRAY)
         return emb_fail(err, EMB_E_PROVIDER, "data", "the answer's \"data\" is not an array");
-    emb_json_iter it = emb_json_begin(data);
-    while (!status && emb_json_next(&it, NULL, NULL, &item))
-        status = read_item(item, position++, answer, err);
+    status = read_items(data, answer, err);
     if (!status && emb_json_get(root, "usage", &usage)) {
         emb_wire_usage(usage, "prompt_tokens", answer);
         emb_wire_usage(usage, "total_tokens", answer);
