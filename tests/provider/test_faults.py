@@ -53,7 +53,9 @@ class Faults:
                 return  # its 409 says that a space is not there
             up.script([fault])
             answer = self.right(p.embed(TEXTS), TEXTS)
-            self.assertEqual((answer["attempts"], up.calls), (2, 2))
+            self.assertEqual(up.calls, 2)
+            # by libcurl's own leave no request is sent twice: a kept connection that ends is counted as well
+            self.assertEqual(answer["attempts"], 2)
             self.assertEqual(answer["hooks"]["ends"][1], "ok")
             self.assertNotEqual(answer["hooks"]["ends"][0], "ok")
         self.each(PASSING, judge)
