@@ -20,7 +20,8 @@
  * whose breaker is open or that drains; none over its budget. A refusal is set if and only if the order is empty, and it
  * is that of the rule which took the last ones.
  *
- * Cost: candidates × (rules + insertion sort), about a microsecond for five; nothing is allocated.
+ * Cost: candidates × (rules + insertion sort), about two microseconds for five, nine with
+ * sentences for each; nothing is allocated.
  */
 #include "router/plan.h"
 
@@ -421,9 +422,9 @@ static void say_place(const planner *p, size_t i, char *out, size_t size)
     else if (p->context == EMB_CONTEXT_REALTIME)
         say_realtime(p, c, out, size);
     else if (p->context == EMB_CONTEXT_ANALYSIS && !(c->quality > 0))
-        say(out, size, "%s, its quality is not known", c->is_api ? "an API" : "no API");
+        say(out, size, "%s, its quality is not known", c->is_api ? "an API" : "behind the APIs");
     else if (p->context == EMB_CONTEXT_ANALYSIS)
-        say(out, size, "%s of quality %.1f", c->is_api ? "an API" : "no API, behind these,", c->quality);
+        say(out, size, c->is_api ? "an API of quality %.1f" : "of quality %.1f, behind the APIs", c->quality);
     else if (p->context == EMB_CONTEXT_BATCH && c->is_local)
         say(out, size, "local first for batches");
     else if (p->context == EMB_CONTEXT_BATCH)

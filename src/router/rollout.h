@@ -56,6 +56,7 @@ void emb_rollout_get(emb_rollout *rollout, double configured, emb_rollout_view *
 /* Each is written to the audit log with who and why, in the same transaction. */
 EMB_MUST_CHECK emb_status emb_rollout_set(emb_rollout *rollout, double percentage, const char *actor, const char *reason,
                                           emb_error *err);
+/* 1 to 32 steps whose percentages rise, each held for 1 s to 366 days. */
 EMB_MUST_CHECK emb_status emb_rollout_schedule(emb_rollout *rollout, const emb_rollout_step_config *steps, size_t count,
                                                const char *actor, const char *reason, emb_error *err);
 EMB_MUST_CHECK emb_status emb_rollout_back(emb_rollout *rollout, const char *actor, const char *reason, emb_error *err);
@@ -63,14 +64,15 @@ EMB_MUST_CHECK emb_status emb_rollout_clear(emb_rollout *rollout, const char *ac
 /* Notes that a rollback was proved to work. */
 EMB_MUST_CHECK emb_status emb_rollout_note_verified(emb_rollout *rollout, const char *actor, const char *report,
                                                     emb_error *err);
-/* Advances or rolls back a schedule. alert: the name of one that fires, or NULL. *changed (may be NULL). */
+/* Advances or rolls back a schedule, by one step at most; of several processes that call it one does it. Without I/O while
+ * nothing is due. Shares that are fixed stay, whatever fires. alert: the name of one that fires, or NULL. *changed (may be NULL). */
 EMB_MUST_CHECK emb_status emb_rollout_tick(emb_rollout *rollout, const char *alert, bool *changed, emb_error *err);
 EMB_MUST_CHECK emb_status emb_rollout_refresh(emb_rollout *rollout, emb_error *err);
 
 typedef struct emb_rollout_event {
     int64_t id, time_s;
     const char *action;          /* "set", "schedule", "advance", "finish", "rollback", "clear", "verified" */
-    double from, to;
+    double from, to;             /* not a number: what the configuration says */
     const char *actor, *reason;
 } emb_rollout_event;
 /* The newest first; strings in the arena. */

@@ -4,8 +4,7 @@ import sqlite3
 import subprocess
 import unittest
 
-import service
-from case import Case
+from case import Case, service
 
 PATH = "/api/v1/embeddings/rollout"
 

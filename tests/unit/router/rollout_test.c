@@ -6,6 +6,7 @@
 
 #include "store/postgresql.h"
 #include "store/sqlite.h"
+#include "support/fail_alloc.h"
 
 #include <unistd.h>
 
@@ -171,6 +172,48 @@ static void test_reopened(void **state)
     emb_rollout_close(r);
 }
 
+/* Each allocation fails once: an error or the right thing, and nothing leaks. */
+static void use_all(void)
+{
+    emb_rollout *r = NULL;
+    emb_rollout_event *events;
+    emb_arena arena;
+    emb_error problem;
+    size_t count;
+    if (emb_rollout_open(url, &(emb_rollout_options){ .now_s = suite_clock, .no_thread = true }, &r, &problem) != EMB_OK)
+        return;
+    double before = emb_rollout_percentage(r, 42);
+    if (emb_rollout_set(r, 5, "ops", "why", &problem) == EMB_OK)
+        assert_true(emb_rollout_percentage(r, 42) == 5);
+    else
+        assert_true(emb_rollout_percentage(r, 42) == before);
+    emb_arena_init(&arena);
+    if (emb_rollout_audit(r, 3, &arena, &events, &count, &problem) == EMB_OK)
+        for (size_t i = 0; i < count; i++)
+            assert_string_equal(events[i].actor, "ops");
+    emb_arena_fini(&arena);
+    emb_rollout_close(r);
+}
+
+static void test_no_memory(void **state)
+{
+    (void)state;
+    if (!fail_alloc_available())
+        skip();
+    use_all(); /* what libraries keep for good */
+    use_all();
+    for (size_t n = 1; n < 100000; n++) {
+        size_t live = fail_alloc_live();
+        fail_alloc_at(n);
+        use_all();
+        bool failed = fail_alloc_stop();
+        assert_int_equal(fail_alloc_live(), live);
+        if (!failed)
+            return;
+    }
+    fail_msg("it never ends");
+}
+
 int main(void)
 {
     const char *postgresql = getenv("EMBEDD_TEST_POSTGRESQL");
@@ -182,7 +225,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sticky), cmocka_unit_test(test_uniform), cmocka_unit_test(test_monotonic),
         cmocka_unit_test(test_stores), cmocka_unit_test_setup(test_nonsense, suite_setup),
-        cmocka_unit_test_setup(test_reopened, suite_setup),
+        cmocka_unit_test_setup(test_reopened, suite_setup), cmocka_unit_test_setup(test_no_memory, suite_setup),
     };
     suite_url = url;
     suite_reset = remove_file;
