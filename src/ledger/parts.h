@@ -104,8 +104,10 @@ typedef struct emb_ledger_scan {
     int64_t offset_s;
     emb_ledger_by by[2];      /* those of time are as EMB_BY_TOTAL */
     const char *provider, *model, *key, *category;
-    bool with_shadow;
+    bool with_shadow, only_api;
 } emb_ledger_scan;
+
+/* Some groups may come in several parts. */
 
 typedef struct emb_ledger_group {
     int64_t day;

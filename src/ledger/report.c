@@ -1,7 +1,7 @@
 /*
  * report.c: sums of the ledger by one or two dimensions.
  *
- * The store groups by local day (where a dimension is of time) and by the columns that are asked for; here days become
+ * The store tells the local day (where a dimension is of time) and the columns that are asked for; here days become
  * weeks and months, and groups of several kinds and parts of days become one row. Rows are found by a hash of their names
  * and live in the caller's arena, chained; at the end they are put into one array and sorted.
  *
@@ -36,6 +36,8 @@ typedef struct gathering {
     size_t count;
     emb_ledger_sum total;
     uint64_t deadline_ns;
+    int64_t day; /* that `times` are the names of */
+    char times[2][EMB_DAY_TEXT];
 } gathering;
 
 static bool is_time(emb_ledger_by by)
@@ -98,15 +100,13 @@ static found *find_or_make(gathering *g, const char *const name[2], emb_error *e
 static emb_status add_group(void *context, const emb_ledger_group *group, emb_error *err)
 {
     gathering *g = context;
-    char times[2][EMB_DAY_TEXT];
     const char *name[2];
     for (int i = 0; i < 2; i++) {
-        name[i] = g->by[i] == EMB_BY_TOTAL ? "" : group->name[i];
-        if (is_time(g->by[i])) {
-            emb_ledger_day_name(g->by[i], (int32_t)group->day, times[i]);
-            name[i] = times[i];
-        }
+        if (is_time(g->by[i]) && (g->day != group->day || !g->times[i][0]))
+            emb_ledger_day_name(g->by[i], (int32_t)group->day, g->times[i]);
+        name[i] = is_time(g->by[i]) ? g->times[i] : g->by[i] == EMB_BY_TOTAL ? "" : group->name[i];
     }
+    g->day = group->day;
     add_amounts(&g->total, group->kind, &group->amounts);
     if (g->by[0] == EMB_BY_TOTAL)
         return EMB_OK;

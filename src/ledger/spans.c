@@ -1,7 +1,7 @@
 /*
  * spans.c: local days over rows of UTC minutes.
  *
- * Stores group by (minute + offset) / 86400, which is exact while the offset stands still. So a time is cut where the zone's
+ * Stores take (minute + offset) / 86400 for the day, which is exact while the offset stands still. So a time is cut where the zone's
  * offset changes, twice a year at most, and each part is asked for alone; a day with a change in it is in two parts, which
  * the caller adds up. Offsets are compared at the start of each day, then the second of the change is searched by halves.
  */
@@ -128,7 +128,7 @@ static emb_status scan_span(void *context, int64_t from_s, int64_t to_s, int64_t
 {
     spend *s = context;
     const emb_ledger_scan scan = {
-        .from_s = from_s, .to_s = to_s, .offset_s = offset_s, .by_day = s->by_day != NULL
+        .from_s = from_s, .to_s = to_s, .offset_s = offset_s, .by_day = s->by_day != NULL, .only_api = true
     };
     return s->store->ops->scan(s->store, &scan, add_group, s, s->deadline_ns, err);
 }

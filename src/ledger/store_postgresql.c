@@ -79,7 +79,7 @@ static const emb_pg_statement SCAN = {
     " FROM embedd_ledger WHERE minute_utc >= $5::int8 AND minute_utc < $6::int8 "
     "AND ($7::text IS NULL OR provider = $7::text) AND ($8::text IS NULL OR model = $8::text) "
     "AND ($9::text IS NULL OR key = $9::text) AND ($10::text IS NULL OR category = $10::text) "
-    "AND ($11::int8 = 1 OR kind <> 'shadow') GROUP BY 1, 2, 3, 4"
+    "AND ($11::int8 = 1 OR kind <> 'shadow') AND ($12::int8 = 0 OR kind = 'api') GROUP BY 1, 2, 3, 4"
 };
 static const emb_pg_statement RANGE = { "embedd_ledger_range",
                                         "SELECT min(minute_utc), max(minute_utc) FROM embedd_ledger" };
@@ -186,8 +186,8 @@ static emb_status pg_scan(emb_ledger_store *store, const emb_ledger_scan *scan, 
 {
     pg_store *l = (pg_store *)store;
     const int64_t numbers[] = { scan->by_day, scan->offset_s, scan->by[0], scan->by[1], scan->from_s, scan->to_s };
-    emb_pg_int64 ints[6], shadow = emb_pg_int64_of(scan->with_shadow);
-    emb_pg_param params[11];
+    emb_pg_int64 ints[6], shadow = emb_pg_int64_of(scan->with_shadow), api = emb_pg_int64_of(scan->only_api);
+    emb_pg_param params[12];
     emb_pg_result *r;
     for (int i = 0; i < 6; i++) {
         ints[i] = emb_pg_int64_of(numbers[i]);
@@ -198,7 +198,8 @@ static emb_status pg_scan(emb_ledger_store *store, const emb_ledger_scan *scan, 
     params[8] = text_param(scan->key);
     params[9] = text_param(scan->category);
     params[10] = (emb_pg_param){ &shadow, sizeof shadow };
-    emb_status st = emb_pg_call(l->pg, &SCAN, params, 11, deadline_ns, &r, err);
+    params[11] = (emb_pg_param){ &api, sizeof api };
+    emb_status st = emb_pg_call(l->pg, &SCAN, params, 12, deadline_ns, &r, err);
     if (st != EMB_OK)
         return st;
     for (size_t row = 0; st == EMB_OK && row < emb_pg_rows(r); row++)

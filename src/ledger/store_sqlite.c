@@ -6,10 +6,10 @@
  *     ledger_writers  writer, sequence: the last batch of each process
  *
  * A batch is one transaction of upserts that add. Commits survive loss of power (synchronous FULL): it is money, and they
- * are a few a second at most, on a thread that nobody waits for. Sums saturate, as in memory; they are read in two halves,
- * since SQLite's sum() refuses what does not fit.
+ * are a few a second at most, on a thread that nobody waits for. Sums saturate, as in memory.
  *
- * Without rowid: rows lie in the order of time, which is how reports read them.
+ * Without rowid: rows lie in the order of time, which is how reports read them. They are added up by the reader: GROUP BY
+ * would sort them first, which takes several times as long as reading them, and sum() refuses what does not fit.
  */
 #include "ledger/parts.h"
 
@@ -66,13 +66,11 @@ static const char FORGET[] = "DELETE FROM ledger_writers WHERE written_at < ?1";
 _Static_assert(EMB_BY_CATEGORY == 4 && EMB_BY_MODEL == 5 && EMB_BY_PROVIDER == 6 && EMB_BY_KEY == 7 &&
                    EMB_BY_CONTEXT == 8 && EMB_BY_KIND == 9,
                "the numbers in NAME");
-#define SUM(column) "sum(" column " >> 32), sum(" column " & 4294967295)"
 static const char SCAN[] =
-    "SELECT CASE WHEN ?1 THEN (minute_utc + ?2) / 86400 ELSE 0 END AS d, kind, " NAME("?3") " AS a, " NAME("?4") " AS b, "
-    SUM("calls") ", " SUM("texts") ", " SUM("tokens") ", " SUM("nusd") ", " SUM("saved_nusd") " FROM ledger "
-    "WHERE minute_utc >= ?5 AND minute_utc < ?6 AND (?7 IS NULL OR provider = ?7) AND (?8 IS NULL OR model = ?8) "
-    "AND (?9 IS NULL OR key = ?9) AND (?10 IS NULL OR category = ?10) AND (?11 OR kind <> 'shadow') "
-    "GROUP BY d, kind, a, b";
+    "SELECT minute_utc, kind, " NAME("?1") ", " NAME("?2") ", calls, texts, tokens, nusd, saved_nusd FROM ledger "
+    "WHERE minute_utc >= ?3 AND minute_utc < ?4 AND (?5 IS NULL OR provider = ?5) AND (?6 IS NULL OR model = ?6) "
+    "AND (?7 IS NULL OR key = ?7) AND (?8 IS NULL OR category = ?8) AND (?9 OR kind <> 'shadow') "
+    "AND (NOT ?10 OR kind = 'api')";
 
 typedef struct sqlite_store {
     emb_ledger_store base;
@@ -146,29 +144,33 @@ static emb_status sqlite_write(emb_ledger_store *store, const emb_ledger_batch *
 
 /* ---- reading ---- */
 
-static uint64_t whole(emb_sql *s, int column)
-{
-    uint64_t high = (uint64_t)emb_sql_column_int(s, column), low = (uint64_t)emb_sql_column_int(s, column + 1);
-    high += low >> 32;
-    return high > EMB_LEDGER_MOST >> 32 ? EMB_LEDGER_MOST : high << 32 | (low & UINT32_MAX);
-}
-
 static void bind_scan(emb_sql *s, const emb_ledger_scan *scan)
 {
     const char *filters[] = { scan->provider, scan->model, scan->key, scan->category };
-    emb_sql_int(s, 1, scan->by_day);
-    emb_sql_int(s, 2, scan->offset_s);
-    emb_sql_int(s, 3, scan->by[0]);
-    emb_sql_int(s, 4, scan->by[1]);
-    emb_sql_int(s, 5, scan->from_s);
-    emb_sql_int(s, 6, scan->to_s);
+    emb_sql_int(s, 1, scan->by[0]);
+    emb_sql_int(s, 2, scan->by[1]);
+    emb_sql_int(s, 3, scan->from_s);
+    emb_sql_int(s, 4, scan->to_s);
     for (int i = 0; i < 4; i++)
         if (filters[i])
-            emb_sql_text(s, 7 + i, filters[i], strlen(filters[i]));
-    emb_sql_int(s, 11, scan->with_shadow);
+            emb_sql_text(s, 5 + i, filters[i], strlen(filters[i]));
+    emb_sql_int(s, 9, scan->with_shadow);
+    emb_sql_int(s, 10, scan->only_api);
 }
 
-static emb_status visit_rows(emb_sql *s, emb_ledger_visit visit, void *context, emb_error *err)
+static int64_t day_of(const emb_ledger_scan *scan, int64_t minute_s)
+{
+    int64_t there = minute_s + scan->offset_s;
+    return scan->by_day ? there / 86400 - (there % 86400 < 0) : 0;
+}
+
+static uint64_t amount(emb_sql *s, int column)
+{
+    int64_t value = emb_sql_column_int(s, column);
+    return value < 0 ? 0 : (uint64_t)value;
+}
+
+static emb_status visit_rows(emb_sql *s, const emb_ledger_scan *scan, emb_ledger_visit visit, void *context, emb_error *err)
 {
     bool row;
     emb_status st;
@@ -177,9 +179,9 @@ static emb_status visit_rows(emb_sql *s, emb_ledger_visit visit, void *context, 
         const char *b = emb_sql_column_text(s, 3, NULL);
         if (!kind || !a || !b)
             return emb_fail_nomem(err, "a row of the ledger", EMB_LEDGER_NAME_BYTES);
-        emb_ledger_group group = { .day = emb_sql_column_int(s, 0),
+        emb_ledger_group group = { .day = day_of(scan, emb_sql_column_int(s, 0)),
                                    .name = { a, b },
-                                   .amounts = { whole(s, 4), whole(s, 6), whole(s, 8), whole(s, 10), whole(s, 12) } };
+                                   .amounts = { amount(s, 4), amount(s, 5), amount(s, 6), amount(s, 7), amount(s, 8) } };
         if (emb_ledger_kind_parse(kind, &group.kind) && (st = visit(context, &group, err)) != EMB_OK)
             return st;
     }
@@ -197,7 +199,7 @@ static emb_status sqlite_scan(emb_ledger_store *store, const emb_ledger_scan *sc
         return st;
     if ((st = emb_sql_get(db, SCAN, &s, err)) == EMB_OK) {
         bind_scan(s, scan);
-        st = visit_rows(s, visit, context, err);
+        st = visit_rows(s, scan, visit, context, err);
         emb_sql_reset(s);
     }
     emb_sqlite_release(l->pool, db);
