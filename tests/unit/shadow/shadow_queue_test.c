@@ -192,8 +192,8 @@ static void test_no_text_in_the_file(void **state)
     struct stat info;
     world_open(&(emb_shadow_options){ .queue = 3, .window = 20, .run = world_run });
     assert_true(world_submit_in("category-marker", "XYZZY-secret-marker-text", A, 2, 1, 1));
-    world.fail = EMB_E_PROVIDER;
     world_flush();
+    world.fail = EMB_E_PROVIDER;
     assert_true(world_submit("XYZZY-secret-marker-text", A, 2));
     world_flush();
     assert_true(database_holds("category-marker")); /* the scan finds what is there */
