@@ -36,7 +36,7 @@ static void test_numbers(void **state)
     for (int i = 0; i < 10; i++) {
         char text[8];
         snprintf(text, sizeof text, "t%d", i);
-        world.now_s = 1700000000 + 3600 * i;
+        world_set_now_s(1700000000 + 3600 * i);
         compare(i < 4 ? "search" : "chat", text, cosines[i], 10 * (unsigned)(i + 1), 100, 1000);
     }
     world.fail = EMB_E_DEADLINE;

@@ -50,6 +50,12 @@ __attribute__((unused)) static int64_t world_now_s(void)
     return __atomic_load_n(&world.now_s, __ATOMIC_RELAXED);
 }
 
+/* The thread of the shadow reads it at any time. */
+__attribute__((unused)) static void world_set_now_s(int64_t now_s)
+{
+    __atomic_store_n(&world.now_s, now_s, __ATOMIC_RELAXED);
+}
+
 static void world_pass_gate(void)
 {
     pthread_mutex_lock(&world.lock);
