@@ -3,7 +3,7 @@
  *
  *     emb_alerts *a;
  *     emb_alerts_open(&options, &a, err);
- *     emb_alerts_evaluate(a, &signals, now_s);        // every few seconds; sinks are told by a thread of their own
+ *     emb_alerts_evaluate(a, &signals);               // every few seconds; sinks are told by a thread of their own
  *     size_t n = emb_alerts_list(a, arena, &list, err);
  *     emb_alerts_close(a);
  *
@@ -11,7 +11,8 @@
  * whose severity changes in place. It fires once its condition has held for `for_s`, is
  * resolved once it has not for as long. Sinks get each change once, in order, with retries (backoff up to a minute, 24 h);
  * Alertmanager is told again every minute while an alert fires, as it wants. What is firing is kept in the store, if there is
- * one, so that a restart neither forgets nor repeats it. Thread-safe.
+ * one, so that a restart neither forgets nor repeats it; notices that were not told yet are kept, too (one whose telling a
+ * crash cut off may be told twice). A process has the rows of its instance. Thread-safe.
  */
 #ifndef EMB_ALERTS_ALERTS_H
 #define EMB_ALERTS_ALERTS_H
@@ -60,7 +61,8 @@ typedef struct emb_alerts_options {
     const char *url;                /* "sqlite:PATH", "postgresql://…"; NULL or "": state is not kept */
     const emb_sink_config *sinks;   /* copied */
     size_t sink_count;
-    const char *instance;           /* label of what is told: the address it listens on */
+    const char *instance;           /* label of what is told and key of what is kept: unique among processes that share
+                                       a store, "host:port" rather than "0.0.0.0:8000" */
     emb_alert_thresholds thresholds;
     emb_metrics *metrics;
     bool read_only;                 /* for `embedd alerts`: only what the store holds */
