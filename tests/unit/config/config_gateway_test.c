@@ -299,6 +299,10 @@ static void the_file_comes_before_the_environment(void **state)
     assert_int_equal(c->gateway.provider_count, 1);
     assert_string_equal(provider(c, "eu")->api_key, "k");
     emb_config_release(c);
+    c = load("providers.instances: [{name: eu, kind: openai, api_key_env: EMBEDD_EU_KEY, models: [m]}]\n",
+             ENVIRONMENT("EMBEDD_EU_KEY=k"));
+    assert_string_equal(note(c, 0), ""); /* not an unknown variable of ours */
+    emb_config_release(c);
     c = load("providers.instances: [{name: a, kind: tei, base_url: http://h, models: [m]}]\n", ENVIRONMENT("OPENAI_API_KEY=k"));
     assert_int_equal(c->gateway.provider_count, 2);
     assert_string_equal(c->gateway.providers[1].name, "openai");
