@@ -161,10 +161,10 @@ static void check_url(check *c, const char *const *schemes, const char *problem)
         return;
     host += 3;
     size_t authority = strcspn(host, "/?#");
-    bool web = begins(url, "http");
+    bool web = begins(url, "http"), shown = !c->setting->secret;
     if (web && authority == 0)
         refuse(c, url, length, "names no host");
-    else if (web && memchr(host, '@', authority)) /* it would be printed and logged */
+    else if (web && shown && memchr(host, '@', authority)) /* it would be printed and logged */
         c->status =
             emb_fail(c->err, EMB_E_INVALID, subject_of(c),
                      "%s: the address holds a user name or password, which would be shown in logs; leave it "
@@ -190,6 +190,9 @@ static void check_urls(check *c)
         {EMB_AT_hf_endpoint, "", web, web_problem},
         {EMB_AT_openai_base_url, "", web, web_problem},
         {EMB_AT_embedding_service_url, "", web, web_problem},
+        {EMB_AT_hf_inference_url, "", web, web_problem},
+        {EMB_AT_alert_webhook_url, "", web, web_problem},
+        {EMB_AT_alertmanager_url, "", web, web_problem},
         {EMB_AT_preemption_url, "gcp|aws|azure", clouds,
          "is none of gcp, aws, azure (with =ADDRESS or without), and does not begin with http:// or "
          "https://"},
@@ -197,6 +200,8 @@ static void check_urls(check *c)
          "begins with none of sqlite:, redis://, rediss://, postgresql://, and is not none"},
         {EMB_AT_redis_url, "", redis, "begins with neither redis:// nor rediss://"},
         {EMB_AT_store_url, "", store, "begins with neither sqlite: nor postgresql://"},
+        {EMB_AT_state_url, "memory:", cache,
+         "begins with none of sqlite:, redis://, rediss://, postgresql://, and is not memory:"},
         {EMB_AT_queue_url, "", cache, "begins with none of sqlite:, redis://, rediss://, postgresql://"},
     };
     for (size_t i = 0; i < sizeof urls / sizeof *urls && !c->status; i++) {

@@ -63,7 +63,7 @@ static bool begins(const char *text, const char *prefix)
 }
 
 /* NULL: it is good. `value` has its end. */
-static const char *url_problem(const char *value, bool proxy)
+static const char *url_problem(const char *value, bool proxy, bool secret)
 {
     bool web = begins(value, "http://") || begins(value, "https://");
     bool socks = proxy && (begins(value, "socks5://") || begins(value, "socks5h://"));
@@ -76,7 +76,7 @@ static const char *url_problem(const char *value, bool proxy)
     size_t authority = strcspn(host, "/?#");
     if (!authority || *host == ':')
         return "names no host";
-    if (!proxy && memchr(host, '@', authority))
+    if (!secret && memchr(host, '@', authority))
         return "holds a user name or password, which would be shown in logs; leave it out of the address";
     return NULL;
 }
@@ -87,7 +87,7 @@ static emb_status set_url(emb_config_state *state, const input *in, const char *
     emb_status status = keep(state, in, field);
     if (status || (proxy && !**field))
         return status;
-    const char *problem = url_problem(*field, proxy);
+    const char *problem = url_problem(*field, proxy, in->member->setting.secret);
     if (problem && strstr(problem, "password")) /* do not show it */
         return emb_fail(in->err, EMB_E_INVALID, in->origin->subject, "%s: the address %s", in->origin->subject, problem);
     if (problem)

@@ -24,9 +24,9 @@ typedef struct known_model {
 } known_model;
 
 static const known_model known[] = {
-    {EMB_PROVIDER_OPENAI, "text-embedding-3-small", 1536, 8192, 62.3, true, true, 20000},
-    {EMB_PROVIDER_OPENAI, "text-embedding-3-large", 3072, 8192, 64.6, true, true, 130000},
-    {EMB_PROVIDER_OPENAI, "text-embedding-ada-002", 1536, 8192, 61.0, false, true, 100000},
+    {EMB_PROVIDER_OPENAI, "text-embedding-3-small", 1536, 8191, 62.3, true, true, 20000},
+    {EMB_PROVIDER_OPENAI, "text-embedding-3-large", 3072, 8191, 64.6, true, true, 130000},
+    {EMB_PROVIDER_OPENAI, "text-embedding-ada-002", 1536, 8191, 61.0, false, true, 100000},
     {EMB_PROVIDER_COHERE, "embed-english-v3.0", 1024, 512, 64.5, false, false, 0},
     {EMB_PROVIDER_COHERE, "embed-multilingual-v3.0", 1024, 512, 64.0, false, false, 0},
     {EMB_PROVIDER_COHERE, "embed-v4.0", 1536, 128000, 0, true, false, 0},

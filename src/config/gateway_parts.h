@@ -20,7 +20,7 @@ typedef enum emb_form {
     EMB_FORM_PLAIN,
     EMB_FORM_WORD,     /* letters, digits, '_', '-', '.' */
     EMB_FORM_MODEL,    /* a model's name: printable, without spaces */
-    EMB_FORM_URL,      /* http:// or https://, no user */
+    EMB_FORM_URL,      /* http:// or https://, no user unless it is a secret */
     EMB_FORM_PROXY,    /* also socks5, with a user */
     EMB_FORM_LINES,    /* a text that may hold line breaks */
     EMB_FORM_FILLED,   /* a text that is not empty */

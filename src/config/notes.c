@@ -7,7 +7,7 @@
  * EMBEDD_PORT_… into every container beside a service called embedd: these are left alone. Notes name
  * variables and settings, never values.
  */
-#include "config/parts.h"
+#include "config/gateway_parts.h"
 
 #include "base/error.h"
 #include "base/log.h"
@@ -21,7 +21,7 @@
 static const char *const others[] = {"EMBEDD_CONFIG", "EMBEDD_ISA", "EMBEDD_TEST_MODELS", "EMBEDD_SANITIZED"};
 static const char *const shared_prefixes[] = {"EMBED", "LOCAL_EMBED", "ALERT_"};
 
-enum { NAME_MAX_BYTES = 64, NAMES_MAX = 160, OTHERS = sizeof others / sizeof *others };
+enum { NAME_MAX_BYTES = 64, NAMES_MAX = 320, OTHERS = sizeof others / sizeof *others };
 
 typedef struct names {
     char texts[NAMES_MAX][NAME_MAX_BYTES];
@@ -76,7 +76,7 @@ static void add_name(names *n, const char *name, size_t length)
     n->count++;
 }
 
-static void collect_names(names *n)
+static void collect_names(const emb_config_state *state, names *n)
 {
     size_t count;
     const emb_setting *settings = emb_settings(&count);
@@ -89,6 +89,11 @@ static void collect_names(names *n)
         }
     for (size_t i = 0; i < OTHERS; i++)
         add_name(n, others[i], strlen(others[i]));
+    for (size_t i = 0; i < state->gateway.lists[EMB_RECORD_PROVIDER].count; i++) { /* named by the user */
+        const char *name = ((const emb_provider_draft *)emb_draft_at(state, EMB_RECORD_PROVIDER, i))->api_key_env;
+        if (name && *name)
+            add_name(n, name, strlen(name));
+    }
 }
 
 static bool begins(const char *text, const char *prefix)
@@ -144,7 +149,7 @@ emb_status emb_config_take_notes(emb_config_state *state, char *const *environme
                                  const emb_variables *dotenv, emb_error *err)
 {
     names known;
-    collect_names(&known);
+    collect_names(state, &known);
     emb_status status = note_environment(state, environment, &known, err);
     for (size_t i = 0; i < dotenv->count && !status; i++) {
         char place[128];

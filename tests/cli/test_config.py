@@ -233,6 +233,16 @@ class Documents(ConfigCase):
             self.assertEqual(f.read(), self.good("config", "docs").out,
                              "run: embedd config docs >docs/configuration.md")
 
+    def test_examples_of_the_page_are_good(self):
+        with open(os.path.join(ROOT, "docs", "configuration.md"), encoding="utf-8") as f:
+            examples = re.findall(r"```yaml\n(.*?)```", f.read(), re.S)
+        examples = [e for e in examples if not e.startswith("keys:")]
+        self.assertGreater(len(examples), 5)
+        for example in examples:
+            self.write("example.yaml", example)
+            self.assertEqual(self.good("config", "check", "-c", "example.yaml",
+                                       env={"AZURE_EU_KEY": "k", "OPENAI_API_KEY": "k"}).out, "ok\n")
+
 
 class Key(ConfigCase):
     def test_new_key_is_accepted_by_its_file(self):

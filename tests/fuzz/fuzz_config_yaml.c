@@ -3,7 +3,7 @@
  * accepted must be printed as a file that says the same; messages are one line and have their end.
  */
 #include "base/error.h"
-#include "config/parts.h"
+#include "config/gateway_parts.h"
 #include "config/yaml.h"
 
 #include <stdint.h>
@@ -78,6 +78,37 @@ static void try_again(const emb_config_state *first)
     emb_arena_fini(&second.arena);
 }
 
+/* Files of keys are not opened here: their names are made up. */
+static bool names_key_file(const emb_config_state *state)
+{
+    const emb_drafts *list = &state->gateway.lists[EMB_RECORD_PROVIDER];
+    for (size_t i = 0; i < list->count; i++)
+        if (((const emb_provider_draft *)list->items[i])->api_key_file)
+            return true;
+    return false;
+}
+
+/* Instances, defaults and references as at the end of a loading; what comes out is complete. */
+static emb_status finish(emb_config_state *state, emb_error *err)
+{
+    static char *const environment[] = {"K=k", NULL};
+    emb_variables none = {0};
+    emb_buf text = EMB_BUF_INIT(64 << 20);
+    emb_status status = names_key_file(state) ? EMB_E_IO : emb_gateway_finish(state, environment, &none, err);
+    if (status == EMB_E_IO)
+        return EMB_OK;
+    const emb_gateway_config *g = &state->values.gateway;
+    for (size_t i = 0; i < g->provider_count && !status; i++) {
+        must(*g->providers[i].name && *g->providers[i].base_url && g->providers[i].model_count && g->providers[i].api_key);
+        for (size_t j = 0; j < g->providers[i].model_count; j++)
+            must(*g->providers[i].models[j].name && *g->providers[i].models[j].upstream && *g->providers[i].models[j].origin);
+    }
+    if (!status)
+        must(!emb_config_write_yaml(&state->values, true, &text) && !emb_config_write_yaml(&state->values, false, &text));
+    emb_buf_fini(&text);
+    return status;
+}
+
 static void parse_settings(const char *text, size_t size)
 {
     emb_config_state state;
@@ -87,6 +118,8 @@ static void parse_settings(const char *text, size_t size)
     if (!status) {
         try_again(&state);
         status = emb_config_check(&state, &err);
+        if (!status)
+            status = finish(&state, &err);
     }
     if (status)
         check_message(&err);

@@ -1,5 +1,6 @@
 /* The structured sections: what they become, what the environment alone makes, every mistake with its message. */
 #include "config/gateway_parts.h"
+#include "model/catalog.h"
 #include "support/fail_alloc.h"
 #include "unit/config/config_checks.h"
 
@@ -298,6 +299,10 @@ static void the_file_comes_before_the_environment(void **state)
     assert_int_equal(c->gateway.provider_count, 1);
     assert_string_equal(provider(c, "eu")->api_key, "k");
     emb_config_release(c);
+    c = load("providers.instances: [{name: eu, kind: openai, api_key_env: EMBEDD_EU_KEY, models: [m]}]\n",
+             ENVIRONMENT("EMBEDD_EU_KEY=k"));
+    assert_string_equal(note(c, 0), ""); /* not an unknown variable of ours */
+    emb_config_release(c);
     c = load("providers.instances: [{name: a, kind: tei, base_url: http://h, models: [m]}]\n", ENVIRONMENT("OPENAI_API_KEY=k"));
     assert_int_equal(c->gateway.provider_count, 2);
     assert_string_equal(c->gateway.providers[1].name, "openai");
@@ -557,6 +562,32 @@ static void prices_that_are_asked_for(void **state)
     emb_config_release(c);
 }
 
+/* The catalog of `embedd models` has them too, in a room that this one must not see. */
+static void the_built_in_models_are_those_of_the_catalog(void **state)
+{
+    (void)state;
+    size_t hosted = 0, count;
+    emb_config *c = load_environment(ENVIRONMENT("OPENAI_API_KEY=k"));
+    const emb_catalog_entry *all = emb_catalog_all(&count);
+    const emb_provider_config *p = provider(c, "openai");
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(all[i].provider, "openai") != 0)
+            continue;
+        size_t j = 0;
+        while (j < p->model_count && strcmp(p->models[j].name, all[i].name) != 0)
+            j++;
+        assert_true(j < p->model_count);
+        const emb_provider_model_config *m = &p->models[j];
+        assert_true(m->dimension == all[i].dimension && m->max_tokens == all[i].max_tokens);
+        assert_true(m->nusd_per_1k_tokens == all[i].price_nusd_per_1k && m->shortens == all[i].shortens);
+        assert_true((float)m->quality == all[i].mteb);
+        assert_string_equal(m->encoding, emb_catalog_encoding(&all[i]));
+        hosted++;
+    }
+    assert_int_equal(hosted, p->model_count);
+    emb_config_release(c);
+}
+
 static char *printed(const emb_config *c)
 {
     emb_buf out = EMB_BUF_INIT(1 << 20);
@@ -721,6 +752,7 @@ int main(void)
         cmocka_unit_test(providers_that_are_named_are_there),
         cmocka_unit_test(money),
         cmocka_unit_test(prices_that_are_asked_for),
+        cmocka_unit_test(the_built_in_models_are_those_of_the_catalog),
         cmocka_unit_test(what_is_printed_loads_again),
         cmocka_unit_test(differences),
         cmocka_unit_test(all_mistakes_are_told),

@@ -324,6 +324,26 @@ static const char *note(const emb_config *c, size_t index, bool warning)
     return notes[index].text;
 }
 
+/* The notes keep all names in a table of a fixed size. */
+static void no_variable_of_ours_is_called_unknown(void **state)
+{
+    (void)state;
+    size_t count, names = 0;
+    const emb_setting *settings = emb_settings(&count);
+    char *environment[400], texts[400][80];
+    for (size_t i = 0; i < count; i++)
+        for (const char *e = settings[i].environment; *e; e += strcspn(e, ","), e += *e == ',') {
+            snprintf(texts[names], sizeof texts[0], "%.*s=", (int)strcspn(e, ","), e);
+            environment[names] = texts[names];
+            names++;
+        }
+    environment[names] = NULL;
+    assert_true(names + 64 < 320);
+    emb_config *c = load_environment(environment);
+    assert_string_equal(note(c, 0, true), "");
+    emb_config_release(c);
+}
+
 static void notes(void **state)
 {
     (void)state;
@@ -479,6 +499,7 @@ int main(void)
         cmocka_unit_test(flags),
         cmocka_unit_test(every_source_is_checked),
         cmocka_unit_test(differences),
+        cmocka_unit_test(no_variable_of_ours_is_called_unknown),
         cmocka_unit_test(notes),
         cmocka_unit_test(traits),
         cmocka_unit_test(paths_and_variables_are_unique),

@@ -212,6 +212,10 @@ static void urls(void **state)
                                        "EMBEDD_STORE_URL=sqlite:",
                                        "EMBEDD_QUEUE_URL=redis://h",
                                        "HF_ENDPOINT=http://127.0.0.1:1/x",
+                                       "EMBEDD_STATE_URL=memory:",
+                                       "EMBEDD_STATE_URL=redis://:p@h/1",
+                                       "EMBEDD_ALERTMANAGER_URL=https://user:secret@h:9093",
+                                       "HTTPS_PROXY=proxy:3128",
                                        "EMBEDD_PREEMPTION_URL=gcp",
                                        "EMBEDD_PREEMPTION_URL=http://169.254.169.254/x?y=1@2"};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
@@ -233,6 +237,13 @@ static void urls(void **state)
     refuses_environment("REDIS_URL=h:6379/geheim",
                         "REDIS_URL: the value (which is not shown) begins with neither "
                         "redis:// nor rediss://");
+    refuses_environment("EMBEDD_STATE_URL=memory:geheim",
+                        "EMBEDD_STATE_URL: the value (which is not shown) begins with none of sqlite:, redis://, "
+                        "rediss://, postgresql://, and is not memory:");
+    refuses_environment("EMBEDD_ALERT_WEBHOOK_URL=geheim", "EMBEDD_ALERT_WEBHOOK_URL: the value (which is not shown) "
+                                                           "does not begin with http:// or https://");
+    refuses_environment("OPENAI_API_KEY=ge heim", "OPENAI_API_KEY: the value (which is not shown) is empty, too long, or "
+                                                  "holds a space or a character outside ASCII");
     refuses_environment("EMBEDD_STORE_URL=redis://geheim",
                         "EMBEDD_STORE_URL: the value (which is not shown) begins with "
                         "neither sqlite: nor postgresql://");
