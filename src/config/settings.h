@@ -123,7 +123,7 @@
     X(TEXT, hf_inference_url, "providers.huggingface_url", "EMBEDD_HF_INFERENCE_URL", "https://router.huggingface.co/hf-inference", 0, 0, "", "its address") \
     X(TEXT, embedding_service_url, "providers.embedding_service_url", "EMBEDDING_SERVICE_URL", "", 0, 0, "", "a remote embedding service; with it there is an instance remote") \
     X(TEXT, https_proxy, "providers.proxy", "EMBEDD_PROXY,HTTPS_PROXY,https_proxy", "", 0, 0, "S", "proxy for calls to providers; never for addresses of this machine") \
-    X(COUNT, provider_timeout_ms, "providers.timeout_ms", "EMBEDD_PROVIDER_TIMEOUT_MS", "30000", 1, 3600000, "L", "time for one attempt at a provider, where its instance says nothing") \
+    X(COUNT, provider_timeout_ms, "providers.timeout_ms", "EMBEDD_PROVIDER_TIMEOUT_MS", "30000", 1, 3600000, "", "time for one attempt at a provider, where its instance says nothing") \
     /* ---- budget ---- */                                                                                       \
     X(TEXT, budget_timezone, "budget.timezone", "EMBEDD_TIMEZONE", "UTC", 0, 0, "", "where the day of budgets and reports turns, as in the zone database: Europe/Berlin") \
     X(CHOICE, unpriced, "budget.unpriced", "EMBEDD_UNPRICED", "refuse", "refuse|free", 0, "L", "what a model without a price costs: refuse sends nothing there; free says that it costs nothing") \

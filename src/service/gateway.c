@@ -49,7 +49,6 @@ static emb_status open_models(emb_gateway *g, size_t index, emb_error *err)
         model->position = position_of(g, index, model->config);
         atomic_init(&model->dimension, model->config->dimension);
         emb_model_series_make(g->service->metrics, model->config->name, &model->series);
-        model->cost = emb_metrics_series(g->service->metrics, EMB_METRIC_COST, remote->config->name, model->config->name);
     }
     return EMB_OK;
 }

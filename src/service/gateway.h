@@ -31,7 +31,6 @@ typedef struct emb_remote_model {
     bool is_default;          /* of its instance */
     atomic_size_t dimension;  /* 0: not known yet */
     emb_model_series series;
-    emb_series *cost;
 } emb_remote_model;
 
 struct emb_remote {

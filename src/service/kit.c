@@ -11,9 +11,11 @@
 #include "service/service_parts.h"
 #include "service/storage.h"
 
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
-enum { URL_MAX = 1 << 16, L2_MS = 50 };
+enum { URL_MAX = 1 << 16, L2_MS = 50, INSTANCE_BYTES = 512 };
 
 static void left_out(const char *part, const emb_error *err)
 {
@@ -86,9 +88,13 @@ static void open_alerts(emb_service *service, const emb_config *config, emb_buf 
 {
     emb_error err;
     const char *text;
+    char instance[INSTANCE_BYTES], host[128] = "";
+    if (gethostname(host, sizeof host - 1))
+        host[0] = 0;
+    snprintf(instance, sizeof instance, "%s %s", host, config->listen); /* replicas may share an address and a store */
     emb_alerts_options options = {.sinks = config->gateway.sinks,
                                   .sink_count = config->gateway.sink_count,
-                                  .instance = config->listen,
+                                  .instance = instance,
                                   .metrics = service->metrics};
     fill_thresholds(config, &options.thresholds);
     if (find_url(config, "alerts", url, &text))

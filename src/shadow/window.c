@@ -10,8 +10,8 @@
  * Entries never change and are counted: measuring takes their pointers under the lock and computes without it. Vectors are
  * kept at length 1, so that a similarity is a product of four lanes, summed in a fixed order.
  *
- * Cost: n² × (d1 + d2) products, and n sorts of n; 200 texts of 384 and 1536 dimensions take some 60 ms, 2,000 some
- * seconds. Memory: at most BYTES_MAX; beyond, the oldest go. Rejected: keeping all n² similarities (32 MB at 2,000 texts, to
+ * Cost: n² × (d1 + d2) products, and n sorts of n; 200 texts of 384 and 1536 dimensions take some 35 ms, 2,000
+ * some 5 s. Memory: at most BYTES_MAX; beyond, the oldest go. Rejected: keeping all n² similarities (32 MB at 2,000 texts, to
  * halve the products), and one correlation over all pairs (no honest interval).
  */
 #include "shadow/window.h"

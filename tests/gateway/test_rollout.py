@@ -67,7 +67,7 @@ class Rollout(Case):
     def test_rollback_is_proved_under_load(self):
         with tempfile.TemporaryDirectory() as data:
             g = self.gateway({"EMBEDD_DATA_DIR": data})
-            done = subprocess.run([service.PROGRAM, "rollout", "verify", "--url", g.url, "--seconds", "3"],
+            done = subprocess.run([service.PROGRAM, "rollout", "verify", "--url", g.url, "--seconds", "6"],
                                   env=service.clean_environment({"EMBEDD_DATA_DIR": data}), stdout=subprocess.PIPE,
                                   stderr=subprocess.STDOUT, timeout=120)
             self.assertEqual(done.returncode, 0, done.stdout.decode())
