@@ -7,7 +7,9 @@ connection, one request at a time, another text each). Contenders take turns, ro
 difference of a quantile to the direct call's in the same round, and the median over the rounds counts. Client and mock
 share a CPU, the gateway has another (--cpus): with one request on its way at most one of the three has work. Every
 contender must answer with the mock's own vector, and the mock is not asked by a cache: embedd's is off, LiteLLM's is off
-unless configured. LiteLLM is installed by pip into BUILD/litellm at the first run (about 400 MB)."""
+unless configured. LiteLLM is installed by pip into BUILD/litellm at the first run (about 400 MB), with httptools: without
+it its server parses HTTP in Python. It has one worker, as one request at a time can use no more, no database and no
+callbacks; what it adds is its own Python, so the figure depends on the interpreter: quote it with the machine."""
 import argparse
 import json
 import os
@@ -97,7 +99,8 @@ class LiteLLM:
         if not os.path.exists(program):
             print("installing litellm[proxy] %s into %s ..." % (options.litellm, venv), file=sys.stderr, flush=True)
             subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-            subprocess.run([os.path.join(venv, "bin", "pip"), "install", "-q", "litellm[proxy]==" + options.litellm], check=True)
+            subprocess.run([os.path.join(venv, "bin", "pip"), "install", "-q", "litellm[proxy]==" + options.litellm,
+                            "httptools"], check=True)
         self.version = subprocess.run([os.path.join(venv, "bin", "python"), "-c",
                                        "import importlib.metadata as m; print(m.version('litellm'))"],
                                       stdout=subprocess.PIPE, check=True).stdout.decode().strip()
