@@ -7,7 +7,6 @@
  */
 #include "base/error.h"
 #include "base/log.h"
-#include "model/catalog.h"
 #include "service/service_parts.h"
 #include "service/storage.h"
 
@@ -132,8 +131,11 @@ static emb_status open_windows(emb_kit *kit, uint32_t seconds, emb_error *err)
 
 static void take_reference(emb_service *service, const emb_config *config)
 {
-    const emb_catalog_entry *e = emb_catalog_find(config->reference_model);
-    atomic_store(&service->reference_nusd, e ? e->price_nusd_per_1k : 0);
+    uint64_t tokens, request;
+    if (!emb_gateway_price(&config->gateway, config->reference_model, &tokens, &request))
+        emb_log(EMB_LOG_WARN, "savings are not counted: nobody says what budget.reference_model costs",
+                EMB_LOG_TEXT("model", config->reference_model));
+    atomic_store(&service->reference_nusd, tokens);
     atomic_store(&service->hybrid, config->hybrid);
 }
 
