@@ -39,7 +39,7 @@ class Budget(Case):
     def flood(self, gateways, count, pinned="openai", **members):
         """Requests that must go to the provider, unless pinned is None."""
         def one(i):
-            body = dict({"texts": ["text %d" % i], "preferred_provider": pinned}, **members)
+            body = dict({"texts": ["text %d %s" % (i, members.get("category", ""))], "preferred_provider": pinned}, **members)
             status, _, body = gateways[i % len(gateways)].post("/api/v1/embeddings", body)
             return status, body
         with concurrent.futures.ThreadPoolExecutor(64) as pool:
