@@ -22,7 +22,7 @@
 #include <string.h>
 #include <strings.h>
 
-enum { FINDINGS = 64, KINDS_BYTES = 512 };
+enum { FINDINGS = 64, KINDS_BYTES = 512, P95_NS = 200000000 };
 
 /* What one choosing needs; on its maker's stack. */
 typedef struct chooser {
@@ -34,6 +34,7 @@ typedef struct chooser {
     emb_choice *choice;
     emb_route_request route;
     emb_route_settings settings;
+    bool wants_spaces; /* to compare or to show them */
     uint64_t now_ns;
 } chooser;
 
@@ -134,7 +135,7 @@ static bool may_use(const emb_request *r, const char *model, const char *other)
     return !r->caller || emb_caller_may_use(r->caller, model) || (other && emb_caller_may_use(r->caller, other));
 }
 
-static const char *keep(chooser *c, const char *text)
+static const char *keep(const chooser *c, const char *text)
 {
     const char *copy = emb_arena_strndup(c->arena, text, strlen(text));
     return copy ? copy : "";
@@ -217,11 +218,16 @@ static void fill_budget(chooser *c, const emb_remote_model *m, emb_route_candida
     }
 }
 
-static void fill_latency(const emb_remote *remote, uint64_t now_ns, emb_route_candidate *row)
+/* Percentiles cost microseconds, so they are read a few times a second, by whoever comes first. */
+static void fill_latency(emb_remote *remote, uint64_t now_ns, emb_route_candidate *row)
 {
-    emb_window_stats stats;
-    emb_window_read(remote->latency, now_ns, 0, &stats);
-    row->p95_us = stats.count ? (uint64_t)(stats.p95 * 1e6) : 0;
+    uint_fast64_t read = atomic_load_explicit(&remote->p95_ns, memory_order_relaxed);
+    if (now_ns - read > P95_NS && atomic_compare_exchange_strong(&remote->p95_ns, &read, now_ns)) {
+        emb_window_stats stats;
+        emb_window_read(remote->latency, now_ns, 0, &stats);
+        atomic_store_explicit(&remote->p95_us, stats.count ? (uint64_t)(stats.p95 * 1e6) : 0, memory_order_relaxed);
+    }
+    row->p95_us = atomic_load_explicit(&remote->p95_us, memory_order_relaxed);
 }
 
 static void add_remote(chooser *c, emb_remote_model *m)
@@ -231,23 +237,22 @@ static void add_remote(chooser *c, emb_remote_model *m)
     const emb_provider_config *config = remote->config;
     if (choice->count == EMB_ROUTE_MAX || !may_use(c->request, m->config->name, NULL))
         return;
-    emb_error *error = emb_arena_calloc(c->arena, 1, sizeof *error);
-    emb_work w = {.service = c->service, .request = c->request, .arena = c->arena};
-    emb_error local;
-    emb_status status = emb_target_remote(&w, m, false, error ? error : &local);
+    emb_error error;
+    const char *space = "";
+    emb_status status = emb_remote_check(m, c->request, c->arena, c->wants_spaces ? &space : NULL, &error);
     bool unknown = status == EMB_E_BUSY; /* its dimension has not been learned yet */
     emb_route_candidate *row = &choice->candidates[choice->count];
     *row = (emb_route_candidate){
         .provider = config->name,
         .kind = emb_provider_kind_name(config->kind),
         .model = m->config->name,
-        .space = status ? "" : w.target.space,
+        .space = status ? "" : space,
         .position = m->position,
         .weight = config->weight,
         .is_local = config->is_private,
         .is_fallback_only = !m->is_default || config->weight == 0,
         .serves_settings = !status || unknown,
-        .unserved = status && !unknown ? (error ? error->message : "its settings cannot be served") : NULL,
+        .unserved = status && !unknown ? keep(c, error.message) : NULL,
         .is_open = !emb_breaker_is_available(remote->breaker, c->now_ns),
         .quality = m->config->quality,
     };
@@ -338,7 +343,7 @@ static emb_status choose(emb_service *service, const emb_request *request, emb_a
 {
     emb_config *config = emb_service_config(service);
     chooser c = {.service = service, .gateway = service->gateway, .request = request, .arena = arena, .config = config,
-                 .choice = out, .now_ns = emb_now_ns()};
+                 .choice = out, .wants_spaces = explain || is_set(request->space), .now_ns = emb_now_ns()};
     memset(out, 0, sizeof *out);
     out->pii_kinds = "";
     out->tokens = estimate_tokens(request);

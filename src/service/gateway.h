@@ -38,6 +38,7 @@ struct emb_remote {
     emb_provider *provider;
     emb_breaker *breaker;
     emb_window *latency;
+    atomic_uint_fast64_t p95_us, p95_ns; /* of the window, as of when */
     emb_remote_model *models;
     size_t model_count;
     pthread_mutex_t probing;
@@ -73,6 +74,11 @@ void emb_token_counter_close(struct emb_token_counter *counter);
 
 /* Rounded up; saturates. */
 uint64_t emb_remote_price(const emb_remote_model *model, uint64_t calls, uint64_t tokens);
+
+/* Whether a model can serve the settings of a request (EMB_E_BUSY: its dimension is not known yet); its space for them,
+ * in the arena, if `space` is not NULL. Never waits. */
+EMB_MUST_CHECK emb_status emb_remote_check(emb_remote_model *model, const emb_request *request, emb_arena *arena,
+                                           const char **space, emb_error *err);
 
 /* ---- choosing (choice.c) ---- */
 

@@ -117,6 +117,8 @@ static emb_status open_state(emb_service *service, const emb_config *config, emb
                                        .metrics = service->metrics};
     const emb_breakers_options breakers = {.command_ms = L2_MS, .metrics = service->metrics};
     status = emb_budget_open(text, &budget, &kit->budget, err);
+    if (!status)
+        status = emb_spend_open(kit->budget, &kit->spend, err);
     return status ? status : emb_breakers_open(text, &breakers, &kit->breakers, err);
 }
 
@@ -180,6 +182,7 @@ void emb_kit_close(emb_service *service)
     emb_alerts_close(kit->alerts);
     emb_rollout_close(kit->rollout);
     emb_breakers_close(kit->breakers);
+    emb_spend_close(kit->spend);
     emb_budget_close(kit->budget);
     emb_ledger_close(kit->ledger);
     emb_window_close(kit->latency);

@@ -87,13 +87,52 @@ static const char *key_prompt(const emb_remote_model *m, const emb_request *r, c
     return out;
 }
 
+static const char *make_space(const emb_remote_model *m, const emb_request *r, size_t dimension, emb_arena *arena)
+{
+    const emb_provider_model_config *c = m->config;
+    char space[SPACE_BYTES];
+    snprintf(space, sizeof space, "%s/%s@%s:%zu:remote:%s", c->origin, c->name, c->revision,
+             r->dimensions ? r->dimensions : dimension, r->normalize == EMB_ON ? "l2" : "api");
+    return emb_arena_strndup(arena, space, strlen(space));
+}
+
+emb_status emb_remote_check(emb_remote_model *m, const emb_request *r, emb_arena *arena, const char **space, emb_error *err)
+{
+    size_t dimension;
+    emb_status status = learn_dimension(m, r, false, &dimension, err);
+    if (!status)
+        status = check_settings(m, r, dimension, err);
+    if (!status && space && !(*space = make_space(m, r, dimension, arena)))
+        status = emb_fail_nomem(err, "name of a space", SPACE_BYTES);
+    return status;
+}
+
+static bool make_scope(emb_work *w, const emb_remote_model *m)
+{
+    const emb_request *r = w->request;
+    char prompt[512];
+    key_prompt(m, r, prompt, sizeof prompt);
+    const emb_cache_scope_fields fields = {
+        .namespace_ = w->service->gateway->config->cache_namespace,
+        .provider = m->config->origin,
+        .model = m->config->name,
+        .revision = m->config->revision,
+        .precision = "remote",
+        .prompt = prompt,
+        .prompt_length = strlen(prompt),
+        .dimensions = w->target.dimension,
+        .max_tokens = r->max_tokens,
+        .normalize = r->normalize == EMB_ON,
+        .truncation = (int)r->truncation,
+    };
+    return emb_cache_scope_make(&fields, &w->target.scope);
+}
+
 emb_status emb_target_remote(emb_work *w, emb_remote_model *m, bool may_wait, emb_error *err)
 {
     const emb_request *r = w->request;
     emb_target *t = &w->target;
-    const emb_provider_model_config *c = m->config;
     size_t dimension;
-    char space[SPACE_BYTES], prompt[512];
     emb_status status = learn_dimension(m, r, may_wait, &dimension, err);
     if (!status)
         status = check_settings(m, r, dimension, err);
@@ -102,28 +141,12 @@ emb_status emb_target_remote(emb_work *w, emb_remote_model *m, bool may_wait, em
     t->remote = m;
     t->served = NULL;
     t->provider = m->remote->config->name;
-    t->model = c->name;
+    t->model = m->config->name;
     t->dimension = r->dimensions ? r->dimensions : dimension;
     t->series = &m->series;
-    t->ttl_s = m->remote->provider ? w->service->gateway->config->ttl_api : 0;
-    snprintf(space, sizeof space, "%s/%s@%s:%zu:remote:%s", c->origin, c->name, c->revision, t->dimension,
-             r->normalize == EMB_ON ? "l2" : "api");
-    t->space = emb_arena_strndup(w->arena, space, strlen(space));
-    key_prompt(m, r, prompt, sizeof prompt);
-    const emb_cache_scope_fields fields = {
-        .namespace_ = w->service->gateway->config->cache_namespace,
-        .provider = c->origin,
-        .model = c->name,
-        .revision = c->revision,
-        .precision = "remote",
-        .prompt = prompt,
-        .prompt_length = strlen(prompt),
-        .dimensions = t->dimension,
-        .max_tokens = r->max_tokens,
-        .normalize = r->normalize == EMB_ON,
-        .truncation = (int)r->truncation,
-    };
-    if (!t->space || !emb_cache_scope_make(&fields, &t->scope))
+    t->ttl_s = w->service->gateway->config->ttl_api;
+    t->space = make_space(m, r, dimension, w->arena);
+    if (!t->space || !make_scope(w, m))
         return emb_fail_nomem(err, "scope of cache keys", sizeof t->scope);
     return EMB_OK;
 }
@@ -180,7 +203,7 @@ size_t emb_budget_scopes(emb_gateway *g, const emb_request *r, const emb_remote 
 
 typedef struct attempt {
     emb_breaker_permit permit;
-    emb_budget_ticket reservation;
+    emb_spend_ticket reservation;
     bool reserved;
     size_t texts;
     uint64_t tokens;
@@ -200,7 +223,7 @@ static emb_status reserve(emb_work *w, attempt *a, emb_error *err)
     /* A store that works and was too slow for one command, since many ask it at once, is asked again. */
     for (int i = 0; i < RESERVE_TRIES && status == EMB_E_UNAVAILABLE && (i == 0 || emb_budget_is_up(service->kit.budget)); i++)
         status =
-            emb_budget_reserve(service->kit.budget, scopes, count, price, w->request->deadline_ns, &a->reservation, err);
+            emb_spend_reserve(service->kit.spend, scopes, count, price, w->request->deadline_ns, &a->reservation, err);
     a->reserved = !status;
     return status;
 }
@@ -276,7 +299,7 @@ static void after(void *context, void *ticket, const emb_attempt *how)
     uint64_t tokens = how->maybe_billed ? (how->tokens ? how->tokens : a->tokens) : 0;
     uint64_t cost = how->maybe_billed ? emb_remote_price(m, 1, tokens) : 0;
     if (a->reserved)
-        emb_budget_settle(w->service->kit.budget, &a->reservation, cost);
+        emb_spend_settle(w->service->kit.spend, &a->reservation, cost);
     if (how->end == EMB_ATTEMPT_OK)
         emb_window_observe(m->remote->latency, (double)how->duration_ns * 1e-9, now);
     if (how->maybe_billed)

@@ -8,6 +8,7 @@
 #ifndef EMB_SERVICE_SERVICE_PARTS_H
 #define EMB_SERVICE_SERVICE_PARTS_H
 
+#include "router/spend.h"
 #include "service/gateway.h"
 #include "service/models_parts.h"
 #include "service/service.h"
@@ -31,6 +32,7 @@ typedef struct emb_kit {
     emb_alerts *alerts;
     emb_rollout *rollout;
     emb_budget *budget;
+    emb_spend *spend;
     emb_breakers *breakers;
     emb_window *latency, *errors, *lookups, *hits; /* of the last minutes */
     pthread_t watch_thread;     /* alerts, rollout; see watch.c */
