@@ -275,7 +275,7 @@ static const char *error_code(const emb_error *err)
     case EMB_E_BUDGET:
         return "budget_exhausted";
     case EMB_E_FORBIDDEN:
-        return "privacy";
+        return strcmp(err->where, "model") == 0 ? "model_not_allowed" : "privacy";
     case EMB_E_PROVIDER:
         return "bad_provider_answer";
     case EMB_E_UNAVAILABLE:

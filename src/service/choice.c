@@ -235,7 +235,11 @@ static void add_remote(chooser *c, emb_remote_model *m)
     emb_choice *choice = c->choice;
     emb_remote *remote = m->remote;
     const emb_provider_config *config = remote->config;
-    if (choice->count == EMB_ROUTE_MAX || !may_use(c->request, m->config->name, NULL))
+    if (!may_use(c->request, m->config->name, NULL)) {
+        choice->forbidden |= !is_set(c->route.model) || strcmp(c->route.model, m->config->name) == 0;
+        return;
+    }
+    if (choice->count == EMB_ROUTE_MAX)
         return;
     emb_error error;
     const char *space = "";
@@ -396,6 +400,9 @@ emb_status emb_choice_refuse(const emb_choice *choice, const emb_request *reques
     emb_status status = choice->plan.refusal ? choice->plan.refusal : EMB_E_UNAVAILABLE;
     bool only_local = choice->count == 0 || (choice->count == 1 && !choice->remotes[0]);
     bool pinned = is_set(request->model) || is_set(request->space) || is_set(request->preferred_provider);
+    if (choice->forbidden && status == EMB_E_NOT_FOUND)
+        return emb_fail(err, EMB_E_FORBIDDEN, "model", "This API key may not use %s",
+                        is_set(request->model) ? request->model : "any of the models that could answer");
     /* The local model's own error says more than "no candidate". */
     if (choice->local_status && (only_local || status == EMB_E_INVALID ||
                                  (status == EMB_E_NOT_FOUND && !is_set(request->preferred_provider)))) {

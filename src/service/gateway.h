@@ -90,6 +90,7 @@ typedef struct emb_choice {
     emb_route_plan plan;
     emb_served *served;       /* of the local candidate, held; NULL: there is none */
     bool has_pii, is_private; /* is_private: sensitive or has_pii */
+    bool forbidden;           /* the caller's key keeps it from a model that is here */
     const char *pii_kinds;
     double bucket, percentage;
     uint64_t tokens;
