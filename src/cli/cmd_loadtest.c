@@ -167,7 +167,7 @@ static emb_status exchange(emb_load_stream *stream, const target *t, const char 
                            emb_load_response *r, emb_error *err)
 {
     char data[16384];
-    ssize_t n;
+    ssize_t n = 0;
     if (connect(stream->fd, (const struct sockaddr *)&t->address, t->length) < 0)
         return emb_fail(err, EMB_E_IO, t->header, "no connection to %s: %s", t->header, strerror(errno));
     for (size_t sent = 0; sent < length; sent += (size_t)n)

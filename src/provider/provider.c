@@ -254,15 +254,21 @@ emb_status emb_provider_embed(emb_provider *p, const emb_provider_call *call, em
     return run(p, call, result, err);
 }
 
-emb_status emb_provider_probe(emb_provider *p, const char *model, uint64_t deadline_ns, size_t *dimension, emb_error *err)
+emb_status emb_provider_probe_hooked(emb_provider *p, const char *model, uint64_t deadline_ns, const volatile int *cancel,
+                                     const emb_provider_hooks *hooks, size_t *dimension, emb_error *err)
 {
     static const emb_text text = { "dimension", 9 };
     static const uint32_t tokens = 3;
     emb_provider_call call = { .model = model, .texts = &text, .count = 1, .token_counts = &tokens,
-                               .deadline_ns = deadline_ns };
+                               .deadline_ns = deadline_ns, .cancel = cancel, .hooks = hooks };
     emb_provider_result result = { .vectors = NULL };
     emb_status status = run(p, &call, &result, err);
     if (!status)
         *dimension = result.dimension;
     return status;
+}
+
+emb_status emb_provider_probe(emb_provider *p, const char *model, uint64_t deadline_ns, size_t *dimension, emb_error *err)
+{
+    return emb_provider_probe_hooked(p, model, deadline_ns, NULL, NULL, dimension, err);
 }

@@ -110,6 +110,10 @@ EMB_MUST_CHECK emb_status emb_provider_embed(emb_provider *provider, const emb_p
 /* One text to find a model's dimension: *dimension. */
 EMB_MUST_CHECK emb_status emb_provider_probe(emb_provider *provider, const char *model, uint64_t deadline_ns,
                                              size_t *dimension, emb_error *err);
+/* The same with what surrounds every attempt: it may cost money as any other. */
+EMB_MUST_CHECK emb_status emb_provider_probe_hooked(emb_provider *provider, const char *model, uint64_t deadline_ns,
+                                                    const volatile int *cancel, const emb_provider_hooks *hooks,
+                                                    size_t *dimension, emb_error *err);
 
 typedef struct emb_provider_state {
     size_t active, waiting;          /* calls */

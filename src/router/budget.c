@@ -129,7 +129,7 @@ bool emb_budget_is_up(const emb_budget *b)
 static emb_status unavailable(emb_error *err, const char *why)
 {
     char text[400];
-    snprintf(text, sizeof text, "%s", why);
+    snprintf(text, sizeof text, "%.*s", (int)sizeof text - 1, why);
     return emb_fail(err, EMB_E_UNAVAILABLE, "budget", "the budget's store cannot be asked, and nothing is spent unseen: %s",
                     text);
 }

@@ -311,12 +311,21 @@ typedef struct fallback_walk {
     emb_route_plan *to;
 } fallback_walk;
 
+/* A name that stands twice in the list gets its place once: the order has room for each candidate once. */
+static bool is_taken(const emb_route_plan *plan, size_t candidate)
+{
+    for (size_t i = 0; i < plan->count; i++)
+        if (plan->order[i] == candidate)
+            return true;
+    return false;
+}
+
 static bool add_named(void *context, const char *item, size_t length)
 {
     fallback_walk *walk = context;
     for (size_t i = 1; i < walk->from->count; i++) {
         const char *name = walk->choice->candidates[walk->from->order[i]].provider;
-        if (strlen(name) == length && strncasecmp(name, item, length) == 0)
+        if (strlen(name) == length && strncasecmp(name, item, length) == 0 && !is_taken(walk->to, walk->from->order[i]))
             walk->to->order[walk->to->count++] = walk->from->order[i];
     }
     return true;

@@ -1,9 +1,9 @@
 /*
  * counter.c: how many tokens a text has at a provider, before it is sent.
  *
- * Budgets are hard, so a count may be too high but not too low: exact with cl100k_base (OpenAI's embedding models), else
- * half of the bytes and two, which no vocabulary in use passes on text that is not made to. What a call really took is
- * settled by the provider's own word.
+ * Exact with cl100k_base (OpenAI's embedding models), else estimated as half of the bytes and two, which text passes only
+ * where every letter is a word. Budgets are hard, so they reserve twice an estimate: no text has more tokens than bytes
+ * and marks at its ends. What a call really took is settled by the provider's own word.
  *
  * A scratch is some kilobytes and belongs to one thread at a time; they wait in a stack.
  */
@@ -84,10 +84,15 @@ static uint32_t clamp(size_t n)
     return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
 }
 
+bool emb_counts_exactly(const emb_gateway *g, const emb_remote_model *model)
+{
+    return g->counter && strcmp(model->config->encoding, "cl100k_base") == 0;
+}
+
 emb_status emb_count_tokens(emb_gateway *g, const emb_remote_model *model, const emb_text *texts, size_t count,
                             uint32_t *tokens, uint64_t *total, emb_error *err)
 {
-    emb_token_counter *c = strcmp(model->config->encoding, "cl100k_base") == 0 ? g->counter : NULL;
+    emb_token_counter *c = emb_counts_exactly(g, model) ? g->counter : NULL;
     emb_tiktoken_scratch *scratch = NULL;
     emb_status status = c ? take_scratch(c, &scratch, err) : EMB_OK;
     *total = 0;

@@ -25,7 +25,8 @@
 #include <string.h>
 #include <strings.h>
 
-enum { PEEK_BYTES = 64 << 10 }; /* of texts that are scanned for personal data on a thread that must not wait */
+/* On a thread that must not wait: texts that are scanned for personal data, numbers that are copied for the shadow. */
+enum { PEEK_BYTES = 64 << 10, PEEK_FLOATS = 32 << 10 };
 
 static emb_status check_request(const emb_work *w, emb_error *err)
 {
@@ -126,7 +127,8 @@ static void sort_positions(size_t *todo, size_t count)
 }
 
 /* The caller whose computation this one waited for was told that its text cannot be embedded. So is this one,
- * but by the place that the text has in its own request. */
+ * but by the place that the text has in its own request. Or the other's budget was spent: of its key, its category, or
+ * the shadow's, which need not be this one's. */
 static emb_status compute_unfilled(emb_work *w, size_t *todo, emb_error *err)
 {
     size_t count = 0;
@@ -152,7 +154,7 @@ static emb_status through_cache(emb_work *w, size_t *todo, emb_error *err)
         if (!status)
             emb_cache_publish(flight, todo, count);
     }
-    if (!computed && (status == EMB_E_LIMIT || status == EMB_E_INVALID))
+    if (!computed && (status == EMB_E_LIMIT || status == EMB_E_INVALID || status == EMB_E_BUDGET))
         status = compute_unfilled(w, todo, err);
     emb_cache_end(flight, status, err);
     return status;
@@ -207,7 +209,7 @@ static bool may_fall(const emb_work *w, emb_status status)
     case EMB_E_NOT_FOUND: /* the provider has no such model */
         return w->target.remote != NULL;
     case EMB_E_DEADLINE: /* the provider's, not the request's */
-        return w->request->deadline_ns && emb_now_ns() < w->request->deadline_ns;
+        return !w->request->deadline_ns || emb_now_ns() < w->request->deadline_ns;
     default:
         return false;
     }
@@ -304,8 +306,8 @@ static emb_status embed_routed(emb_work *w, emb_error *err)
         if (w->target.served)
             choice->served = NULL; /* the answer's now */
         emb_account(w, emb_now_ns());
-        if (choice->plan.legacy)
-            emb_shadow_offer(w->service, w->request, w->answer, choice->is_private);
+        if (choice->plan.legacy && emb_shadow_wants(w->service, w->request, choice->is_private))
+            emb_shadow_offer(w->service, w->request, w->answer);
     }
     emb_choice_done(choice);
     return status;
@@ -369,7 +371,7 @@ emb_status emb_service_embed(emb_service *service, const emb_request *request, e
         status = service->gateway ? embed_routed(&w, err) : embed_local(&w, err);
     if (status) {
         memset(answer, 0, sizeof *answer);
-        emb_totals_add_error(service, status);
+        emb_totals_add_error(service, status, atomic_load(&w.cost_nusd));
     }
     return status;
 }
@@ -405,7 +407,13 @@ static bool is_small(const emb_request *r)
     return r->texts && bytes <= PEEK_BYTES;
 }
 
-static bool peek_routed(emb_work *w)
+/* Copying what is small holds up nobody else on this thread. */
+static bool is_quick_to_copy(const emb_work *w)
+{
+    return w->request->count * w->target.dimension <= PEEK_FLOATS;
+}
+
+static bool peek_routed(emb_work *w, bool *shadowed)
 {
     emb_choice *choice = is_small(w->request) ? emb_arena_alloc(w->arena, sizeof *choice) : NULL;
     emb_error err;
@@ -413,8 +421,8 @@ static bool peek_routed(emb_work *w)
         return false;
     bool found = choice->plan.count && take_target(w, choice, choice->plan.order[0], false, &err) == EMB_OK &&
                  peek(w, choice->is_private);
-    bool legacy_shadow = found && choice->plan.legacy && w->service->kit.shadow;
-    if (legacy_shadow) /* the worker's path offers it */
+    *shadowed = found && choice->plan.legacy && emb_shadow_wants(w->service, w->request, choice->is_private);
+    if (*shadowed && !is_quick_to_copy(w)) /* a worker offers it */
         found = false;
     if (found) {
         tell_route(w, choice);
@@ -434,11 +442,14 @@ bool emb_service_embed_cached(emb_service *service, const emb_request *request, 
     if (!request->cache_read || !atomic_load_explicit(&service->caching, memory_order_relaxed) ||
         check_request(&w, NULL) != EMB_OK)
         return false;
-    if (!(service->gateway ? peek_routed(&w) : peek_local(&w)))
+    bool shadowed = false;
+    if (!(service->gateway ? peek_routed(&w, &shadowed) : peek_local(&w)))
         return false;
     uint64_t end = emb_now_ns();
     answer->cache_ns = end - w.start_ns; /* reading the clock costs more than the rest that is in it */
     emb_account(&w, end);
+    if (shadowed)
+        emb_shadow_offer(service, request, answer);
     return true;
 }
 

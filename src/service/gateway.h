@@ -61,9 +61,10 @@ void emb_gateway_close(emb_gateway *gateway);
 
 /* ---- tokens (counter.c) ---- */
 
-/* Exact for cl100k_base where its ranks are here, otherwise never less than half of the bytes. */
+/* Exact for cl100k_base where its ranks are here, otherwise half of the bytes and two: for sorting and splitting. */
 EMB_MUST_CHECK emb_status emb_count_tokens(emb_gateway *gateway, const emb_remote_model *model, const emb_text *texts,
                                            size_t count, uint32_t *tokens, uint64_t *total, emb_error *err);
+bool emb_counts_exactly(const emb_gateway *gateway, const emb_remote_model *model);
 /* The texts of lists of cl100k_base's ids, in the arena. */
 EMB_MUST_CHECK emb_status emb_texts_of_ids(emb_gateway *gateway, const emb_request *request, emb_arena *arena,
                                            emb_text **out, emb_error *err);

@@ -17,10 +17,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-enum { PROBE_NS = 1000000000, SPACE_BYTES = 512, RESERVE_TRIES = 3 };
+enum { PROBE_SECONDS = 30, PROBE_LOOK_NS = 2000000, SPACE_BYTES = 512, RESERVE_TRIES = 3 };
 
-/* ---- target ---------------------------------------------------------------------------------- */
+/* ---- what a provider can do -------------------------------------------------------------------- */
 
 static emb_status check_settings(const emb_remote_model *m, const emb_request *r, size_t dimension, emb_error *err)
 {
@@ -40,115 +41,11 @@ static emb_status check_settings(const emb_remote_model *m, const emb_request *r
     return EMB_OK;
 }
 
-static emb_status learn_dimension(emb_remote_model *m, const emb_request *r, bool may_wait, size_t *out, emb_error *err)
-{
-    emb_status status = EMB_OK;
-    *out = atomic_load_explicit(&m->dimension, memory_order_acquire);
-    if (*out)
-        return EMB_OK;
-    if (!may_wait)
-        return emb_fail(err, EMB_E_BUSY, "model", "the dimension of %s is not known yet", m->config->name);
-    pthread_mutex_lock(&m->remote->probing); /* one asks, the others wait for what it learns */
-    *out = atomic_load(&m->dimension);
-    uint64_t now = emb_now_ns();
-    emb_breaker_permit permit;
-    if (!*out && !emb_breaker_allow(m->remote->breaker, now, &permit)) {
-        status = emb_fail(err, EMB_E_UNAVAILABLE, NULL, "the provider %s is not asked now: its breaker is open",
-                          m->remote->config->name);
-    } else if (!*out) {
-        uint64_t deadline = r->deadline_ns ? r->deadline_ns : now + 30u * PROBE_NS;
-        status = emb_provider_probe(m->remote->provider, m->config->upstream, deadline, out, err);
-        emb_breaker_report(m->remote->breaker, permit,
-                           !status ? EMB_BREAKER_SUCCESS
-                           : status == EMB_E_UNAVAILABLE || status == EMB_E_PROVIDER ? EMB_BREAKER_FAILURE
-                                                                                    : EMB_BREAKER_IGNORED,
-                           emb_now_ns() - now, "the question for a model's dimension", emb_now_ns());
-        if (!status)
-            atomic_store_explicit(&m->dimension, *out, memory_order_release);
-    }
-    pthread_mutex_unlock(&m->remote->probing);
-    return status;
-}
-
 static const char *prompt_of(const emb_remote_model *m, emb_role role)
 {
     return role == EMB_ROLE_QUERY      ? m->config->query_prompt
            : role == EMB_ROLE_DOCUMENT ? m->config->document_prompt
                                        : "";
-}
-
-/* What stands for the prompt in a key: ours, or the input type that the provider gets. */
-static const char *key_prompt(const emb_remote_model *m, const emb_request *r, char *out, size_t size)
-{
-    emb_provider_kind kind = m->remote->config->kind;
-    bool typed = kind == EMB_PROVIDER_COHERE || kind == EMB_PROVIDER_EMBEDD;
-    snprintf(out, size, "%s%d:%s:%s", typed ? "role" : "", typed ? (int)r->role : 0, r->prompt_name ? r->prompt_name : "",
-             r->texts ? prompt_of(m, r->role) : "");
-    return out;
-}
-
-static const char *make_space(const emb_remote_model *m, const emb_request *r, size_t dimension, emb_arena *arena)
-{
-    const emb_provider_model_config *c = m->config;
-    char space[SPACE_BYTES];
-    snprintf(space, sizeof space, "%s/%s@%s:%zu:remote:%s", c->origin, c->name, c->revision,
-             r->dimensions ? r->dimensions : dimension, r->normalize == EMB_ON ? "l2" : "api");
-    return emb_arena_strndup(arena, space, strlen(space));
-}
-
-emb_status emb_remote_check(emb_remote_model *m, const emb_request *r, emb_arena *arena, const char **space, emb_error *err)
-{
-    size_t dimension;
-    emb_status status = learn_dimension(m, r, false, &dimension, err);
-    if (!status)
-        status = check_settings(m, r, dimension, err);
-    if (!status && space && !(*space = make_space(m, r, dimension, arena)))
-        status = emb_fail_nomem(err, "name of a space", SPACE_BYTES);
-    return status;
-}
-
-static bool make_scope(emb_work *w, const emb_remote_model *m)
-{
-    const emb_request *r = w->request;
-    char prompt[512];
-    key_prompt(m, r, prompt, sizeof prompt);
-    const emb_cache_scope_fields fields = {
-        .namespace_ = w->service->gateway->config->cache_namespace,
-        .provider = m->config->origin,
-        .model = m->config->name,
-        .revision = m->config->revision,
-        .precision = "remote",
-        .prompt = prompt,
-        .prompt_length = strlen(prompt),
-        .dimensions = w->target.dimension,
-        .max_tokens = r->max_tokens,
-        .normalize = r->normalize == EMB_ON,
-        .truncation = (int)r->truncation,
-    };
-    return emb_cache_scope_make(&fields, &w->target.scope);
-}
-
-emb_status emb_target_remote(emb_work *w, emb_remote_model *m, bool may_wait, emb_error *err)
-{
-    const emb_request *r = w->request;
-    emb_target *t = &w->target;
-    size_t dimension;
-    emb_status status = learn_dimension(m, r, may_wait, &dimension, err);
-    if (!status)
-        status = check_settings(m, r, dimension, err);
-    if (status)
-        return status;
-    t->remote = m;
-    t->served = NULL;
-    t->provider = m->remote->config->name;
-    t->model = m->config->name;
-    t->dimension = r->dimensions ? r->dimensions : dimension;
-    t->series = &m->series;
-    t->ttl_s = w->service->gateway->config->ttl_api;
-    t->space = make_space(m, r, dimension, w->arena);
-    if (!t->space || !make_scope(w, m))
-        return emb_fail_nomem(err, "scope of cache keys", sizeof t->scope);
-    return EMB_OK;
 }
 
 /* ---- money ----------------------------------------------------------------------------------- */
@@ -209,12 +106,18 @@ typedef struct attempt {
     uint64_t tokens;
 } attempt;
 
+/* Estimates are half of the bytes, and no text has more tokens than bytes and the few that mark its ends. */
+static uint64_t most_tokens(const emb_work *w, const attempt *a)
+{
+    return emb_counts_exactly(w->service->gateway, w->target.remote) ? a->tokens : 2 * a->tokens;
+}
+
 static emb_status reserve(emb_work *w, attempt *a, emb_error *err)
 {
     emb_remote_model *m = w->target.remote;
     char names[EMB_BUDGET_SCOPES][EMB_BUDGET_NAME];
     emb_budget_scope scopes[EMB_BUDGET_SCOPES];
-    uint64_t price = emb_remote_price(m, 1, a->tokens);
+    uint64_t price = emb_remote_price(m, 1, most_tokens(w, a));
     if (!price)
         return EMB_OK;
     emb_service *service = w->service;
@@ -308,12 +211,142 @@ static void after(void *context, void *ticket, const emb_attempt *how)
     free(a);
 }
 
+/* ---- the dimension that nobody told ----------------------------------------------------------- */
+
+/* One asks, the others wait for what it learns, none longer than its request may take. */
+static emb_status wait_to_probe(emb_remote_model *m, const emb_request *r, emb_error *err)
+{
+    const struct timespec moment = {.tv_nsec = PROBE_LOOK_NS};
+    const char *name = m->config->name;
+    while (pthread_mutex_trylock(&m->remote->probing)) {
+        if (r->cancel && __atomic_load_n(r->cancel, __ATOMIC_RELAXED))
+            return emb_fail(err, EMB_E_CANCELLED, NULL, "cancelled while the dimension of %s was asked for", name);
+        if (r->deadline_ns && emb_now_ns() >= r->deadline_ns)
+            return emb_fail(err, EMB_E_DEADLINE, NULL, "the time ran out while the dimension of %s was asked for", name);
+        nanosleep(&moment, NULL);
+    }
+    return EMB_OK;
+}
+
+/* The question is a call like any other: permit, reservation, ledger. */
+static emb_status probe(emb_work *w, emb_remote_model *m, size_t *out, emb_error *err)
+{
+    emb_work asking = {.service = w->service, .request = w->request, .is_shadow = w->is_shadow};
+    const emb_provider_hooks hooks = {before, after, &asking};
+    const emb_request *r = w->request;
+    asking.target.remote = m;
+    asking.target.provider = m->remote->config->name;
+    asking.target.model = m->config->name;
+    uint64_t deadline = r->deadline_ns ? r->deadline_ns : emb_now_ns() + PROBE_SECONDS * UINT64_C(1000000000);
+    emb_status status =
+        emb_provider_probe_hooked(m->remote->provider, m->config->upstream, deadline, r->cancel, &hooks, out, err);
+    atomic_fetch_add(&w->cost_nusd, atomic_load(&asking.cost_nusd));
+    return status;
+}
+
+static emb_status learn_dimension(emb_work *w, emb_remote_model *m, bool may_wait, size_t *out, emb_error *err)
+{
+    *out = atomic_load_explicit(&m->dimension, memory_order_acquire);
+    if (*out)
+        return EMB_OK;
+    if (!may_wait)
+        return emb_fail(err, EMB_E_BUSY, "model", "the dimension of %s is not known yet", m->config->name);
+    emb_status status = wait_to_probe(m, w->request, err);
+    if (status)
+        return status;
+    *out = atomic_load(&m->dimension);
+    if (!*out && !(status = probe(w, m, out, err)))
+        atomic_store_explicit(&m->dimension, *out, memory_order_release);
+    pthread_mutex_unlock(&m->remote->probing);
+    return status;
+}
+
+/* ---- target: its space and keys ---------------------------------------------------------------- */
+
+/* What stands for the prompt in a key: ours, or the input type that the provider gets. */
+static const char *key_prompt(const emb_remote_model *m, const emb_request *r, emb_arena *arena)
+{
+    emb_provider_kind kind = m->remote->config->kind;
+    bool typed = kind == EMB_PROVIDER_COHERE || kind == EMB_PROVIDER_EMBEDD;
+    const char *name = r->prompt_name ? r->prompt_name : "", *ours = r->texts ? prompt_of(m, r->role) : "";
+    size_t size = strlen(name) + strlen(ours) + 64; /* whole: prompts that begin alike are not the same */
+    char *out = emb_arena_alloc(arena, size);
+    if (out)
+        snprintf(out, size, "%s%d:%zu:%s:%s", typed ? "role" : "", typed ? (int)r->role : 0, strlen(name), name, ours);
+    return out;
+}
+
+static const char *make_space(const emb_remote_model *m, const emb_request *r, size_t dimension, emb_arena *arena)
+{
+    const emb_provider_model_config *c = m->config;
+    char space[SPACE_BYTES];
+    snprintf(space, sizeof space, "%s/%s@%s:%zu:remote:%s", c->origin, c->name, c->revision,
+             r->dimensions ? r->dimensions : dimension, r->normalize == EMB_ON ? "l2" : "api");
+    return emb_arena_strndup(arena, space, strlen(space));
+}
+
+emb_status emb_remote_check(emb_remote_model *m, const emb_request *r, emb_arena *arena, const char **space, emb_error *err)
+{
+    size_t dimension = atomic_load_explicit(&m->dimension, memory_order_acquire);
+    if (!dimension)
+        return emb_fail(err, EMB_E_BUSY, "model", "the dimension of %s is not known yet", m->config->name);
+    emb_status status = check_settings(m, r, dimension, err);
+    if (!status && space && !(*space = make_space(m, r, dimension, arena)))
+        status = emb_fail_nomem(err, "name of a space", SPACE_BYTES);
+    return status;
+}
+
+static bool make_scope(emb_work *w, const emb_remote_model *m)
+{
+    const emb_request *r = w->request;
+    const char *prompt = key_prompt(m, r, w->arena);
+    if (!prompt)
+        return false;
+    const emb_cache_scope_fields fields = {
+        .namespace_ = w->service->gateway->config->cache_namespace,
+        .provider = m->config->origin,
+        .model = m->config->name,
+        .revision = m->config->revision,
+        .precision = "remote",
+        .prompt = prompt,
+        .prompt_length = strlen(prompt),
+        .dimensions = w->target.dimension,
+        .max_tokens = r->max_tokens,
+        .normalize = r->normalize == EMB_ON,
+        .truncation = (int)r->truncation,
+    };
+    return emb_cache_scope_make(&fields, &w->target.scope);
+}
+
+emb_status emb_target_remote(emb_work *w, emb_remote_model *m, bool may_wait, emb_error *err)
+{
+    const emb_request *r = w->request;
+    emb_target *t = &w->target;
+    size_t dimension;
+    emb_status status = learn_dimension(w, m, may_wait, &dimension, err);
+    if (!status)
+        status = check_settings(m, r, dimension, err);
+    if (status)
+        return status;
+    t->remote = m;
+    t->served = NULL;
+    t->provider = m->remote->config->name;
+    t->model = m->config->name;
+    t->dimension = r->dimensions ? r->dimensions : dimension;
+    t->series = &m->series;
+    t->ttl_s = w->service->gateway->config->ttl_api;
+    t->space = make_space(m, r, dimension, w->arena);
+    if (!t->space || !make_scope(w, m))
+        return emb_fail_nomem(err, "scope of cache keys", sizeof t->scope);
+    return EMB_OK;
+}
+
 /* ---- the call -------------------------------------------------------------------------------- */
 
-static emb_status check_lengths(const emb_remote_model *m, const uint32_t *tokens, size_t count, const size_t *todo,
-                                emb_error *err)
+static emb_status check_lengths(const emb_work *w, const uint32_t *tokens, size_t count, const size_t *todo, emb_error *err)
 {
-    bool exact = strcmp(m->config->encoding, "cl100k_base") == 0;
+    const emb_remote_model *m = w->target.remote;
+    bool exact = emb_counts_exactly(w->service->gateway, m);
     for (size_t k = 0; k < count && exact && m->config->max_tokens; k++)
         if (tokens[k] > m->config->max_tokens) {
             char where[32];
@@ -368,9 +401,16 @@ static emb_status prepare(emb_work *w, const emb_gathered *g, size_t count, emb_
 /* "input[3]" of the texts that were sent, to the place in the request. */
 static void name_text(emb_error *err, const size_t *todo, size_t count)
 {
-    size_t at;
-    if (err && sscanf(err->where, "input[%zu]", &at) == 1 && at < count && todo[at] != at)
-        snprintf(err->where, sizeof err->where, "input[%zu]", todo[at]);
+    size_t at, told;
+    int begins = 0;
+    if (!err || sscanf(err->where, "input[%zu]", &at) != 1 || at >= count || todo[at] == at)
+        return;
+    snprintf(err->where, sizeof err->where, "input[%zu]", todo[at]);
+    if (sscanf(err->message, "input[%zu]: %n", &told, &begins) == 1 && begins) {
+        char rest[sizeof err->message];
+        memcpy(rest, err->message, sizeof rest);
+        snprintf(err->message, sizeof err->message, "input[%zu]: %.*s", todo[at], (int)sizeof rest - 64, rest + begins);
+    }
 }
 
 static void normalize(const emb_work *w, float *rows, size_t count)
@@ -428,12 +468,12 @@ emb_status emb_compute_remotely(emb_work *w, const size_t *todo, size_t count, e
     uint64_t begin = emb_now_ns(), total;
     emb_arena_init(&arena);
     emb_status status = emb_gather(w, todo, count, &g, err);
-    if (!status)
-        status = prepare(w, &g, count, &arena, &texts, err);
+    if (!status && (status = prepare(w, &g, count, &arena, &texts, err)))
+        name_text(err, todo, count);
     if (!status)
         status = emb_count_tokens(w->service->gateway, w->target.remote, texts, count, g.tokens, &total, err);
     if (!status)
-        status = check_lengths(w->target.remote, g.tokens, count, todo, err);
+        status = check_lengths(w, g.tokens, count, todo, err);
     if (!status) {
         status = exchange(w, &g, texts, count, err);
         if (status)

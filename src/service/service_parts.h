@@ -67,13 +67,14 @@ void emb_kit_close(emb_service *service);
 void emb_kit_reconfigure(emb_service *service, const emb_config *config);
 void emb_watch_stop(emb_service *service);
 
-/* shadowing.c: hands an answer of the legacy path to the shadow, if that is wanted. */
-void emb_shadow_offer(emb_service *service, const emb_request *request, const emb_answer *answer, bool is_private);
+/* shadowing.c: whether an answer of the legacy path is to be compared, and handing it to the shadow: a copy, no wait. */
+bool emb_shadow_wants(emb_service *service, const emb_request *request, bool is_private);
+void emb_shadow_offer(emb_service *service, const emb_request *request, const emb_answer *answer);
 emb_status emb_shadow_run_candidate(void *service, const emb_shadow_pair *pair, emb_arena *arena,
                                     emb_shadow_side *candidate, emb_error *err);
 
 /* totals.c: a call that ended well, and one that did not. */
 void emb_totals_add(emb_service *service, const emb_answer *answer);
-void emb_totals_add_error(emb_service *service, emb_status status);
+void emb_totals_add_error(emb_service *service, emb_status status, uint64_t cost_nusd);
 
 #endif

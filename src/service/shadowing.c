@@ -21,16 +21,18 @@ static bool is_sampled(const emb_request *r, double percentage)
     return (double)(hash >> 11) * 0x1p-53 * 100 < percentage;
 }
 
-void emb_shadow_offer(emb_service *service, const emb_request *r, const emb_answer *a, bool is_private)
+bool emb_shadow_wants(emb_service *service, const emb_request *r, bool is_private)
 {
-    emb_shadow *shadow = service->kit.shadow;
-    if (!shadow || is_private || !r->texts || !r->count)
-        return;
+    if (!service->kit.shadow || is_private || !r->texts || !r->count)
+        return false;
     emb_config *config = emb_service_config(service);
     bool wanted = config->shadow_mode && is_sampled(r, config->shadow_sample);
     emb_config_release(config);
-    if (!wanted)
-        return;
+    return wanted;
+}
+
+void emb_shadow_offer(emb_service *service, const emb_request *r, const emb_answer *a)
+{
     const emb_shadow_pair pair = {
         .texts = r->texts,
         .count = r->count,
@@ -47,7 +49,7 @@ void emb_shadow_offer(emb_service *service, const emb_request *r, const emb_answ
                    .nusd = a->cost_nusd,
                    .cached = a->cached == a->count},
     };
-    (void)emb_shadow_submit(shadow, &pair); /* a full queue is counted there */
+    (void)emb_shadow_submit(service->kit.shadow, &pair); /* a full queue is counted there */
 }
 
 static bool is_legacy(const emb_shadow_pair *pair, const emb_route_candidate *c)
@@ -63,7 +65,7 @@ static emb_status take(emb_work *w, emb_choice *choice, size_t index, emb_error 
     if (status)
         return status;
     w->cache = emb_service_cache(w->service);
-    w->policy = (emb_cache_policy){.read = true, .write = true, .shared = true, .ttl_s = w->target.ttl_s,
+    w->policy = (emb_cache_policy){.read = true, .write = true, .shared = !choice->is_private, .ttl_s = w->target.ttl_s,
                                    .model = w->target.model};
     return emb_embed_target(w, err);
 }

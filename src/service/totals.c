@@ -49,8 +49,9 @@ void emb_totals_add(emb_service *service, const emb_answer *answer)
                     answer->total_ns);
 }
 
-void emb_totals_add_error(emb_service *service, emb_status status)
+void emb_totals_add_error(emb_service *service, emb_status status, uint64_t cost_nusd)
 {
+    add(&service->counts.cost_nusd, cost_nusd); /* what failed in the end may have been billed on the way */
     if (status == EMB_E_CANCELLED)
         return;
     add(&service->counts.errors, 1);
