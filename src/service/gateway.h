@@ -89,6 +89,7 @@ typedef struct emb_choice {
     uint64_t tokens;
     emb_status local_status;
     emb_error local_error;
+    const char *not_allowed; /* a hosted model that was left out since the key may not use it; or NULL */
 } emb_choice;
 
 /* may_wait false: only what is known without waiting (no model is opened). `explain`: with verdicts. */
