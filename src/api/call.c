@@ -494,6 +494,15 @@ static bool may_ask_for(emb_api_call *call, const char *name)
     return may;
 }
 
+/* A name that is not here but at a provider: it embeds, and that is all it does. */
+static void fail_hosted(emb_api_call *call, const char *model)
+{
+    emb_call_fail(call, emb_envelope_field_status(call->route->family), "model_is_hosted", "model",
+                  "model: %.200s is served by a provider, which embeds texts and does nothing else; this needs a "
+                  "model that is on this machine.",
+                  model);
+}
+
 emb_served *emb_call_model(emb_api_call *call, const char *model)
 {
     emb_error err;
@@ -504,7 +513,10 @@ emb_served *emb_call_model(emb_api_call *call, const char *model)
     if (emb_models_acquire(emb_service_models(call->service), model, emb_exchange_gone(call->x),
                            &call->served, &err)) {
         call->served = NULL;
-        emb_call_fail_error(call, &err);
+        if (model && *model && err.code != EMB_E_NOMEM && emb_service_is_remote(call->service, model))
+            fail_hosted(call, model);
+        else
+            emb_call_fail_error(call, &err);
         return NULL;
     }
     if (call->caller && !may_use(call->caller, call->served)) {

@@ -236,7 +236,8 @@ static void add_remote(chooser *c, emb_remote_model *m)
     emb_remote *remote = m->remote;
     const emb_provider_config *config = remote->config;
     if (!may_use(c->request, m->config->name, NULL)) {
-        choice->forbidden |= !is_set(c->route.model) || strcmp(c->route.model, m->config->name) == 0;
+        if (!choice->not_allowed || (is_set(c->route.model) && strcmp(c->route.model, m->config->name) == 0))
+            choice->not_allowed = m->config->name;
         return;
     }
     if (choice->count == EMB_ROUTE_MAX)
@@ -404,14 +405,24 @@ void emb_choice_done(emb_choice *choice)
     choice->served = NULL;
 }
 
+/* Whether this is the model's name, or ends in it behind an instance's. */
+static bool names_model(const char *name, const char *model)
+{
+    size_t n = name ? strlen(name) : 0, k = strlen(model);
+    return n >= k && strcmp(name + n - k, model) == 0 && (n == k || name[n - k - 1] == '/');
+}
+
 emb_status emb_choice_refuse(const emb_choice *choice, const emb_request *request, emb_error *err)
 {
     emb_status status = choice->plan.refusal ? choice->plan.refusal : EMB_E_UNAVAILABLE;
     bool only_local = choice->count == 0 || (choice->count == 1 && !choice->remotes[0]);
     bool pinned = is_set(request->model) || is_set(request->space) || is_set(request->preferred_provider);
-    if (choice->forbidden && status == EMB_E_NOT_FOUND)
-        return emb_fail(err, EMB_E_FORBIDDEN, "model", "This API key may not use %s",
-                        is_set(request->model) ? request->model : "any of the models that could answer");
+<<<<<<< HEAD
+=======
+    if (!choice->remotes[0] && choice->not_allowed &&
+        (choice->count == 0 || names_model(request->model, choice->not_allowed)))
+        return emb_fail(err, EMB_E_FORBIDDEN, "model", "this API key may not use the model %.200s", choice->not_allowed);
+>>>>>>> w-clients
     /* The local model's own error says more than "no candidate". */
     if (choice->local_status && (only_local || status == EMB_E_INVALID ||
                                  (status == EMB_E_NOT_FOUND && !is_set(request->preferred_provider)))) {

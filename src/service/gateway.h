@@ -91,12 +91,12 @@ typedef struct emb_choice {
     emb_route_plan plan;
     emb_served *served;       /* of the local candidate, held; NULL: there is none */
     bool has_pii, is_private; /* is_private: sensitive or has_pii */
-    bool forbidden;           /* the caller's key keeps it from a model that is here */
     const char *pii_kinds;
     double bucket, percentage;
     uint64_t tokens;
     emb_status local_status;
     emb_error local_error;
+    const char *not_allowed; /* a hosted model that was left out since the key may not use it; or NULL */
 } emb_choice;
 
 /* may_wait false: only what is known without waiting (no model is opened). `explain`: with verdicts. */
