@@ -417,12 +417,9 @@ emb_status emb_choice_refuse(const emb_choice *choice, const emb_request *reques
     emb_status status = choice->plan.refusal ? choice->plan.refusal : EMB_E_UNAVAILABLE;
     bool only_local = choice->count == 0 || (choice->count == 1 && !choice->remotes[0]);
     bool pinned = is_set(request->model) || is_set(request->space) || is_set(request->preferred_provider);
-<<<<<<< HEAD
-=======
     if (!choice->remotes[0] && choice->not_allowed &&
         (choice->count == 0 || names_model(request->model, choice->not_allowed)))
         return emb_fail(err, EMB_E_FORBIDDEN, "model", "this API key may not use the model %.200s", choice->not_allowed);
->>>>>>> w-clients
     /* The local model's own error says more than "no candidate". */
     if (choice->local_status && (only_local || status == EMB_E_INVALID ||
                                  (status == EMB_E_NOT_FOUND && !is_set(request->preferred_provider)))) {
