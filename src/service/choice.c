@@ -109,9 +109,11 @@ static void scan(chooser *c, bool all)
         return;
     emb_text *decoded = NULL;
     const emb_text *texts = r->texts;
-    if (!texts && emb_texts_of_ids(c->gateway, r, c->arena, &decoded, NULL) == EMB_OK)
+    emb_error *unread = texts ? NULL : emb_arena_calloc(c->arena, 1, sizeof *unread);
+    if (!texts && emb_texts_of_ids(c->gateway, r, c->arena, &decoded, unread) == EMB_OK)
         texts = decoded;
     if (!texts && r->count) { /* ids of an unknown vocabulary cannot be looked at: they stay here */
+        c->choice->unread = unread;
         c->choice->has_pii = true;
         c->choice->pii_kinds = "token ids that cannot be read";
         return;
@@ -246,6 +248,8 @@ static void add_remote(chooser *c, emb_remote_model *m)
     const char *space = "";
     emb_status status = emb_remote_check(m, c->request, c->arena, c->wants_spaces ? &space : NULL, &error);
     bool unknown = status == EMB_E_BUSY; /* its dimension has not been learned yet */
+    if (status == EMB_E_INVALID && error && (!is_set(c->route.model) || strcmp(c->route.model, m->config->name) == 0))
+        choice->unserved = error;
     emb_route_candidate *row = &choice->candidates[choice->count];
     *row = (emb_route_candidate){
         .provider = config->name,
@@ -420,6 +424,14 @@ emb_status emb_choice_refuse(const emb_choice *choice, const emb_request *reques
     if (!choice->remotes[0] && choice->not_allowed &&
         (choice->count == 0 || names_model(request->model, choice->not_allowed)))
         return emb_fail(err, EMB_E_FORBIDDEN, "model", "this API key may not use the model %.200s", choice->not_allowed);
+    const emb_error *why = status == EMB_E_FORBIDDEN ? choice->unread : NULL;
+    if ((status == EMB_E_INVALID || status == EMB_E_NOT_FOUND) && is_set(request->model))
+        why = choice->unserved;
+    if (why && why->code == EMB_E_INVALID) { /* of the request, and the client can mend it */
+        if (err)
+            *err = *why;
+        return why->code;
+    }
     /* The local model's own error says more than "no candidate". */
     if (choice->local_status && (only_local || status == EMB_E_INVALID ||
                                  (status == EMB_E_NOT_FOUND && !is_set(request->preferred_provider)))) {

@@ -96,6 +96,8 @@ typedef struct emb_choice {
     uint64_t tokens;
     emb_status local_status;
     emb_error local_error;
+    const emb_error *unserved; /* why a hosted model that fits the pin cannot serve these settings; or NULL */
+    const emb_error *unread;   /* why token ids could not be read; or NULL */
     const char *not_allowed; /* a hosted model that was left out since the key may not use it; or NULL */
 } emb_choice;
 
