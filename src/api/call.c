@@ -310,8 +310,9 @@ void emb_call_fail_error(emb_api_call *call, const emb_error *err)
 {
     char member[sizeof err->where + 64];
     if (err->code == EMB_E_BUSY) {
+        uint64_t seconds = (call->answer.retry_after_ms + 999) / 1000;
         emb_exchange_set_refused(call->x, "overload");
-        emb_exchange_add_header(call->x, "retry-after", "1");
+        add_count(call->x, "retry-after", seconds ? seconds : 1);
     }
     char message[sizeof err->message + sizeof member + 4];
     const char *where = member_of(call, err->where, member, sizeof member);

@@ -14,6 +14,7 @@
  */
 #include "base/clock.h"
 #include "base/error.h"
+#include "model/catalog.h"
 #include "pii/pii.h"
 #include "service/embed_parts.h"
 
@@ -156,6 +157,31 @@ static emb_status look_locally(chooser *c, bool may_wait, emb_error *err)
     return emb_models_acquire_until(models, name, r->cancel, r->deadline_ns, &c->choice->served, err);
 }
 
+/* Percentiles cost microseconds, so they are read a few times a second, by whoever comes first. */
+static uint64_t recent_p95_us(const emb_window *window, atomic_uint_fast64_t *read_ns, atomic_uint_fast64_t *p95_us,
+                              uint64_t now_ns)
+{
+    uint_fast64_t read = atomic_load_explicit(read_ns, memory_order_relaxed);
+    if (now_ns - read > P95_NS && atomic_compare_exchange_strong(read_ns, &read, now_ns)) {
+        emb_window_stats stats;
+        emb_window_read(window, now_ns, 0, &stats);
+        atomic_store_explicit(p95_us, stats.count ? (uint64_t)(stats.p95 * 1e6) : 0, memory_order_relaxed);
+    }
+    return atomic_load_explicit(p95_us, memory_order_relaxed);
+}
+
+static void fill_local_latency(const chooser *c, emb_route_candidate *row)
+{
+    emb_service *s = c->service;
+    row->p95_us = recent_p95_us(s->kit.local, &s->local_p95_ns, &s->local_p95_us, c->now_ns);
+}
+
+static double quality_of(const char *model)
+{
+    const emb_catalog_entry *e = emb_catalog_find(model);
+    return e ? e->mteb : 0;
+}
+
 static void add_local(chooser *c, bool may_wait)
 {
     emb_choice *choice = c->choice;
@@ -183,10 +209,12 @@ static void add_local(chooser *c, bool may_wait)
         .position = (unsigned)(2 * c->config->gateway.local_position),
         .weight = 1,
         .is_local = true,
+        .quality = quality_of(served->name),
         .serves_settings = !choice->local_status,
         .unserved = choice->local_status ? error->message : NULL,
         .available_nusd = UINT64_MAX,
     };
+    fill_local_latency(c, row);
     choice->remotes[choice->count++] = NULL;
 }
 
@@ -206,8 +234,8 @@ static void fill_budget(chooser *c, const emb_remote_model *m, emb_route_candida
     row->available_nusd = UINT64_MAX;
     row->is_unpriced = !m->config->priced && c->config->unpriced == 0;
     row->estimate_nusd = emb_remote_price(m, 1, c->choice->tokens);
-    row->is_api = row->estimate_nusd > 0;
-    if (!row->is_api || !c->service->kit.budget)
+    row->is_api = row->estimate_nusd > 0 || row->is_unpriced;
+    if (!row->estimate_nusd || !c->service->kit.budget)
         return;
     size_t count = emb_budget_scopes(c->gateway, c->request, m->remote, false, names, scopes);
     for (size_t i = 0; i < count; i++) {
@@ -218,18 +246,6 @@ static void fill_budget(chooser *c, const emb_remote_model *m, emb_route_candida
         row->available_nusd = left < row->available_nusd ? left : row->available_nusd;
         row->near_limit |= (double)used >= c->config->alert_budget_warning * (double)limit;
     }
-}
-
-/* Percentiles cost microseconds, so they are read a few times a second, by whoever comes first. */
-static void fill_latency(emb_remote *remote, uint64_t now_ns, emb_route_candidate *row)
-{
-    uint_fast64_t read = atomic_load_explicit(&remote->p95_ns, memory_order_relaxed);
-    if (now_ns - read > P95_NS && atomic_compare_exchange_strong(&remote->p95_ns, &read, now_ns)) {
-        emb_window_stats stats;
-        emb_window_read(remote->latency, now_ns, 0, &stats);
-        atomic_store_explicit(&remote->p95_us, stats.count ? (uint64_t)(stats.p95 * 1e6) : 0, memory_order_relaxed);
-    }
-    row->p95_us = atomic_load_explicit(&remote->p95_us, memory_order_relaxed);
 }
 
 static void add_remote(chooser *c, emb_remote_model *m)
@@ -266,7 +282,7 @@ static void add_remote(chooser *c, emb_remote_model *m)
         .quality = m->config->quality,
     };
     fill_budget(c, m, row);
-    fill_latency(remote, c->now_ns, row);
+    row->p95_us = recent_p95_us(remote->latency, &remote->p95_ns, &remote->p95_us, c->now_ns);
     choice->remotes[choice->count++] = m;
 }
 
@@ -432,9 +448,11 @@ emb_status emb_choice_refuse(const emb_choice *choice, const emb_request *reques
             *err = *why;
         return why->code;
     }
-    /* The local model's own error says more than "no candidate". */
-    if (choice->local_status && (only_local || status == EMB_E_INVALID ||
-                                 (status == EMB_E_NOT_FOUND && !is_set(request->preferred_provider)))) {
+    /* The local model's own error says more than "no candidate", where it was the local model that was asked for. */
+    bool elsewhere = is_set(request->preferred_provider) && strcasecmp(request->preferred_provider, "local") != 0 &&
+                     strcasecmp(request->preferred_provider, "auto") != 0;
+    if (choice->local_status && !elsewhere && !is_set(request->space) &&
+        (only_local || status == EMB_E_INVALID || status == EMB_E_NOT_FOUND)) {
         if (err)
             *err = choice->local_error;
         return choice->local_status;
@@ -443,8 +461,10 @@ emb_status emb_choice_refuse(const emb_choice *choice, const emb_request *reques
                             ? (is_set(request->preferred_provider) ? "preferred_provider" : is_set(request->space) ? "space" : "model")
                             : NULL;
     if (status == EMB_E_FORBIDDEN)
-        return emb_fail(err, status, NULL, "%s (%s); no local model may answer this request", choice->plan.reason,
-                        request->is_private ? "the context is sensitive" : choice->pii_kinds);
+        return emb_fail(err, status, NULL, "the texts are private (%s) and stay on this machine, but the request is pinned to "
+                        "a provider that is not", request->is_private ? "the context is sensitive" : choice->pii_kinds);
+    if (status == EMB_E_NOT_FOUND && is_set(request->space))
+        return emb_fail(err, EMB_E_UNAVAILABLE, "space", "nothing here makes the space \"%.200s\"", request->space);
     if (status == EMB_E_NOT_FOUND && is_set(request->preferred_provider))
         status = EMB_E_INVALID; /* of that member, whose value names nothing here */
     return emb_fail(err, status, where, "%s", choice->plan.reason);

@@ -11,6 +11,7 @@
  */
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "service/embed_parts.h"
 
 #include <math.h>
@@ -128,6 +129,10 @@ static emb_status reserve(emb_work *w, attempt *a, emb_error *err)
         status =
             emb_spend_reserve(service->kit.spend, scopes, count, price, w->request->deadline_ns, &a->reservation, err);
     a->reserved = !status;
+    if (status == EMB_E_UNAVAILABLE) { /* where the store is, is for the log */
+        emb_log(EMB_LOG_DEBUG, "a reservation failed", EMB_LOG_TEXT("error", err ? err->message : NULL));
+        status = emb_fail(err, EMB_E_UNAVAILABLE, NULL, "the budget's store cannot be asked now, and nothing is spent unseen");
+    }
     return status;
 }
 
@@ -452,11 +457,12 @@ static emb_status exchange(emb_work *w, const emb_gathered *g, const emb_text *t
     emb_provider_result result = {.vectors = g->vectors, .dimension = w->target.dimension};
     emb_status status = emb_provider_embed(m->remote->provider, &call, &result, err);
     w->remote_ns += result.provider_ns;
+    if (status && result.retry_after_ms > 0)
+        w->retry_after_ms = (uint64_t)result.retry_after_ms;
+    if (status && err && strcmp(err->where, m->remote->config->name) == 0)
+        err->where[0] = 0; /* the message names the provider; callers take this for a member of theirs */
     if (!status && result.tokens_known && count == 1)
         g->tokens[0] = (uint32_t)result.tokens;
-    if (!status)
-        emb_series_add(emb_metrics_series(w->service->metrics, EMB_METRIC_PROVIDER_TOKENS, w->target.provider,
-                                          w->target.model), (double)result.tokens);
     return status;
 }
 
