@@ -248,6 +248,14 @@ static void fill_budget(chooser *c, const emb_remote_model *m, emb_route_candida
     }
 }
 
+static const emb_error *keep_error(const chooser *c, const emb_error *error)
+{
+    emb_error *copy = emb_arena_alloc(c->arena, sizeof *copy);
+    if (copy)
+        *copy = *error;
+    return copy;
+}
+
 static void add_remote(chooser *c, emb_remote_model *m)
 {
     emb_choice *choice = c->choice;
@@ -264,8 +272,8 @@ static void add_remote(chooser *c, emb_remote_model *m)
     const char *space = "";
     emb_status status = emb_remote_check(m, c->request, c->arena, c->wants_spaces ? &space : NULL, &error);
     bool unknown = status == EMB_E_BUSY; /* its dimension has not been learned yet */
-    if (status == EMB_E_INVALID && error && (!is_set(c->route.model) || strcmp(c->route.model, m->config->name) == 0))
-        choice->unserved = error;
+    if (status == EMB_E_INVALID && (!is_set(c->route.model) || strcmp(c->route.model, m->config->name) == 0))
+        choice->unserved = keep_error(c, &error);
     emb_route_candidate *row = &choice->candidates[choice->count];
     *row = (emb_route_candidate){
         .provider = config->name,

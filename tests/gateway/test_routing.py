@@ -197,7 +197,7 @@ class Failures(Case):
 
     def test_nothing_is_kept_of_a_bad_answer(self):
         g = self.gateway(self.openai(EMBEDDING_PROVIDER="openai", EMBEDD_FALLBACK="none"))
-        for fault in (faults.nan, faults.doubled_index, faults.wrong_index, faults.too_few, faults.truncated):
+        for fault in (faults.nan, faults.doubled_index, faults.too_many, faults.too_few, faults.truncated):
             self.up.script([fault, fault])
             status, _, a = g.post("/api/v1/embeddings", {"texts": ["a of " + fault.__name__, "b of " + fault.__name__]})
             self.assertIn(status, (502, 503), (fault.__name__, str(a)[:200], self.up.requests))
