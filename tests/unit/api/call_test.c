@@ -17,7 +17,6 @@
 #include <cmocka.h>
 
 /* These tests are about the families above; the others need a whole service. */
-<<<<<<< HEAD
 const emb_route emb_routes_embedder[] = {{0}}, emb_routes_model_server[] = {{0}}, emb_routes_similarity[] =
                 {{0}}, emb_routes_tokens[] = {{0}}, emb_routes_hybrid[] = {{0}}, emb_routes_hybrid_cache[] =
                 {{0}}, emb_routes_explain[] = {{0}}, emb_routes_costs[] = {{0}}, emb_routes_shadow[] =
