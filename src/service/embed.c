@@ -321,7 +321,7 @@ static emb_status check_preferred(const emb_request *r, emb_error *err)
     if (!p || !*p || strcasecmp(p, "auto") == 0 || strcasecmp(p, "local") == 0)
         return EMB_OK;
     return emb_fail(err, EMB_E_INVALID, "preferred_provider",
-                    "\"%.60s\" is not a provider of this service; there is \"local\"", p);
+                    "preferred_provider: \"%.60s\" is not a provider of this service; there is \"local\"", p);
 }
 
 static void tell_local(emb_work *w)

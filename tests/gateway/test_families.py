@@ -120,6 +120,10 @@ class Families(Case):
         self.ask(g, {"texts": ["a"], "model": LOCAL}, path="/api/v1/embeddings/cache/warm", authorization="Bearer k")
         self.assertEqual(self.up.calls, 0)
 
+    def test_a_provider_that_there_is_not(self):
+        a = self.ask(self.g, {"input": "a", "preferred_provider": "nobody"}, 400, path="/v1/embeddings")
+        self.assertEqual(a["error"]["param"], "preferred_provider")
+
     def test_the_local_model_by_its_name(self):
         for path, body in (("/v1/embeddings", {"input": "a"}), ("/api/embed", {"input": "a"}), ("/embed", {"inputs": "a"}),
                            ("/v1/embed", {"texts": ["a"]}), ("/embed/text", {"text": "a"})):

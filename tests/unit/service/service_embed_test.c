@@ -901,6 +901,9 @@ static void each_allocation_fails(void **state)
     ERR_raise(ERR_LIB_USER, ERR_R_MALLOC_FAILURE);
     assert_int_equal(embed_once("hit", true), EMB_OK);
     assert_int_equal(embed_once("hit|miss|other|miss", false), EMB_OK);
+    fail_alloc_at(1); /* the first error of a kind makes its metric, which stays */
+    assert_int_equal(embed_once("miss|hit|other|miss", false), EMB_E_NOMEM);
+    assert_true(fail_alloc_stop());
     for (size_t n = 1;; n++) {
         settle_openssl();
         size_t live = fail_alloc_live();

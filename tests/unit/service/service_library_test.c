@@ -337,7 +337,7 @@ static void each_allocation_of_a_result_fails(void **state)
     OK(emb_service_embed_batch(service, texts, 2, NULL, true, &r, err));
     emb_service_result_free(r);
     ERR_raise(ERR_LIB_USER, ERR_R_MALLOC_FAILURE);
-    for (size_t n = 1;; n++) {
+    for (size_t n = 1, round = 0; round < 2; n++) { /* the first round makes the metrics of errors, which stay */
         settle_openssl();
         size_t live = fail_alloc_live();
         fail_alloc_at(n);
@@ -346,10 +346,12 @@ static void each_allocation_of_a_result_fails(void **state)
         assert_true((status == EMB_OK) == (r != NULL));
         emb_service_result_free(r);
         settle_openssl();
-        if (fail_alloc_live() > live || (status && (!failed || status != EMB_E_NOMEM)))
+        if ((round && fail_alloc_live() > live) || (status && (!failed || status != EMB_E_NOMEM)))
             fail_msg("allocation %zu: %s, %zu of %zu left", n, emb_status_text(status), fail_alloc_live(), live);
-        if (!failed)
-            break;
+        if (!failed) {
+            round++;
+            n = 0;
+        }
     }
     for (size_t n = 1;; n++) {
         emb_service_model *models;

@@ -695,7 +695,7 @@ static void fingerprints(void **state)
     write_weights(SIZE, 0, 0);
     OK(emb_fingerprint_stamp(path, &other, err));
     assert_true(stamp != other);
-    FAILS(EMB_E_NOT_FOUND, NULL, emb_fingerprint("/nonexistent", last, err));
+    FAILS(EMB_E_NOT_FOUND, NULL, emb_fingerprint("/proc/nonexistent", last, err));
 }
 
 /* ---- memory ---------------------------------------------------------------------------------- */

@@ -222,15 +222,19 @@ static void each_allocation_fails(void **state)
     emb_warm_report report;
     emb_warm_source source = {.file = in_root("list.jsonl")};
     OK(emb_warm(service, &source, NULL, EMB_ROLE_NONE, NULL, NULL, NULL, &report, err));
-    for (size_t n = 1;; n++) {
+    /* the first round makes the metrics of errors, which stay */
+    for (size_t n = 1, round = 0; round < 2; n++) {
         size_t live = fail_alloc_live();
         fail_alloc_at(n);
         emb_status status = emb_warm(service, &source, NULL, EMB_ROLE_NONE, NULL, NULL, NULL, &report, NULL);
         bool failed = fail_alloc_stop();
-        if (fail_alloc_live() > live)
+        if (round && fail_alloc_live() > live)
             fail_msg("allocation %zu: %zu of %zu left", n, fail_alloc_live(), live);
-        if (!failed)
-            break;
+        if (!failed) {
+            round++;
+            n = 0;
+            continue;
+        }
         if (status ? status != EMB_E_NOMEM : report.computed != 2) /* stdio does without a buffer */
             fail_msg("allocation %zu: %s", n, emb_status_text(status));
     }
