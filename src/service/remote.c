@@ -294,7 +294,7 @@ emb_status emb_target_remote(emb_work *w, emb_remote_model *m, bool may_wait, em
     t->model = c->name;
     t->dimension = r->dimensions ? r->dimensions : dimension;
     t->series = &m->series;
-    t->ttl_s = m->remote->provider ? w->service->gateway->config->ttl_api : 0;
+    t->ttl_s = atomic_load_explicit(&w->service->ttl_api_s, memory_order_relaxed);
     snprintf(space, sizeof space, "%s/%s@%s:%zu:remote:%s", c->origin, c->name, c->revision, t->dimension,
              r->normalize == EMB_ON ? "l2" : "api");
     t->space = emb_arena_strndup(w->arena, space, strlen(space));
