@@ -127,12 +127,12 @@
     /* ---- budget ---- */                                                                                       \
     X(TEXT, budget_timezone, "budget.timezone", "EMBEDD_TIMEZONE", "UTC", 0, 0, "", "where the day of budgets and reports turns, as in the zone database: Europe/Berlin") \
     X(CHOICE, unpriced, "budget.unpriced", "EMBEDD_UNPRICED", "refuse", "refuse|free", 0, "L", "what a model without a price costs: refuse sends nothing there; free says that it costs nothing") \
-    X(CHOICE, expired_reservations, "budget.expired_reservations", "EMBEDD_EXPIRED_RESERVATIONS", "release", "release|spend", 0, "L", "a reservation whose process died before it was settled: comes back, or counts as spent") \
-    X(COUNT, reservation_seconds, "budget.reservation_seconds", "EMBEDD_RESERVATION_SECONDS", "120", 1, 86400, "L", "after which it is given up") \
+    X(CHOICE, expired_reservations, "budget.expired_reservations", "EMBEDD_EXPIRED_RESERVATIONS", "release", "release|spend", 0, "", "a reservation whose process died before it was settled: comes back, or counts as spent") \
+    X(COUNT, reservation_seconds, "budget.reservation_seconds", "EMBEDD_RESERVATION_SECONDS", "120", 1, 86400, "", "after which it is given up") \
     X(TEXT, reference_model, "budget.reference_model", "EMBEDD_REFERENCE_MODEL", "text-embedding-3-small", 0, 0, "L", "the hosted model whose price savings are counted by") \
     /* ---- personal data ---- */                                                                                \
     X(BOOL, pii_detection, "pii.enabled", "EMBEDD_PII_DETECTION", "true", 0, 0, "L", "texts with personal data stay on this machine") \
-    X(TEXT, pii_kinds, "pii.kinds", "EMBEDD_PII_KINDS", "", 0, 0, "L,", "kinds that are looked for, comma between (`embedd pii --list`); empty: all") \
+    X(TEXT, pii_kinds, "pii.kinds", "EMBEDD_PII_KINDS", "", 0, 0, ",", "kinds that are looked for, comma between (`embedd pii --list`); empty: all") \
     /* ---- shadow ---- */                                                                                       \
     X(REAL, shadow_sample, "shadow.sample_percentage", "EMBEDD_SHADOW_SAMPLE", "100", 0, 100, "L", "share of requests that are compared") \
     X(COUNT, shadow_queue, "shadow.queue", "EMBEDD_SHADOW_QUEUE", "256", 1, 100000, "", "comparisons that may wait; more are dropped and counted") \
@@ -153,7 +153,7 @@
     X(REAL, alert_budget_critical, "alerts.api_budget_critical", "ALERT_API_BUDGET_CRITICAL", "0.95", 0, 1, "L", "share of the day's budget") \
     X(REAL, alert_monthly_cost_usd, "alerts.monthly_cost_warning_usd", "ALERT_MONTHLY_COST_WARNING_USD", "100", 0, 1000000000, "L", "spend of a month") \
     X(COUNT, alert_interval_ms, "alerts.interval_ms", "EMBEDD_ALERT_INTERVAL_MS", "5000", 50, 3600000, "L", "how often the rules are looked at") \
-    X(COUNT, alert_window_s, "alerts.window_seconds", "EMBEDD_ALERT_WINDOW_SECONDS", "300", 1, 86400, "L", "of how long the percentiles and rates are") \
+    X(COUNT, alert_window_s, "alerts.window_seconds", "EMBEDD_ALERT_WINDOW_SECONDS", "300", 1, 86400, "", "of how long the percentiles and rates are") \
     X(COUNT, alert_for_s, "alerts.for_seconds", "EMBEDD_ALERT_FOR_SECONDS", "60", 0, 86400, "L", "how long a condition holds before it fires") \
     X(COUNT, alert_minimum_requests, "alerts.minimum_requests", "EMBEDD_ALERT_MINIMUM_REQUESTS", "20", 1, 1000000, "L", "fewer requests in the window say nothing") \
     X(TEXT, alert_webhook_url, "alerts.webhook_url", "EMBEDD_ALERT_WEBHOOK_URL", "", 0, 0, "S", "where alerts are posted as JSON") \

@@ -339,7 +339,7 @@ emb_status emb_target_remote(emb_work *w, emb_remote_model *m, bool may_wait, em
     t->model = m->config->name;
     t->dimension = r->dimensions ? r->dimensions : dimension;
     t->series = &m->series;
-    t->ttl_s = w->service->gateway->config->ttl_api;
+    t->ttl_s = atomic_load_explicit(&w->service->ttl_api_s, memory_order_relaxed);
     t->space = make_space(m, r, dimension, w->arena);
     if (!t->space || !make_scope(w, m))
         return emb_fail_nomem(err, "scope of cache keys", sizeof t->scope);

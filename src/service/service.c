@@ -59,6 +59,7 @@ static void take_settings(emb_service *service, const emb_config *config)
     atomic_store(&service->caching, config->enable_caching);
     atomic_store(&service->monitoring, config->enable_monitoring);
     atomic_store(&service->ttl_s, config->ttl_local);
+    atomic_store(&service->ttl_api_s, config->ttl_api);
     atomic_store(&service->bulk_from, config->batch_size_threshold);
     atomic_store(&service->max_inputs, config->max_inputs);
 }

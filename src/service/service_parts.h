@@ -48,7 +48,7 @@ struct emb_service {
     emb_metrics *metrics;
     _Atomic(emb_cache *) cache; /* set once, when caching is first on */
     atomic_bool caching, monitoring, ready;
-    atomic_size_t ttl_s, bulk_from, max_inputs;
+    atomic_size_t ttl_s, ttl_api_s, bulk_from, max_inputs;
     emb_counts counts;
     emb_kit kit;
     emb_gateway *gateway;       /* NULL: the local models are all there is */

@@ -33,6 +33,7 @@
 enum {
     BATCH_ROWS = 256,
     NICE = 10,
+    PAUSE_NS = 2000000,
     MEASURE_AFTER = 50,  /* comparisons */
     MEASURE_SHARE = 20,  /* of the time at most 1/20 */
     QUEUE_BYTES = 64 << 20,
@@ -363,12 +364,26 @@ static void work_through(emb_shadow *s, emb_shadow_job *job)
     }
 }
 
+/* Not at once: whoever submitted is about to send its answer, and the one who waits for it should find a CPU free. What comes
+ * meanwhile is taken together, and wakes nobody. */
+static void let_answers_out(emb_shadow *s)
+{
+    const struct timespec pause = {.tv_nsec = PAUSE_NS};
+    if (!cancelled(s))
+        nanosleep(&pause, NULL);
+    while (sem_trywait(&s->work) == 0)
+        ; /* what was posted has been pushed before */
+}
+
 static void wait_for_work(emb_shadow *s)
 {
     uint64_t until = s->failing && s->store_ns > s->trim_ns ? s->store_ns : s->trim_ns;
     struct timespec t = {.tv_sec = (time_t)(until / SECOND), .tv_nsec = (long)(until % SECOND)};
-    while (sem_clockwait(&s->work, CLOCK_MONOTONIC, &t) != 0 && errno == EINTR)
+    int code;
+    while ((code = sem_clockwait(&s->work, CLOCK_MONOTONIC, &t)) != 0 && errno == EINTR)
         ;
+    if (code == 0)
+        let_answers_out(s);
 }
 
 static void lower_priority(void)

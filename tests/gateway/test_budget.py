@@ -115,6 +115,27 @@ class Budget(Case):
         answers = self.flood([g], 10, category="news")
         self.assertEqual(sum(s == 200 for s, _ in answers), 2, "five in all for the provider")
 
+    def test_the_question_for_a_dimension_is_paid_for(self):
+        yaml = self.yaml("0.002").replace(", dimension: 1536", "").replace(SMALL, "of-a-dimension-unknown")
+        g = self.gateway(env={}, yaml=yaml)
+        answers = self.flood([g], 4)
+        self.assertEqual(sorted(s for s, _ in answers), [200, 402, 402, 402])
+        self.assertEqual(self.up.calls, 2, "one to learn the dimension, one for a text")
+        total = service.until(lambda: g.get("/api/v1/embeddings/costs?by=provider")[2]["total"]["cost_usd"], "the ledger")
+        self.assertAlmostEqual(total, 0.002)
+
+    def test_one_key_s_spent_budget_is_not_another_s(self):
+        yaml = self.yaml("1", "{category: poor, daily_usd: 0}")
+        g = self.gateway(env={}, yaml=yaml)
+        texts = ["the same %d" % (i // 8) for i in range(160)]
+
+        def one(i):
+            return g.post("/api/v1/embeddings", {"texts": [texts[i]], "preferred_provider": "openai",
+                                                 "category": "poor" if i % 2 else "rich"})[0]
+        with concurrent.futures.ThreadPoolExecutor(32) as pool:
+            got = list(pool.map(one, range(160)))
+        self.assertEqual({s for i, s in enumerate(got) if i % 2 == 0}, {200})
+
     def test_what_failed_is_given_back_and_what_may_be_billed_is_not(self):
         g = self.gateway(env={}, yaml=self.yaml("0.003"))
         self.up.script([faults.status(400), faults.status(429)])

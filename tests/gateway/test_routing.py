@@ -162,6 +162,12 @@ class Failures(Case):
         g = self.gateway(self.openai(EMBEDDING_PROVIDER="openai", EMBEDD_FALLBACK="none"))
         self.ask(g, {"texts": ["x"]}, 503)
 
+    def test_a_fallback_that_is_named_often_is_tried_once(self):
+        g = self.gateway(self.openai(EMBEDD_FALLBACK=",".join(["openai"] * 100 + ["local"] * 100)))
+        self.up.always(faults.status(500))
+        self.assertEqual(self.ask(g, {"texts": ["x"], "context": "analysis"})["provider"], "local")
+        self.assertLessEqual(self.up.calls, 3, "each model of it once")
+
     def test_the_breaker_opens_and_health_says_so(self):
         g = self.gateway(self.openai(EMBEDDING_PROVIDER="openai"))
         self.up.always(faults.status(500))
