@@ -275,7 +275,7 @@ static const char *error_code(const emb_error *err)
     case EMB_E_BUDGET:
         return "budget_exhausted";
     case EMB_E_FORBIDDEN:
-        return "privacy";
+        return strcmp(err->where, "model") == 0 ? "model_not_allowed" : "privacy";
     case EMB_E_PROVIDER:
         return "bad_provider_answer";
     case EMB_E_UNAVAILABLE:
@@ -310,8 +310,9 @@ void emb_call_fail_error(emb_api_call *call, const emb_error *err)
 {
     char member[sizeof err->where + 64];
     if (err->code == EMB_E_BUSY) {
+        uint64_t seconds = (call->answer.retry_after_ms + 999) / 1000;
         emb_exchange_set_refused(call->x, "overload");
-        emb_exchange_add_header(call->x, "retry-after", "1");
+        add_count(call->x, "retry-after", seconds ? seconds : 1);
     }
     char message[sizeof err->message + sizeof member + 4];
     const char *where = member_of(call, err->where, member, sizeof member);
@@ -494,6 +495,15 @@ static bool may_ask_for(emb_api_call *call, const char *name)
     return may;
 }
 
+/* A name that is not here but at a provider: it embeds, and that is all it does. */
+static void fail_hosted(emb_api_call *call, const char *model)
+{
+    emb_call_fail(call, emb_envelope_field_status(call->route->family), "model_is_hosted", "model",
+                  "model: %.200s is served by a provider, which embeds texts and does nothing else; this needs a "
+                  "model that is on this machine.",
+                  model);
+}
+
 emb_served *emb_call_model(emb_api_call *call, const char *model)
 {
     emb_error err;
@@ -504,7 +514,10 @@ emb_served *emb_call_model(emb_api_call *call, const char *model)
     if (emb_models_acquire(emb_service_models(call->service), model, emb_exchange_gone(call->x),
                            &call->served, &err)) {
         call->served = NULL;
-        emb_call_fail_error(call, &err);
+        if (model && *model && err.code != EMB_E_NOMEM && emb_service_is_remote(call->service, model))
+            fail_hosted(call, model);
+        else
+            emb_call_fail_error(call, &err);
         return NULL;
     }
     if (call->caller && !may_use(call->caller, call->served)) {

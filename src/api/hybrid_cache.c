@@ -249,19 +249,32 @@ static void end_stream(emb_api_call *call, const emb_warm_report *report, const 
     emb_exchange_stream_end(x);
 }
 
+/* The name to warm for. Where requests go to a provider, so do these; what is here is opened before the answer begins. */
+static bool model_to_warm(emb_api_call *call, const char **name)
+{
+    *name = call->request.model;
+    if (emb_service_is_remote(call->service, *name))
+        return true;
+    emb_served *m = emb_call_model(call, *name);
+    if (m)
+        *name = m->name;
+    return m != NULL;
+}
+
 static void warm_on_worker(emb_api_call *call)
 {
     warm_state *state = call->state;
     emb_warm_report report;
     emb_error err = { 0 };
-    emb_served *m = emb_call_model(call, call->request.model);
-    if (!m)
+    const char *model;
+    if (!model_to_warm(call, &model))
         return;
+    state->source.caller = call->caller;
     if (state->streams) {
         emb_exchange_add_header(call->x, "cache-control", "no-store");
         emb_exchange_stream_begin(call->x, 200, "text/event-stream");
     }
-    emb_status status = emb_warm(call->service, &state->source, m->name, call->request.role,
+    emb_status status = emb_warm(call->service, &state->source, model, call->request.role,
                                  state->streams ? tell_progress : NULL, call, emb_exchange_gone(call->x), &report, &err);
     if (!status && call->caller)
         emb_caller_count_tokens(call->caller, report.tokens, emb_now_ns());

@@ -115,7 +115,7 @@ static emb_status write_model(emb_buf *body, const emb_model_listing *m)
             emb_buf_addf(body, ",\"object\":\"model\",\"created\":%lld,\"owned_by\":", (long long)m->created);
     if (!status)
         status = owner ? emb_json_write_string(body, m->repository, owner)
-                       : emb_json_write_string(body, "local", 5);
+                       : emb_json_write_string(body, m->provider, strlen(m->provider));
     if (!status)
         status = emb_buf_addf(body, ",\"dimensions\":%zu,\"max_tokens\":%zu,\"loaded\":%s,\"default\":%s}",
                               m->dimension, m->max_tokens, m->loaded ? "true" : "false",

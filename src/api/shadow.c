@@ -135,7 +135,7 @@ static void get_on_worker(emb_api_call *call)
     emb_out o;
     emb_out_begin(&o, call);
     emb_out_open(&o, NULL, '{');
-    emb_out_bool(&o, "enabled", shadow != NULL);
+    emb_out_bool(&o, "enabled", shadow != NULL && call->config->shadow_mode);
     if (shadow)
         write_report(&o, &report);
     emb_out_close(&o, '}');

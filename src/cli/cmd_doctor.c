@@ -28,6 +28,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -162,7 +163,9 @@ static void check_model(examination *e)
     emb_error err;
     float *fast, *plain;
     if (embed_probes(e, NULL, (emb_precision)e->config->precision, &session, &fast, &err)) {
-        tell(e, FAIL, "model", "%s", err.message);
+        /* where a provider is asked first, it is only what answers when that one does not */
+        bool needed = !e->config->gateway.provider_count || strcasecmp(e->config->provider, "local") == 0;
+        tell(e, needed ? FAIL : NOTE, "model", "%s", err.message);
         return;
     }
     tell(e, OK, "model", "%s: %zu dimensions, %s on %s, %.1f MB, loaded in %.0f ms (%s)", session.info.name,

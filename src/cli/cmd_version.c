@@ -1,6 +1,8 @@
 /* cmd_version.c: `embedd version`: what to write into a bug report. */
 #include "cli/command.h"
+#ifndef EMB_GATEWAY_ONLY
 #include "kernels/kernels.h"
+#endif
 
 #include <stdio.h>
 #include <string.h>
@@ -8,6 +10,12 @@
 
 static const emb_option options[] = {EMB_OPTIONS_END};
 
+#ifdef EMB_GATEWAY_ONLY
+static void print_instruction_sets(void)
+{
+    printf("local models:     none, this is the gateway alone\n");
+}
+#else
 static void print_instruction_sets(void)
 {
     size_t count;
@@ -22,6 +30,7 @@ static void print_instruction_sets(void)
         }
     printf(" (the last is used)\n");
 }
+#endif
 
 static int run(const void *settings, char **arguments, size_t count)
 {

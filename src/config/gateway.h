@@ -26,7 +26,7 @@
     X(OLLAMA, "ollama")           /* /api/embed */                                       \
     X(TEI, "tei")                 /* text-embeddings-inference's /embed {inputs} */      \
     X(REMOTE, "remote")           /* [D]'s service: /embed {texts, batch_size} */        \
-    X(EMBEDD, "embedd")           /* another embedd: /api/v1/embeddings, spaces kept */
+    X(EMBEDD, "embedd")           /* another embedd: /api/v1/embeddings */
 
 typedef enum emb_provider_kind {
 #define EMB_X(id, name) EMB_PROVIDER_##id,

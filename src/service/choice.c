@@ -14,6 +14,7 @@
  */
 #include "base/clock.h"
 #include "base/error.h"
+#include "model/catalog.h"
 #include "pii/pii.h"
 #include "service/embed_parts.h"
 
@@ -22,7 +23,7 @@
 #include <string.h>
 #include <strings.h>
 
-enum { FINDINGS = 64, KINDS_BYTES = 512 };
+enum { FINDINGS = 64, KINDS_BYTES = 512, P95_NS = 200000000 };
 
 /* What one choosing needs; on its maker's stack. */
 typedef struct chooser {
@@ -34,6 +35,7 @@ typedef struct chooser {
     emb_choice *choice;
     emb_route_request route;
     emb_route_settings settings;
+    bool wants_spaces; /* to compare or to show them */
     uint64_t now_ns;
 } chooser;
 
@@ -108,9 +110,11 @@ static void scan(chooser *c, bool all)
         return;
     emb_text *decoded = NULL;
     const emb_text *texts = r->texts;
-    if (!texts && emb_texts_of_ids(c->gateway, r, c->arena, &decoded, NULL) == EMB_OK)
+    emb_error *unread = texts ? NULL : emb_arena_calloc(c->arena, 1, sizeof *unread);
+    if (!texts && emb_texts_of_ids(c->gateway, r, c->arena, &decoded, unread) == EMB_OK)
         texts = decoded;
     if (!texts && r->count) { /* ids of an unknown vocabulary cannot be looked at: they stay here */
+        c->choice->unread = unread;
         c->choice->has_pii = true;
         c->choice->pii_kinds = "token ids that cannot be read";
         return;
@@ -134,7 +138,7 @@ static bool may_use(const emb_request *r, const char *model, const char *other)
     return !r->caller || emb_caller_may_use(r->caller, model) || (other && emb_caller_may_use(r->caller, other));
 }
 
-static const char *keep(chooser *c, const char *text)
+static const char *keep(const chooser *c, const char *text)
 {
     const char *copy = emb_arena_strndup(c->arena, text, strlen(text));
     return copy ? copy : "";
@@ -151,6 +155,31 @@ static emb_status look_locally(chooser *c, bool may_wait, emb_error *err)
         return c->choice->served ? EMB_OK : emb_fail(err, EMB_E_NOT_FOUND, "model", "the model is not open here");
     }
     return emb_models_acquire_until(models, name, r->cancel, r->deadline_ns, &c->choice->served, err);
+}
+
+/* Percentiles cost microseconds, so they are read a few times a second, by whoever comes first. */
+static uint64_t recent_p95_us(const emb_window *window, atomic_uint_fast64_t *read_ns, atomic_uint_fast64_t *p95_us,
+                              uint64_t now_ns)
+{
+    uint_fast64_t read = atomic_load_explicit(read_ns, memory_order_relaxed);
+    if (now_ns - read > P95_NS && atomic_compare_exchange_strong(read_ns, &read, now_ns)) {
+        emb_window_stats stats;
+        emb_window_read(window, now_ns, 0, &stats);
+        atomic_store_explicit(p95_us, stats.count ? (uint64_t)(stats.p95 * 1e6) : 0, memory_order_relaxed);
+    }
+    return atomic_load_explicit(p95_us, memory_order_relaxed);
+}
+
+static void fill_local_latency(const chooser *c, emb_route_candidate *row)
+{
+    emb_service *s = c->service;
+    row->p95_us = recent_p95_us(s->kit.local, &s->local_p95_ns, &s->local_p95_us, c->now_ns);
+}
+
+static double quality_of(const char *model)
+{
+    const emb_catalog_entry *e = emb_catalog_find(model);
+    return e ? e->mteb : 0;
 }
 
 static void add_local(chooser *c, bool may_wait)
@@ -180,10 +209,12 @@ static void add_local(chooser *c, bool may_wait)
         .position = (unsigned)(2 * c->config->gateway.local_position),
         .weight = 1,
         .is_local = true,
+        .quality = quality_of(served->name),
         .serves_settings = !choice->local_status,
         .unserved = choice->local_status ? error->message : NULL,
         .available_nusd = UINT64_MAX,
     };
+    fill_local_latency(c, row);
     choice->remotes[choice->count++] = NULL;
 }
 
@@ -203,8 +234,8 @@ static void fill_budget(chooser *c, const emb_remote_model *m, emb_route_candida
     row->available_nusd = UINT64_MAX;
     row->is_unpriced = !m->config->priced && c->config->unpriced == 0;
     row->estimate_nusd = emb_remote_price(m, 1, c->choice->tokens);
-    row->is_api = row->estimate_nusd > 0;
-    if (!row->is_api || !c->service->kit.budget)
+    row->is_api = row->estimate_nusd > 0 || row->is_unpriced;
+    if (!row->estimate_nusd || !c->service->kit.budget)
         return;
     size_t count = emb_budget_scopes(c->gateway, c->request, m->remote, false, names, scopes);
     for (size_t i = 0; i < count; i++) {
@@ -217,11 +248,12 @@ static void fill_budget(chooser *c, const emb_remote_model *m, emb_route_candida
     }
 }
 
-static void fill_latency(const emb_remote *remote, uint64_t now_ns, emb_route_candidate *row)
+static const emb_error *keep_error(const chooser *c, const emb_error *error)
 {
-    emb_window_stats stats;
-    emb_window_read(remote->latency, now_ns, 0, &stats);
-    row->p95_us = stats.count ? (uint64_t)(stats.p95 * 1e6) : 0;
+    emb_error *copy = emb_arena_alloc(c->arena, sizeof *copy);
+    if (copy)
+        *copy = *error;
+    return copy;
 }
 
 static void add_remote(chooser *c, emb_remote_model *m)
@@ -229,30 +261,36 @@ static void add_remote(chooser *c, emb_remote_model *m)
     emb_choice *choice = c->choice;
     emb_remote *remote = m->remote;
     const emb_provider_config *config = remote->config;
-    if (choice->count == EMB_ROUTE_MAX || !may_use(c->request, m->config->name, NULL))
+    if (!may_use(c->request, m->config->name, NULL)) {
+        if (!choice->not_allowed || (is_set(c->route.model) && strcmp(c->route.model, m->config->name) == 0))
+            choice->not_allowed = m->config->name;
         return;
-    emb_error *error = emb_arena_calloc(c->arena, 1, sizeof *error);
-    emb_work w = {.service = c->service, .request = c->request, .arena = c->arena};
-    emb_error local;
-    emb_status status = emb_target_remote(&w, m, false, error ? error : &local);
+    }
+    if (choice->count == EMB_ROUTE_MAX)
+        return;
+    emb_error error;
+    const char *space = "";
+    emb_status status = emb_remote_check(m, c->request, c->arena, c->wants_spaces ? &space : NULL, &error);
     bool unknown = status == EMB_E_BUSY; /* its dimension has not been learned yet */
+    if (status == EMB_E_INVALID && (!is_set(c->route.model) || strcmp(c->route.model, m->config->name) == 0))
+        choice->unserved = keep_error(c, &error);
     emb_route_candidate *row = &choice->candidates[choice->count];
     *row = (emb_route_candidate){
         .provider = config->name,
         .kind = emb_provider_kind_name(config->kind),
         .model = m->config->name,
-        .space = status ? "" : w.target.space,
+        .space = status ? "" : space,
         .position = m->position,
         .weight = config->weight,
         .is_local = config->is_private,
         .is_fallback_only = !m->is_default || config->weight == 0,
         .serves_settings = !status || unknown,
-        .unserved = status && !unknown ? (error ? error->message : "its settings cannot be served") : NULL,
+        .unserved = status && !unknown ? keep(c, error.message) : NULL,
         .is_open = !emb_breaker_is_available(remote->breaker, c->now_ns),
         .quality = m->config->quality,
     };
     fill_budget(c, m, row);
-    fill_latency(remote, c->now_ns, row);
+    row->p95_us = recent_p95_us(remote->latency, &remote->p95_ns, &remote->p95_us, c->now_ns);
     choice->remotes[choice->count++] = m;
 }
 
@@ -347,7 +385,7 @@ static emb_status choose(emb_service *service, const emb_request *request, emb_a
 {
     emb_config *config = emb_service_config(service);
     chooser c = {.service = service, .gateway = service->gateway, .request = request, .arena = arena, .config = config,
-                 .choice = out, .now_ns = emb_now_ns()};
+                 .choice = out, .wants_spaces = explain || is_set(request->space), .now_ns = emb_now_ns()};
     memset(out, 0, sizeof *out);
     out->pii_kinds = "";
     out->tokens = estimate_tokens(request);
@@ -395,14 +433,34 @@ void emb_choice_done(emb_choice *choice)
     choice->served = NULL;
 }
 
+/* Whether this is the model's name, or ends in it behind an instance's. */
+static bool names_model(const char *name, const char *model)
+{
+    size_t n = name ? strlen(name) : 0, k = strlen(model);
+    return n >= k && strcmp(name + n - k, model) == 0 && (n == k || name[n - k - 1] == '/');
+}
+
 emb_status emb_choice_refuse(const emb_choice *choice, const emb_request *request, emb_error *err)
 {
     emb_status status = choice->plan.refusal ? choice->plan.refusal : EMB_E_UNAVAILABLE;
     bool only_local = choice->count == 0 || (choice->count == 1 && !choice->remotes[0]);
     bool pinned = is_set(request->model) || is_set(request->space) || is_set(request->preferred_provider);
-    /* The local model's own error says more than "no candidate". */
-    if (choice->local_status && (only_local || status == EMB_E_INVALID ||
-                                 (status == EMB_E_NOT_FOUND && !is_set(request->preferred_provider)))) {
+    if (!choice->remotes[0] && choice->not_allowed &&
+        (choice->count == 0 || names_model(request->model, choice->not_allowed)))
+        return emb_fail(err, EMB_E_FORBIDDEN, "model", "this API key may not use the model %.200s", choice->not_allowed);
+    const emb_error *why = status == EMB_E_FORBIDDEN ? choice->unread : NULL;
+    if ((status == EMB_E_INVALID || status == EMB_E_NOT_FOUND) && is_set(request->model))
+        why = choice->unserved;
+    if (why && why->code == EMB_E_INVALID) { /* of the request, and the client can mend it */
+        if (err)
+            *err = *why;
+        return why->code;
+    }
+    /* The local model's own error says more than "no candidate", where it was the local model that was asked for. */
+    bool elsewhere = is_set(request->preferred_provider) && strcasecmp(request->preferred_provider, "local") != 0 &&
+                     strcasecmp(request->preferred_provider, "auto") != 0;
+    if (choice->local_status && !elsewhere && !is_set(request->space) &&
+        (only_local || status == EMB_E_INVALID || status == EMB_E_NOT_FOUND)) {
         if (err)
             *err = choice->local_error;
         return choice->local_status;
@@ -411,8 +469,10 @@ emb_status emb_choice_refuse(const emb_choice *choice, const emb_request *reques
                             ? (is_set(request->preferred_provider) ? "preferred_provider" : is_set(request->space) ? "space" : "model")
                             : NULL;
     if (status == EMB_E_FORBIDDEN)
-        return emb_fail(err, status, NULL, "%s (%s); no local model may answer this request", choice->plan.reason,
-                        request->is_private ? "the context is sensitive" : choice->pii_kinds);
+        return emb_fail(err, status, NULL, "the texts are private (%s) and stay on this machine, but the request is pinned to "
+                        "a provider that is not", request->is_private ? "the context is sensitive" : choice->pii_kinds);
+    if (status == EMB_E_NOT_FOUND && is_set(request->space))
+        return emb_fail(err, EMB_E_UNAVAILABLE, "space", "nothing here makes the space \"%.200s\"", request->space);
     if (status == EMB_E_NOT_FOUND && is_set(request->preferred_provider))
         status = EMB_E_INVALID; /* of that member, whose value names nothing here */
     return emb_fail(err, status, where, "%s", choice->plan.reason);

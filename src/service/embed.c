@@ -439,7 +439,8 @@ bool emb_service_embed_cached(emb_service *service, const emb_request *request, 
     emb_work w = {
         .service = service, .request = request, .arena = arena, .answer = answer, .start_ns = emb_now_ns()};
     memset(answer, 0, sizeof *answer);
-    if (!request->cache_read || check_request(&w, NULL) != EMB_OK)
+    if (!request->cache_read || !atomic_load_explicit(&service->caching, memory_order_relaxed) ||
+        check_request(&w, NULL) != EMB_OK)
         return false;
     bool shadowed = false;
     if (!(service->gateway ? peek_routed(&w, &shadowed) : peek_local(&w)))

@@ -39,6 +39,7 @@ typedef struct emb_work {
     uint8_t *sources;
     uint64_t start_ns, provider_ns; /* the latter spent in calls of engine or provider */
     uint64_t remote_ns;
+    uint64_t retry_after_ms;    /* what a provider that failed has said; 0: nothing */
     atomic_uint_fast64_t cost_nusd; /* of all attempts, also of those that failed */
     bool is_shadow;             /* the candidate's run: accounted apart */
 } emb_work;

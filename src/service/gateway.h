@@ -38,6 +38,7 @@ struct emb_remote {
     emb_provider *provider;
     emb_breaker *breaker;
     emb_window *latency;
+    atomic_uint_fast64_t p95_us, p95_ns; /* of the window, as of when */
     emb_remote_model *models;
     size_t model_count;
     pthread_mutex_t probing;
@@ -75,6 +76,11 @@ void emb_token_counter_close(struct emb_token_counter *counter);
 /* Rounded up; saturates. */
 uint64_t emb_remote_price(const emb_remote_model *model, uint64_t calls, uint64_t tokens);
 
+/* Whether a model can serve the settings of a request (EMB_E_BUSY: its dimension is not known yet); its space for them,
+ * in the arena, if `space` is not NULL. Never waits. */
+EMB_MUST_CHECK emb_status emb_remote_check(emb_remote_model *model, const emb_request *request, emb_arena *arena,
+                                           const char **space, emb_error *err);
+
 /* ---- choosing (choice.c) ---- */
 
 typedef struct emb_choice {
@@ -90,6 +96,9 @@ typedef struct emb_choice {
     uint64_t tokens;
     emb_status local_status;
     emb_error local_error;
+    const emb_error *unserved; /* why a hosted model that fits the pin cannot serve these settings; or NULL */
+    const emb_error *unread;   /* why token ids could not be read; or NULL */
+    const char *not_allowed; /* a hosted model that was left out since the key may not use it; or NULL */
 } emb_choice;
 
 /* may_wait false: only what is known without waiting (no model is opened). `explain`: with verdicts. */

@@ -102,6 +102,14 @@ static void open_alerts(emb_service *service, const emb_config *config, emb_buf 
         left_out("alerts", &err);
 }
 
+static void tell_breaker(void *context, const char *name, emb_breaker_state state, const char *reason)
+{
+    (void)context;
+    emb_log(state == EMB_BREAKER_OPEN ? EMB_LOG_WARN : EMB_LOG_INFO, "a provider's breaker has changed",
+            EMB_LOG_TEXT("provider", name), EMB_LOG_TEXT("state", emb_breaker_state_name(state)),
+            EMB_LOG_TEXT("reason", reason));
+}
+
 static emb_status open_state(emb_service *service, const emb_config *config, emb_buf *url, emb_error *err)
 {
     emb_kit *kit = &service->kit;
@@ -115,14 +123,16 @@ static emb_status open_state(emb_service *service, const emb_config *config, emb
                                        .command_ms = L2_MS,
                                        .expired_are_spent = config->expired_reservations == 1,
                                        .metrics = service->metrics};
-    const emb_breakers_options breakers = {.command_ms = L2_MS, .metrics = service->metrics};
+    const emb_breakers_options breakers = {.command_ms = L2_MS, .metrics = service->metrics, .changed = tell_breaker};
     status = emb_budget_open(text, &budget, &kit->budget, err);
+    if (!status)
+        status = emb_spend_open(kit->budget, &kit->spend, err);
     return status ? status : emb_breakers_open(text, &breakers, &kit->breakers, err);
 }
 
 static emb_status open_windows(emb_kit *kit, uint32_t seconds, emb_error *err)
 {
-    emb_window **all[] = {&kit->latency, &kit->errors, &kit->lookups, &kit->hits};
+    emb_window **all[] = {&kit->latency, &kit->errors, &kit->lookups, &kit->hits, &kit->local};
     emb_status status = EMB_OK;
     for (size_t i = 0; i < sizeof all / sizeof *all && !status; i++)
         status = emb_window_open(seconds, all[i], err);
@@ -180,12 +190,14 @@ void emb_kit_close(emb_service *service)
     emb_alerts_close(kit->alerts);
     emb_rollout_close(kit->rollout);
     emb_breakers_close(kit->breakers);
+    emb_spend_close(kit->spend);
     emb_budget_close(kit->budget);
     emb_ledger_close(kit->ledger);
     emb_window_close(kit->latency);
     emb_window_close(kit->errors);
     emb_window_close(kit->lookups);
     emb_window_close(kit->hits);
+    emb_window_close(kit->local);
 }
 
 emb_ledger *emb_service_ledger(emb_service *service)

@@ -99,7 +99,10 @@ emb_status emb_compute_locally(emb_work *w, const size_t *todo, size_t count, em
         name_model(err);
     }
     emb_scatter(w, todo, count, &g, status);
-    w->provider_ns += emb_now_ns() - begin;
+    uint64_t end = emb_now_ns();
+    if (!status && atomic_load_explicit(&w->service->monitoring, memory_order_relaxed))
+        emb_window_observe(w->service->kit.local, (double)(end - begin) * 1e-9, end);
+    w->provider_ns += end - begin;
     return status;
 }
 

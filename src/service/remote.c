@@ -11,6 +11,7 @@
  */
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "service/embed_parts.h"
 
 #include <math.h>
@@ -100,7 +101,7 @@ size_t emb_budget_scopes(emb_gateway *g, const emb_request *r, const emb_remote 
 
 typedef struct attempt {
     emb_breaker_permit permit;
-    emb_budget_ticket reservation;
+    emb_spend_ticket reservation;
     bool reserved;
     size_t texts;
     uint64_t tokens;
@@ -126,8 +127,12 @@ static emb_status reserve(emb_work *w, attempt *a, emb_error *err)
     /* A store that works and was too slow for one command, since many ask it at once, is asked again. */
     for (int i = 0; i < RESERVE_TRIES && status == EMB_E_UNAVAILABLE && (i == 0 || emb_budget_is_up(service->kit.budget)); i++)
         status =
-            emb_budget_reserve(service->kit.budget, scopes, count, price, w->request->deadline_ns, &a->reservation, err);
+            emb_spend_reserve(service->kit.spend, scopes, count, price, w->request->deadline_ns, &a->reservation, err);
     a->reserved = !status;
+    if (status == EMB_E_UNAVAILABLE) { /* where the store is, is for the log */
+        emb_log(EMB_LOG_DEBUG, "a reservation failed", EMB_LOG_TEXT("error", err ? err->message : NULL));
+        status = emb_fail(err, EMB_E_UNAVAILABLE, NULL, "the budget's store cannot be asked now, and nothing is spent unseen");
+    }
     return status;
 }
 
@@ -202,7 +207,7 @@ static void after(void *context, void *ticket, const emb_attempt *how)
     uint64_t tokens = how->maybe_billed ? (how->tokens ? how->tokens : a->tokens) : 0;
     uint64_t cost = how->maybe_billed ? emb_remote_price(m, 1, tokens) : 0;
     if (a->reserved)
-        emb_budget_settle(w->service->kit.budget, &a->reservation, cost);
+        emb_spend_settle(w->service->kit.spend, &a->reservation, cost);
     if (how->end == EMB_ATTEMPT_OK)
         emb_window_observe(m->remote->latency, (double)how->duration_ns * 1e-9, now);
     if (how->maybe_billed)
@@ -276,13 +281,53 @@ static const char *key_prompt(const emb_remote_model *m, const emb_request *r, e
     return out;
 }
 
+static const char *make_space(const emb_remote_model *m, const emb_request *r, size_t dimension, emb_arena *arena)
+{
+    const emb_provider_model_config *c = m->config;
+    char space[SPACE_BYTES];
+    snprintf(space, sizeof space, "%s/%s@%s:%zu:remote:%s", c->origin, c->name, c->revision,
+             r->dimensions ? r->dimensions : dimension, r->normalize == EMB_ON ? "l2" : "api");
+    return emb_arena_strndup(arena, space, strlen(space));
+}
+
+emb_status emb_remote_check(emb_remote_model *m, const emb_request *r, emb_arena *arena, const char **space, emb_error *err)
+{
+    size_t dimension = atomic_load_explicit(&m->dimension, memory_order_acquire);
+    if (!dimension)
+        return emb_fail(err, EMB_E_BUSY, "model", "the dimension of %s is not known yet", m->config->name);
+    emb_status status = check_settings(m, r, dimension, err);
+    if (!status && space && !(*space = make_space(m, r, dimension, arena)))
+        status = emb_fail_nomem(err, "name of a space", SPACE_BYTES);
+    return status;
+}
+
+static bool make_scope(emb_work *w, const emb_remote_model *m)
+{
+    const emb_request *r = w->request;
+    const char *prompt = key_prompt(m, r, w->arena);
+    if (!prompt)
+        return false;
+    const emb_cache_scope_fields fields = {
+        .namespace_ = w->service->gateway->config->cache_namespace,
+        .provider = m->config->origin,
+        .model = m->config->name,
+        .revision = m->config->revision,
+        .precision = "remote",
+        .prompt = prompt,
+        .prompt_length = strlen(prompt),
+        .dimensions = w->target.dimension,
+        .max_tokens = r->max_tokens,
+        .normalize = r->normalize == EMB_ON,
+        .truncation = (int)r->truncation,
+    };
+    return emb_cache_scope_make(&fields, &w->target.scope);
+}
+
 emb_status emb_target_remote(emb_work *w, emb_remote_model *m, bool may_wait, emb_error *err)
 {
     const emb_request *r = w->request;
     emb_target *t = &w->target;
-    const emb_provider_model_config *c = m->config;
     size_t dimension;
-    char space[SPACE_BYTES];
     emb_status status = learn_dimension(w, m, may_wait, &dimension, err);
     if (!status)
         status = check_settings(m, r, dimension, err);
@@ -291,30 +336,12 @@ emb_status emb_target_remote(emb_work *w, emb_remote_model *m, bool may_wait, em
     t->remote = m;
     t->served = NULL;
     t->provider = m->remote->config->name;
-    t->model = c->name;
+    t->model = m->config->name;
     t->dimension = r->dimensions ? r->dimensions : dimension;
     t->series = &m->series;
     t->ttl_s = atomic_load_explicit(&w->service->ttl_api_s, memory_order_relaxed);
-    snprintf(space, sizeof space, "%s/%s@%s:%zu:remote:%s", c->origin, c->name, c->revision, t->dimension,
-             r->normalize == EMB_ON ? "l2" : "api");
-    t->space = emb_arena_strndup(w->arena, space, strlen(space));
-    const char *prompt = key_prompt(m, r, w->arena);
-    if (!t->space || !prompt)
-        return emb_fail_nomem(err, "names of a space", SPACE_BYTES);
-    const emb_cache_scope_fields fields = {
-        .namespace_ = w->service->gateway->config->cache_namespace,
-        .provider = c->origin,
-        .model = c->name,
-        .revision = c->revision,
-        .precision = "remote",
-        .prompt = prompt,
-        .prompt_length = strlen(prompt),
-        .dimensions = t->dimension,
-        .max_tokens = r->max_tokens,
-        .normalize = r->normalize == EMB_ON,
-        .truncation = (int)r->truncation,
-    };
-    if (!emb_cache_scope_make(&fields, &t->scope))
+    t->space = make_space(m, r, dimension, w->arena);
+    if (!t->space || !make_scope(w, m))
         return emb_fail_nomem(err, "scope of cache keys", sizeof t->scope);
     return EMB_OK;
 }
@@ -430,11 +457,12 @@ static emb_status exchange(emb_work *w, const emb_gathered *g, const emb_text *t
     emb_provider_result result = {.vectors = g->vectors, .dimension = w->target.dimension};
     emb_status status = emb_provider_embed(m->remote->provider, &call, &result, err);
     w->remote_ns += result.provider_ns;
+    if (status && result.retry_after_ms > 0)
+        w->retry_after_ms = (uint64_t)result.retry_after_ms;
+    if (status && err && strcmp(err->where, m->remote->config->name) == 0)
+        err->where[0] = 0; /* the message names the provider; callers take this for a member of theirs */
     if (!status && result.tokens_known && count == 1)
         g->tokens[0] = (uint32_t)result.tokens;
-    if (!status)
-        emb_series_add(emb_metrics_series(w->service->metrics, EMB_METRIC_PROVIDER_TOKENS, w->target.provider,
-                                          w->target.model), (double)result.tokens);
     return status;
 }
 

@@ -99,6 +99,7 @@ typedef struct emb_answer {
     const char *rule;         /* of the router that decided: "pinned", "context", … */
     const char *reason;       /* in a sentence */
     const char *fell_from;    /* the provider that failed before, or NULL */
+    uint64_t retry_after_ms;  /* after a failure: what the provider has said; 0: nothing */
     uint64_t cost_nusd;
     uint64_t cache_ns, queue_ns, tokenize_ns, compute_ns, provider_ns, total_ns;
     emb_served *served;       /* a local model's, held until emb_answer_done; else NULL */

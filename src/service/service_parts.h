@@ -8,6 +8,7 @@
 #ifndef EMB_SERVICE_SERVICE_PARTS_H
 #define EMB_SERVICE_SERVICE_PARTS_H
 
+#include "router/spend.h"
 #include "service/gateway.h"
 #include "service/models_parts.h"
 #include "service/service.h"
@@ -31,8 +32,10 @@ typedef struct emb_kit {
     emb_alerts *alerts;
     emb_rollout *rollout;
     emb_budget *budget;
+    emb_spend *spend;
     emb_breakers *breakers;
     emb_window *latency, *errors, *lookups, *hits; /* of the last minutes */
+    emb_window *local;          /* seconds of calls of the engine */
     pthread_t watch_thread;     /* alerts, rollout; see watch.c */
     bool watching, stop_watch;
     pthread_mutex_t watch_lock;
@@ -50,6 +53,7 @@ struct emb_service {
     emb_kit kit;
     emb_gateway *gateway;       /* NULL: the local models are all there is */
     atomic_bool hybrid;
+    atomic_uint_fast64_t local_p95_us, local_p95_ns; /* of kit.local, as of when */
     atomic_uint_fast64_t reference_nusd; /* for 1,000 tokens of budget.reference_model */
     emb_config *config;
     emb_config_lock config_locks[EMB_CONFIG_LOCKS];

@@ -195,8 +195,10 @@ typedef struct warming {
     emb_arena arena; /* of one answer */
 } warming;
 
-static bool ends_all(emb_status status)
+static bool ends_all(emb_status status, const emb_error *err)
 {
+    if (status == EMB_E_FORBIDDEN) /* the model to this key; else a text that may not leave */
+        return err && strcmp(err->where, "model") == 0;
     return status == EMB_E_CANCELLED || status == EMB_E_CLOSED || status == EMB_E_NOT_FOUND ||
            status == EMB_E_UNSUPPORTED || status == EMB_E_NOMEM || status == EMB_E_DEADLINE;
 }
@@ -229,11 +231,11 @@ static emb_status embed_range(warming *w, const emb_text *data, size_t count, em
 static emb_status embed_chunk(warming *w, const emb_text *data, size_t count, emb_error *err)
 {
     emb_status status = embed_range(w, data, count, err);
-    if (!status || ends_all(status))
+    if (!status || ends_all(status, err))
         return status;
     for (size_t i = 0; i < count; i++) {
         status = embed_range(w, data + i, 1, err);
-        if (ends_all(status))
+        if (ends_all(status, err))
             return status;
         w->report->failed += status != EMB_OK;
     }
@@ -273,6 +275,7 @@ emb_status emb_warm(emb_service *service, const emb_warm_source *source, const c
     w.request.role = role;
     w.request.priority = EMB_PRIORITY_BULK;
     w.request.cancel = cancel;
+    w.request.caller = source->caller;
     emb_status status = gather(service, source, &t, &data, err);
     report->texts = t.count;
     if (!status)

@@ -18,6 +18,7 @@ typedef struct emb_warm_source {
     const emb_text *texts;            /* … these, or … */
     size_t count;
     size_t most_used;                 /* … this many */
+    const emb_caller *caller;         /* whose models and budget they are; or NULL */
 } emb_warm_source;
 
 typedef struct emb_warm_report {

@@ -9,7 +9,7 @@ import unittest
 import numpy
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "support"))
-from service import PROGRAM, Service, clean_environment, until  # noqa: E402,F401
+from service import PROGRAM, ROOT, Service, clean_environment, until  # noqa: E402,F401
 
 MODEL = "all-MiniLM-L6-v2"
 TEXTS = ["hello world", "a man plays guitar", "naïve café 東京", "hello world", "x " * 50]

@@ -1,5 +1,8 @@
 """Where requests go, what they are answered with, and what happens when a provider fails."""
 import collections
+import hashlib
+import os
+import tempfile
 import unittest
 
 from case import Case, KEY, LOCAL, SMALL, faults, rows, upstream
@@ -109,6 +112,36 @@ class Contexts(Case):
         self.assertEqual(passed[SMALL], "privacy")
         self.assertTrue(all(c["why"] for c in e["candidates"]))
         self.assertEqual(self.up.calls, 0)
+
+
+class Keys(Case):
+    def test_a_key_goes_only_where_it_may_and_as_far_as_its_limit(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "keys.yaml")
+            with open(path, "w") as f:
+                f.write("keys:\n")
+                for name, models in (("all", ""), ("small", "  models: [%s]\n" % SMALL), ("own", "  models: [%s]\n" % LOCAL)):
+                    f.write("- name: %s\n  sha256: %s\n%s" % (name, hashlib.sha256(name.encode()).hexdigest(), models))
+            os.chmod(path, 0o600)
+            g = self.gateway(self.openai(EMBEDDING_PROVIDER="openai", EMBEDD_API_KEYS_FILE=path), ready=False,
+                             yaml="budget:\n  limits: [{key: small, daily_usd: 0.00000005}]\n")
+            g.wait_ready()
+
+            def ask(key, body, status=200):
+                return self.ask(g, dict({"texts": ["some text of %s" % key]}, **body), status, authorization="Bearer " + key)
+            self.assertEqual(ask("all", {})["provider"], "openai")
+            self.assertEqual(ask("own", {})["provider"], "local", "what the key may not use is not asked")
+            self.assertIn("may not use", ask("own", {"model": SMALL}, 403)["detail"])
+            ask("small", {"model": LOCAL}, 403)
+            self.assertEqual(ask("small", {"texts": ["one"]})["provider"], "openai")
+            self.assertEqual(ask("small", {"texts": ["another text with a few more tokens in it"]}, 402)["detail"] != "", True)
+            rows = self.ask_get(g, "/api/v1/embeddings/costs?by=key", "all")["rows"]
+            self.assertTrue({"all", "own", "small"} <= {r["key"] for r in rows}, rows)
+
+    def ask_get(self, g, path, key):
+        status, _, answer = g.get(path, headers={"authorization": "Bearer " + key})
+        self.assertEqual(status, 200, answer)
+        return answer
 
 
 class Failures(Case):

@@ -242,6 +242,7 @@ class Exchange:
 
     def send(self, reply):
         head, body = self.render(reply)
+        self.upstream.ends(self.request)  # before: the client may have its next request out before this thread runs again
         self.connection.send(head + body)
 
 
@@ -443,7 +444,12 @@ class Upstream:
             request.abandoned = True
             raise
         finally:
-            with self.lock:
+            self.ends(request)
+
+    def ends(self, request):
+        """Once: from here on it does not count as active."""
+        with self.lock:
+            if request.ended is None:
                 request.ended = time.monotonic()
                 self.active -= 1
 

@@ -17,11 +17,18 @@
 #include <cmocka.h>
 
 /* These tests are about the families above; the others need a whole service. */
-<<<<<<< HEAD
-const emb_route emb_routes_embedder[] = {{0}}, emb_routes_model_server[] = {{0}}, emb_routes_similarity[] =
-                {{0}}, emb_routes_tokens[] = {{0}}, emb_routes_hybrid[] = {{0}}, emb_routes_hybrid_cache[] =
-                {{0}}, emb_routes_explain[] = {{0}}, emb_routes_costs[] = {{0}}, emb_routes_shadow[] =
-                {{0}}, emb_routes_alerts[] = {{0}}, emb_routes_rollout[] = {{0}}, emb_routes_pii[] = {{0}},
+const emb_route emb_routes_embedder[] = {{0}},
+                emb_routes_model_server[] = {{0}},
+                emb_routes_similarity[] = {{0}},
+                emb_routes_tokens[] = {{0}},
+                emb_routes_hybrid[] = {{0}},
+                emb_routes_hybrid_cache[] = {{0}},
+                emb_routes_explain[] = {{0}},
+                emb_routes_costs[] = {{0}},
+                emb_routes_shadow[] = {{0}},
+                emb_routes_alerts[] = {{0}},
+                emb_routes_rollout[] = {{0}},
+                emb_routes_pii[] = {{0}},
                 emb_routes_system[] = {{0}};
 
 static emb_api *api;
@@ -284,7 +291,8 @@ static void test_refused(void **state)
         {"{\"input\":\"a\",\"truncate\":1}", 400, "truncate", "it is a number"},
         {"{\"input\":\"a\",\"normalize\":\"yes\"}", 400, "normalize", "true or false"},
         {"{\"input\":\"a\",\"context\":\"secret\"}", 400, "context", "not a context"},
-        {"{\"input\":\"a\",\"preferred_provider\":\"openai\"}", 400, "preferred_provider", "not a provider"},
+        {"{\"input\":\"a\",\"preferred_provider\":1}", 400, "preferred_provider", "must be a string"},
+        {"{\"input\":\"a\",\"user\":1}", 400, "user", "must be a string"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         int status = ask("/v1/embeddings", cases[i].body);

@@ -29,7 +29,7 @@ static int set_up(void **state)
 {
     (void)state;
     static char *environment[] = { "EMBEDD_MODELS=" EMB_TEST_DATA "/models", "LOCAL_EMBEDDING_MODEL=bert",
-                                   "EMBEDD_CACHE_URL=none", "HF_HOME=/nonexistent", "EMBEDD_DATA_DIR=/nonexistent",
+                                   "EMBEDD_CACHE_URL=none", "HF_HOME=/nonexistent", "EMBEDD_DATA_DIR=/dev/null/none",
                                    "EMBEDD_THREADS=1", "ALERT_P95_LATENCY_WARNING=250", NULL };
     emb_config_sources sources = { .environment = environment };
     const emb_alerts_options options = { .thresholds = { .p95_warning_ms = 250, .p95_error_ms = 1000 }, .now_s = noon };

@@ -26,7 +26,7 @@ static int set_up(void **state)
 {
     (void)state;
     static char *environment[] = { "EMBEDD_MODELS=" EMB_TEST_DATA "/models", "LOCAL_EMBEDDING_MODEL=bert",
-                                   "EMBEDD_CACHE_URL=none", "HF_HOME=/nonexistent", "EMBEDD_DATA_DIR=/nonexistent",
+                                   "EMBEDD_CACHE_URL=none", "HF_HOME=/nonexistent", "EMBEDD_DATA_DIR=/dev/null/none",
                                    "EMBEDD_THREADS=1", NULL };
     emb_config_sources sources = { .environment = environment };
     emb_error err;

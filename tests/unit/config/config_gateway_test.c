@@ -663,7 +663,7 @@ static void differences(void **state)
     differ("rollout.schedule: [{percentage: 1}]\npii.patterns: [{name: a, regex: b}]\n", "alerts.sinks: []\n",
            "rollout.schedule pii.patterns ");
     /* a setting that is live and is reported as such */
-    differ("providers: {timeout_ms: 5, instances: [{name: ollama, models: [m]}]}\n", a, "providers.timeout_ms! ");
+    differ("providers: {timeout_ms: 5, instances: [{name: ollama, models: [m]}]}\n", a, "providers.timeout_ms ");
 }
 
 static void tell(void *context, const emb_error *problem)

@@ -897,7 +897,7 @@ static void each_allocation_fails(void **state)
     (void)state;
     if (!fail_alloc_available())
         skip();
-    start(make_config(NULL));
+    start(make_config("data-dir", "/dev/null/none", "hybrid-monitoring", "false", NULL));
     ERR_raise(ERR_LIB_USER, ERR_R_MALLOC_FAILURE);
     assert_int_equal(embed_once("hit", true), EMB_OK);
     assert_int_equal(embed_once("hit|miss|other|miss", false), EMB_OK);
@@ -924,7 +924,7 @@ static void each_allocation_of_opening_fails(void **state)
     (void)state;
     if (!fail_alloc_available())
         skip();
-    emb_config *with = make_config(NULL);
+    emb_config *with = make_config("data-dir", "/dev/null/none", "hybrid-monitoring", "false", NULL);
     emb_service *none;
     OK(emb_service_open(with, NULL, &none, err));
     emb_service_close(none);

@@ -55,13 +55,14 @@
         }                                                                  \
     } while (0)
 
-/* Pairs "section-setting", "value", …, NULL over: models from the fake's folder, one thread, no second level. */
+/* Pairs "section-setting", "value", …, NULL over: models from the fake's folder, one thread, no second level, nothing kept. */
 static inline emb_config *make_config(const char *first, ...)
 {
     static char *none[] = {NULL};
     emb_config_flag flags[32] = {{"models-path", fake_model_root()}, {"models-threads", "1"}, {"cache-url", "none"},
-                                 {"models-default", "one"},          {"models-memory", "1GiB"}};
-    size_t count = 5;
+                                 {"models-default", "one"},          {"models-memory", "1GiB"},
+                                 {"data-dir", "/dev/null/none"}};
+    size_t count = 6;
     va_list args;
     va_start(args, first);
     for (const char *name = first; name; name = va_arg(args, const char *)) {
