@@ -348,7 +348,7 @@ static void readiness_on_worker(emb_api_call *call)
     emb_out_open(&o, NULL, '{');
     emb_out_bool(&o, "ready", v->readiness.ready);
     write_criteria(&o, &v->readiness);
-    write_shadow(&o, v, emb_service_shadow(call->service) != NULL);
+    write_shadow(&o, v, emb_service_shadow(call->service) && call->config->shadow_mode);
     write_alerts(&o, v);
     emb_out_open(&o, "rollout", '{');
     emb_out_text(&o, "mode", emb_rollout_mode_name(v->rollout.mode));
