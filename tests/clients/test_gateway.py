@@ -142,7 +142,7 @@ class OpenAI(GatewayCase):
         return caught.exception
 
     def test_budget(self):
-        s = self.of_kind("openai", budget="0.001", price="0.5")  # of two tokens or so
+        s = self.of_kind("openai", budget="0.002", price="0.5")  # of four tokens, what "a" is reserved as at most
         client = self.connect(s.url)
         client.embeddings.create(model="m", input="a")
         error = self.failure(openai.APIStatusError, client, model="m", input="a text of many more words " * 20)
