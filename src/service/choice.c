@@ -256,6 +256,15 @@ static const emb_error *keep_error(const chooser *c, const emb_error *error)
     return copy;
 }
 
+/* Whether a pinned space is of this model: its dimension, which nobody knows yet, is learned and compared when the model
+ * is asked. */
+static bool may_make(const emb_remote_model *m, const char *space)
+{
+    char begin[512];
+    int n = snprintf(begin, sizeof begin, "%s/%s@%s:", m->config->origin, m->config->name, m->config->revision);
+    return is_set(space) && n > 0 && (size_t)n < sizeof begin && strncmp(space, begin, (size_t)n) == 0;
+}
+
 static void add_remote(chooser *c, emb_remote_model *m)
 {
     emb_choice *choice = c->choice;
@@ -279,7 +288,7 @@ static void add_remote(chooser *c, emb_remote_model *m)
         .provider = config->name,
         .kind = emb_provider_kind_name(config->kind),
         .model = m->config->name,
-        .space = status ? "" : space,
+        .space = unknown && may_make(m, c->request->space) ? c->request->space : status ? "" : space,
         .position = m->position,
         .weight = config->weight,
         .is_local = config->is_private,

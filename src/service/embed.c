@@ -221,6 +221,9 @@ static emb_status take_target(emb_work *w, const emb_choice *choice, size_t inde
     w->target.served = choice->remotes[index] ? NULL : choice->served;
     emb_status status = choice->remotes[index] ? emb_target_remote(w, choice->remotes[index], may_wait, err)
                                                : emb_target_local(w, err);
+    if (status == EMB_E_INVALID && w->request->space && *w->request->space && err && strcmp(err->where, "dimensions") == 0)
+        return emb_fail(err, EMB_E_UNAVAILABLE, "space", "%s makes no vectors of the space \"%.200s\"",
+                        choice->candidates[index].provider, w->request->space); /* which the dimensions are of */
     if (!status && w->request->space && *w->request->space && strcmp(w->request->space, w->target.space) != 0)
         status = emb_fail(err, EMB_E_UNAVAILABLE, "space", "the space \"%.120s\" was asked for; %s makes \"%.120s\"",
                           w->request->space, w->target.provider, w->target.space);

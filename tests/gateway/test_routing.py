@@ -244,6 +244,14 @@ providers:
         a = self.ask(g, {"texts": ["x", "y"]})
         self.assertEqual((a["provider"], a["dimension"]), ("remote", 8))
         self.same(a["embeddings"], self.expect("served-model", ["x", "y"]))
+        g.stop()
+        env = {"EMBEDDING_SERVICE_URL": self.up.base_url("remote"), "EMBEDDING_PROVIDER": "remote"}
+        g = self.gateway(env)
+        b = self.ask(g, {"texts": ["z"], "space": a["space"]})
+        self.assertEqual((b["provider"], b["space"]), ("remote", a["space"]), "a pinned space, before it was learned")
+        g.stop()
+        g = self.gateway(env)
+        self.ask(g, {"texts": ["z"], "space": a["space"].replace(":8:", ":9:")}, 409)
 
     def test_weights(self):
         second = upstream.Upstream()
