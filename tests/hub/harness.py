@@ -96,4 +96,11 @@ class Case(unittest.TestCase):
     def unfinished(self, name="org/model"):
         """{file name: size} of the copies that are not complete."""
         folder = os.path.join(self.cache, "models--" + name.replace("/", "--"), "blobs")
-        return {n: os.path.getsize(os.path.join(folder, n)) for n in self.blobs(name) if n.endswith(".incomplete")}
+        sizes = {}
+        for n in self.blobs(name):
+            if n.endswith(".incomplete"):
+                try:
+                    sizes[n] = os.path.getsize(os.path.join(folder, n))
+                except FileNotFoundError:  # complete since the folder was listed, and renamed
+                    pass
+        return sizes

@@ -65,8 +65,8 @@ class Pulling(Case):
 class Load(Case):
     def test_load(self):
         with Service() as s:
-            p = subprocess.run([PROGRAM, "loadtest", "--warmup", "0.2", "--duration", "1", "--connections", "2", "--repeat", "90",
-                                "--distinct", "16", "--format", "json", s.url], stdout=subprocess.PIPE, env=self.environment(),
+            p = subprocess.run([PROGRAM, "loadtest", "--warmup", "0.2", "--duration", "1", "--connections", "2", "--words", "8", "--repeat", "90",
+                                "--distinct", "2", "--format", "json", s.url], stdout=subprocess.PIPE, env=self.environment(),
                                timeout=120)
             o = json.loads(p.stdout)
             self.assertEqual((p.returncode, list(o["statuses"])), (0, ["200"]))
