@@ -85,6 +85,8 @@ install: all
 	@cmake --install $(BUILD)
 
 lint: test-deps
+	@tools/install-deps lint
+	@tools/format --check
 	@tools/check_includes
 	@git diff --check
 

@@ -36,14 +36,14 @@ static void *hit(void *argument)
 {
     reader *r = argument;
     static _Thread_local float vector[DIMENSION];
-    const emb_cache_policy policy = { .read = true, .write = true };
+    const emb_cache_policy policy = {.read = true, .write = true};
     size_t missed = 0;
     uint64_t start = cpu_ns();
     for (unsigned i = 0; i < ROUNDS; i++) {
         r->random ^= r->random << 13;
         r->random ^= r->random >> 7;
         r->random ^= r->random << 17;
-        emb_cache_lookup l = { .key = keys[r->random % r->spread], .vector = vector, .dimension = DIMENSION };
+        emb_cache_lookup l = {.key = keys[r->random % r->spread], .vector = vector, .dimension = DIMENSION};
         missed += !emb_cache_peek(cache, &l, 1, &policy);
     }
     r->cpu_ns = cpu_ns() - start;
@@ -59,7 +59,7 @@ static void measure_hits(unsigned threads, unsigned spread)
     for (int repeat = 0; repeat < 5; repeat++) {
         uint64_t start = emb_now_ns(), cpu = 0;
         for (unsigned i = 0; i < threads; i++) {
-            readers[i] = (reader){ .spread = spread, .random = 88172645463325252u + i * 7919 };
+            readers[i] = (reader){.spread = spread, .random = 88172645463325252u + i * 7919};
             if (pthread_create(&readers[i].thread, NULL, hit, &readers[i]) != 0)
                 exit(1);
         }
@@ -71,8 +71,9 @@ static void measure_hits(unsigned threads, unsigned spread)
         best = took < best ? took : best;
         best_cpu = cpu < best_cpu ? cpu : best_cpu;
     }
-    printf("hit among %5u vectors, %u thread%s: %4.0f ns of CPU, %.1f million a second together\n", spread, threads,
-           threads == 1 ? " " : "s", (double)best_cpu / ROUNDS, (double)ROUNDS * threads * 1e3 / (double)best);
+    printf("hit among %5u vectors, %u thread%s: %4.0f ns of CPU, %.1f million a second together\n", spread,
+           threads, threads == 1 ? " " : "s", (double)best_cpu / ROUNDS,
+           (double)ROUNDS * threads * 1e3 / (double)best);
 }
 
 static void measure_copy(void)
@@ -92,7 +93,7 @@ static void fill(void)
 {
     emb_cache_lookup *l = calloc(ENTRIES, sizeof *l);
     size_t *todo = calloc(ENTRIES, sizeof *todo), n;
-    const emb_cache_policy policy = { .read = true, .write = true, .model = "m" };
+    const emb_cache_policy policy = {.read = true, .write = true, .model = "m"};
     emb_cache_flight *flight;
     emb_status st;
     emb_error err;
@@ -101,7 +102,7 @@ static void fill(void)
             exit(1);
         for (int j = 0; j < DIMENSION; j++)
             vectors[i][j] = (float)(i + j);
-        l[i] = (emb_cache_lookup){ .key = keys[i], .vector = vectors[i], .dimension = DIMENSION };
+        l[i] = (emb_cache_lookup){.key = keys[i], .vector = vectors[i], .dimension = DIMENSION};
     }
     uint64_t start = emb_now_ns();
     if (emb_cache_begin(cache, l, ENTRIES, &policy, 0, NULL, &flight, &err) != EMB_OK)
@@ -110,15 +111,15 @@ static void fill(void)
     while (emb_cache_next(flight, todo, &n, &st, &err))
         emb_cache_publish(flight, todo, n);
     emb_cache_end(flight, EMB_OK, NULL);
-    printf("miss in one call of %d: %.0f ns a text; keeping it: %.0f ns\n", ENTRIES, (double)(middle - start) / ENTRIES,
-           (double)(emb_now_ns() - middle) / ENTRIES);
+    printf("miss in one call of %d: %.0f ns a text; keeping it: %.0f ns\n", ENTRIES,
+           (double)(middle - start) / ENTRIES, (double)(emb_now_ns() - middle) / ENTRIES);
     free(l);
     free(todo);
 }
 
 static void rates(const char *name, cache_trace_kind kind, double alpha)
 {
-    static const size_t sizes[] = { 100, 1000, 4000 };
+    static const size_t sizes[] = {100, 1000, 4000};
     cache_trace *t = cache_trace_make(kind, alpha, 20000, 300000, 7);
     printf("%-22s", name);
     for (int i = 0; i < 3; i++)
@@ -129,7 +130,7 @@ static void rates(const char *name, cache_trace_kind kind, double alpha)
 
 int main(void)
 {
-    const emb_cache_options options = { .l1_entries = 2 * ENTRIES, .l1_bytes = (size_t)256 << 20 };
+    const emb_cache_options options = {.l1_entries = 2 * ENTRIES, .l1_bytes = (size_t)256 << 20};
     emb_error err;
     if (emb_cache_open(&options, &cache, &err) != EMB_OK)
         return 1;

@@ -22,11 +22,12 @@ static void die(const char *what)
     exit(1);
 }
 
-static float *embed(const char *directory, emb_precision precision, const emb_text *texts, size_t count, size_t *dimension)
+static float *embed(const char *directory, emb_precision precision, const emb_text *texts, size_t count,
+                    size_t *dimension)
 {
     emb_engine *engine;
     emb_model *model;
-    emb_model_info info = { .size = sizeof info };
+    emb_model_info info = {.size = sizeof info};
     emb_model_options options = EMB_MODEL_OPTIONS_INIT;
     options.precision = precision;
     if (emb_engine_open(NULL, &engine, &err) || emb_model_open(engine, directory, &options, &model, &err))
@@ -54,7 +55,7 @@ int main(int argc, char **argv)
         return 2;
     }
     while (count < TEXTS_MAX && (length = getline(&line, &room, stdin)) > 0)
-        texts[count++] = (emb_text){ strndup(line, (size_t)length), (size_t)length };
+        texts[count++] = (emb_text){strndup(line, (size_t)length), (size_t)length};
     if (count == 0)
         return 1;
     float *a = embed(argv[1], EMB_PRECISION_FP32, texts, count, &dimension);
@@ -67,6 +68,7 @@ int main(int argc, char **argv)
             worst = i;
         }
     }
-    printf("%zu texts: mean cosine %.6f, worst %.6f: %.80s\n", count, sum / (double)count, least, texts[worst].data);
+    printf("%zu texts: mean cosine %.6f, worst %.6f: %.80s\n", count, sum / (double)count, least,
+           texts[worst].data);
     return 0;
 }

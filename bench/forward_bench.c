@@ -4,9 +4,9 @@
  *     forward_bench MODEL_DIR [ISA [SECONDS]]
  *
  * Random token ids, one thread. For each precision and length: tokens/s of a full batch and the time of a
- * lone text (processor time); floating point operations counted from the model's shape; the same rate for the bare
- * products of one layer with everything in cache (the roof of this table's kernels), measured between the
- * other measurements, and the share of it. Then the profile of a pass by step. Best of many short runs,
+ * lone text (processor time); floating point operations counted from the model's shape; the same rate for the
+ * bare products of one layer with everything in cache (the roof of this table's kernels), measured between
+ * the other measurements, and the share of it. Then the profile of a pass by step. Best of many short runs,
  * since other work on the machine only ever adds time.
  */
 #include "base/clock.h"
@@ -16,8 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const step_names[EMB_STEP_COUNT] = { "embeddings", "q|k|v", "attention", "out", "layer norm",
-                                                        "up",         "down",  "pooling" };
+static const char *const step_names[EMB_STEP_COUNT] = {"embeddings", "q|k|v", "attention", "out",
+                                                       "layer norm", "up",    "down",      "pooling"};
 static double seconds_each = 0.4;
 
 typedef struct bench {
@@ -71,7 +71,7 @@ static void make_batch(bench *b, size_t length, size_t count)
         b->offsets[i] = (uint32_t)(i * length);
     for (size_t i = 0; i < count; i++)
         b->out[i] = b->vectors + i * b->spec.dimension;
-    b->batch = (emb_batch){ .ids = b->ids, .offsets = b->offsets, .count = count };
+    b->batch = (emb_batch){.ids = b->ids, .offsets = b->offsets, .count = count};
 }
 
 static void drop_batch(bench *b)
@@ -117,14 +117,20 @@ static void fill(float *x, size_t n)
 static double kernel_roof(const emb_kernels *k, emb_precision p, size_t n, size_t width)
 {
     size_t m = 128, stride = k->operand_stride(p, width);
-    emb_weight w = { p, n, width, need(k->weight_bytes(p, n, width)) };
+    emb_weight w = {p, n, width, need(k->weight_bytes(p, n, width))};
     float *src = need((m > n ? m : n) * width * sizeof *src), *out = need(m * n * sizeof *out);
     char *a = need(m * stride), *scratch = need(k->linear_scratch(n, width));
     fill(src, (m > n ? m : n) * width);
     k->weight_pack(p, n, width, 0, n, src, w.data);
     k->operand_from_f32(p, width, src, width * sizeof *src, m, a, stride);
-    emb_linear args = { .weight = &w, .a = a, .a_stride = stride, .m = m, .n_end = n, .out_precision = EMB_PRECISION_FP32,
-                        .out = out, .out_stride = n * sizeof *out };
+    emb_linear args = {.weight = &w,
+                       .a = a,
+                       .a_stride = stride,
+                       .m = m,
+                       .n_end = n,
+                       .out_precision = EMB_PRECISION_FP32,
+                       .out = out,
+                       .out_stride = n * sizeof *out};
     uint64_t begin = emb_now_ns(), best = UINT64_MAX;
     while ((double)(emb_now_ns() - begin) < seconds_each * 0.5e9) {
         uint64_t t = cpu_ns();
@@ -142,7 +148,7 @@ static double kernel_roof(const emb_kernels *k, emb_precision p, size_t n, size_
 
 static void profile(bench *b, size_t length, size_t count)
 {
-    uint64_t sums[EMB_STEP_COUNT] = { 0 }, total = 0;
+    uint64_t sums[EMB_STEP_COUNT] = {0}, total = 0;
     make_batch(b, length, count);
     best_pass(b);
     b->workspace.profile = sums;
@@ -160,7 +166,7 @@ static void profile(bench *b, size_t length, size_t count)
 
 static void measure(bench *b, emb_precision precision)
 {
-    static const size_t lengths[] = { 16, 32, 128, 256, 512 };
+    static const size_t lengths[] = {16, 32, 128, 256, 512};
     emb_error err;
     uint64_t t = emb_now_ns();
     if (emb_encoder_open(&b->spec, b->kernels, precision, &b->encoder, &err))
@@ -168,8 +174,8 @@ static void measure(bench *b, emb_precision precision)
     double open_ms = (double)(emb_now_ns() - t) * 1e-6;
     if (emb_workspace_open(&b->workspace, b->encoder, 8192, &err))
         die("workspace", &err);
-    printf("%s %s: opened in %.1f ms, %.1f MB packed\n", b->kernels->name, emb_precision_name(precision), open_ms,
-           (double)emb_encoder_weight_bytes(b->encoder) * 1e-6);
+    printf("%s %s: opened in %.1f ms, %.1f MB packed\n", b->kernels->name, emb_precision_name(precision),
+           open_ms, (double)emb_encoder_weight_bytes(b->encoder) * 1e-6);
     printf("  length   batch tokens/s   GFLOP/s   of kernels   alone ms   tokens/s\n");
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths && lengths[i] <= b->spec.max_tokens; i++) {
         size_t length = lengths[i], count = 2048 / length;
@@ -180,8 +186,8 @@ static void measure(bench *b, emb_precision precision)
         double alone = best_pass(b);
         drop_batch(b);
         double rate = (double)(length * count) / batch, flops = rate * flop_per_token(&b->spec, length);
-        printf("  %6zu   %14.0f   %7.1f   %9.1f%%   %8.3f   %8.0f\n", length, rate, flops * 1e-9, 100 * flops / roof,
-               alone * 1e3, (double)length / alone);
+        printf("  %6zu   %14.0f   %7.1f   %9.1f%%   %8.3f   %8.0f\n", length, rate, flops * 1e-9,
+               100 * flops / roof, alone * 1e3, (double)length / alone);
     }
     profile(b, 32, 64);
     profile(b, 128, 16);
@@ -194,8 +200,8 @@ static void measure(bench *b, emb_precision precision)
 
 int main(int argc, char **argv)
 {
-    static const emb_precision precisions[] = { EMB_PRECISION_FP32, EMB_PRECISION_BF16, EMB_PRECISION_INT8 };
-    bench b = { .kernels = NULL };
+    static const emb_precision precisions[] = {EMB_PRECISION_FP32, EMB_PRECISION_BF16, EMB_PRECISION_INT8};
+    bench b = {.kernels = NULL};
     emb_error err;
     if (argc < 2) {
         fprintf(stderr, "usage: forward_bench MODEL_DIR [ISA [SECONDS]]\n");

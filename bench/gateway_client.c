@@ -3,14 +3,15 @@
  *
  *     gateway_client PORT [REQUESTS [SECONDS [WARM-UP [KEY [MODEL]]]]]
  *
- * Posts one text, another each time, to /v1/embeddings of 127.0.0.1:PORT and asks for base64, as OpenAI's own client does;
- * ends after REQUESTS or SECONDS, whichever is first. Prints JSON: requests, the latency in µs at several quantiles, the
- * bytes of an answer and the FNV-1a hash of the vector's text, by which the caller sees that each contender answered with
- * the same vector. Anything but 200 with a vector ends it with an error.
+ * Posts one text, another each time, to /v1/embeddings of 127.0.0.1:PORT and asks for base64, as OpenAI's own
+ * client does; ends after REQUESTS or SECONDS, whichever is first. Prints JSON: requests, the latency in µs
+ * at several quantiles, the bytes of an answer and the FNV-1a hash of the vector's text, by which the caller
+ * sees that each contender answered with the same vector. Anything but 200 with a vector ends it with an
+ * error.
  *
- * Blocking reads on a pinned CPU: a poll loop would keep the CPU warm and flatter the figures. The clock runs from before
- * the write to the last byte of the answer. A client in Python or a general library costs 50 to 300 µs of its own, more
- * than what is to be measured.
+ * Blocking reads on a pinned CPU: a poll loop would keep the CPU warm and flatter the figures. The clock runs
+ * from before the write to the last byte of the answer. A client in Python or a general library costs 50 to
+ * 300 µs of its own, more than what is to be measured.
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -43,8 +44,8 @@ static void fail(const char *why)
 
 static int connect_to(unsigned port)
 {
-    struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port),
-                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     static const int one = 1;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address))
@@ -58,10 +59,12 @@ static size_t write_request(char *out, size_t room, unsigned number, const char 
     char body[1024];
     int length = snprintf(body, sizeof body,
                           "{\"model\":\"%s\",\"input\":\"What is the expense ratio of fund %08u?\","
-                          "\"encoding_format\":\"base64\"}", model, number);
+                          "\"encoding_format\":\"base64\"}",
+                          model, number);
     int n = snprintf(out, room,
                      "POST /v1/embeddings HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-                     "Authorization: Bearer %s\r\nAccept: application/json\r\nContent-Length: %d\r\n\r\n%s", key, length, body);
+                     "Authorization: Bearer %s\r\nAccept: application/json\r\nContent-Length: %d\r\n\r\n%s",
+                     key, length, body);
     if (length < 0 || (size_t)length >= sizeof body || n < 0 || (size_t)n >= room)
         fail("the request is too long");
     return (size_t)n;
@@ -133,15 +136,16 @@ static void report(uint64_t *times, size_t count, size_t bytes, uint64_t hash)
     static const struct {
         const char *name;
         double q;
-    } quantiles[] = { { "p50", 0.5 }, { "p90", 0.9 }, { "p99", 0.99 }, { "p999", 0.999 } };
+    } quantiles[] = {{"p50", 0.5}, {"p90", 0.9}, {"p99", 0.99}, {"p999", 0.999}};
     qsort(times, count, sizeof *times, by_time);
     double sum = 0;
     for (size_t i = 0; i < count; i++)
         sum += (double)times[i];
-    printf("{\"requests\": %zu, \"bytes\": %zu, \"vector\": \"%016llx\", \"min\": %.2f, \"mean\": %.2f", count, bytes,
-           (unsigned long long)hash, (double)times[0] / 1e3, sum / (double)count / 1e3);
+    printf("{\"requests\": %zu, \"bytes\": %zu, \"vector\": \"%016llx\", \"min\": %.2f, \"mean\": %.2f",
+           count, bytes, (unsigned long long)hash, (double)times[0] / 1e3, sum / (double)count / 1e3);
     for (size_t i = 0; i < sizeof quantiles / sizeof *quantiles; i++)
-        printf(", \"%s\": %.2f", quantiles[i].name, (double)times[(size_t)(quantiles[i].q * (double)(count - 1))] / 1e3);
+        printf(", \"%s\": %.2f", quantiles[i].name,
+               (double)times[(size_t)(quantiles[i].q * (double)(count - 1))] / 1e3);
     printf("}\n");
 }
 
@@ -150,7 +154,8 @@ int main(int argc, char **argv)
     if (argc < 2)
         fail("PORT [REQUESTS [SECONDS [WARM-UP [KEY [MODEL]]]]]");
     unsigned port = (unsigned)strtoul(argv[1], NULL, 10);
-    size_t requests = argc > 2 ? strtoull(argv[2], NULL, 10) : 1000, warm_up = argc > 4 ? strtoull(argv[4], NULL, 10) : 100;
+    size_t requests = argc > 2 ? strtoull(argv[2], NULL, 10) : 1000,
+           warm_up = argc > 4 ? strtoull(argv[4], NULL, 10) : 100;
     double seconds = argc > 3 ? strtod(argv[3], NULL) : 10;
     const char *key = argc > 5 ? argv[5] : "x", *model = argc > 6 ? argv[6] : "text-embedding-3-small";
     uint64_t *times = calloc(requests + 1, sizeof *times), deadline = 0, hash = 0;
@@ -160,7 +165,8 @@ int main(int argc, char **argv)
     if (!times || requests == 0)
         fail("no room for the times");
     for (size_t i = 0; i < warm_up + requests && (!deadline || now_ns() < deadline); i++) {
-        size_t n = write_request(request, sizeof request, (unsigned)(getpid() % 10000 * 10000) + (unsigned)i, key, model);
+        size_t n = write_request(request, sizeof request, (unsigned)(getpid() % 10000 * 10000) + (unsigned)i,
+                                 key, model);
         uint64_t start = now_ns();
         if (send(fd, request, n, MSG_NOSIGNAL) != (ssize_t)n)
             fail("the request was not taken");

@@ -5,8 +5,8 @@
  *     taskset -c 0 http_bare ours inline BYTES PORT    src/http, answered on the loop's thread
  *     taskset -c 0 http_bare ours parked BYTES PORT    src/http, answered by a worker
  *
- * Port 0: a free one. Prints "port N"; runs until it is killed. Each has one loop. bench/http_bare.sh runs them
- * interleaved and prints ratios.
+ * Port 0: a free one. Prints "port N"; runs until it is killed. Each has one loop. bench/http_bare.sh runs
+ * them interleaved and prints ratios.
  */
 #include "http/server.h"
 
@@ -40,7 +40,7 @@ static void bare_answer(struct evhttp_request *request, void *context)
 
 static int listening(int port)
 {
-    struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((unsigned short)port) };
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((unsigned short)port)};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), one = 1;
     inet_pton(AF_INET, "127.0.0.1", &address.sin_addr);
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
@@ -126,7 +126,8 @@ static int run_ours(bool park, int port)
 int main(int argc, char **argv)
 {
     bool ours = argc == 5 && strcmp(argv[1], "ours") == 0, park = argc == 5 && strcmp(argv[2], "parked") == 0;
-    if (argc != 5 || (!ours && strcmp(argv[1], "bare")) || (!park && strcmp(argv[2], "inline")) || (park && !ours)) {
+    if (argc != 5 || (!ours && strcmp(argv[1], "bare")) || (!park && strcmp(argv[2], "inline")) ||
+        (park && !ours)) {
         fprintf(stderr, "usage: http_bare bare inline | ours inline | ours parked BYTES PORT\n");
         return 2;
     }

@@ -83,24 +83,24 @@ typedef struct peak {
 enum { LOOPS = 8000, SUMS = 12 };
 static volatile float sink;
 
-#define PEAK(name, isa, type, load, operation)                                                             \
-    __attribute__((target(isa))) static void name(void *arg)                                               \
-    {                                                                                                      \
-        type x = load, s0 = x, s1 = x, s2 = x, s3 = x, s4 = x, s5 = x, s6 = x, s7 = x, s8 = x, s9 = x,     \
-             s10 = x, s11 = x;                                                                             \
-        for (int loop = 0; loop < LOOPS; loop++) {                                                         \
-            EACH_SUM(operation)                                                                            \
-        }                                                                                                  \
-        s0 = s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7 + s8 + s9 + s10 + s11;                                  \
-        sink = ((float *)&s0)[1];                                                                          \
+#define PEAK(name, isa, type, load, operation)                                                         \
+    __attribute__((target(isa))) static void name(void *arg)                                           \
+    {                                                                                                  \
+        type x = load, s0 = x, s1 = x, s2 = x, s3 = x, s4 = x, s5 = x, s6 = x, s7 = x, s8 = x, s9 = x, \
+             s10 = x, s11 = x;                                                                         \
+        for (int loop = 0; loop < LOOPS; loop++) {                                                     \
+            EACH_SUM(operation)                                                                        \
+        }                                                                                              \
+        s0 = s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7 + s8 + s9 + s10 + s11;                              \
+        sink = ((float *)&s0)[1];                                                                      \
     }
 #define OP_FMA(s) __asm__ volatile("vfmadd231ps %1, %1, %0" : "+v"(s) : "v"(x));
 #define OP_BF16(s) __asm__ volatile("vdpbf16ps %1, %1, %0" : "+v"(s) : "v"(x));
 #define OP_INT8(s) __asm__ volatile("vpdpbusd %1, %1, %0" : "+v"(s) : "v"(x));
-#define OP_MADD(s)                                                                                         \
-    {                                                                                                      \
-        __m256 t;                                                                                          \
-        __asm__ volatile("vpmaddwd %2, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(s), "=&x"(t) : "x"(x));         \
+#define OP_MADD(s)                                                                                 \
+    {                                                                                              \
+        __m256 t;                                                                                  \
+        __asm__ volatile("vpmaddwd %2, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(s), "=&x"(t) : "x"(x)); \
     }
 
 PEAK(peak_f32_512, "avx512f", __m512, _mm512_set1_ps(*(float *)arg), OP_FMA)
@@ -111,13 +111,13 @@ PEAK(peak_int8_256, "avx2", __m256, _mm256_set1_ps(*(float *)arg), OP_MADD)
 
 static double peak_rate(void (*loop)(void *), double flops)
 {
-    float one[1] = { 0.37f };
+    float one[1] = {0.37f};
     return flops / best_time(loop, one);
 }
 
 static peak peak_of(const emb_kernels *k)
 {
-    peak p = { k->name, { 0 } };
+    peak p = {k->name, {0}};
     if (!strcmp(k->name, "avx512") || !strcmp(k->name, "amx")) {
         p.flops[EMB_PRECISION_FP32] = peak_rate(peak_f32_512, 2.0 * 16 * SUMS * LOOPS);
         p.flops[EMB_PRECISION_BF16] = k->auto_precision == EMB_PRECISION_BF16
@@ -134,7 +134,7 @@ static peak peak_of(const emb_kernels *k)
 #else
 static peak peak_of(const emb_kernels *k)
 {
-    return (peak){ k->name, { 0 } };
+    return (peak){k->name, {0}};
 }
 #endif
 
@@ -152,7 +152,7 @@ static void call_linear(void *arg)
     c->k->linear(&c->args, c->scratch);
 }
 
-static const char *const precision_names[] = { "auto", "fp32", "bf16", "int8" };
+static const char *const precision_names[] = {"auto", "fp32", "bf16", "int8"};
 
 static void free_linear(linear_call *c, emb_weight *w)
 {
@@ -167,18 +167,26 @@ static void bench_linear(const emb_kernels *k, const peak *peaks, emb_precision 
                          size_t inputs, emb_activation act)
 {
     float *source = new_floats(n * inputs), *x = new_floats(m * inputs);
-    emb_weight w = { p, n, inputs, new_bytes(k->weight_bytes(p, n, inputs)) };
+    emb_weight w = {p, n, inputs, new_bytes(k->weight_bytes(p, n, inputs))};
     k->weight_pack(p, n, inputs, 0, n, source, w.data);
     size_t a_stride = k->operand_stride(p, inputs);
     char *a = new_bytes(m * a_stride);
     k->operand_from_f32(p, inputs, x, inputs * sizeof *x, m, a, a_stride);
-    emb_precision out = p == EMB_PRECISION_INT8 && (act == EMB_ACT_NONE || !k->emits_int8) ? EMB_PRECISION_FP32 : p;
+    emb_precision out =
+        p == EMB_PRECISION_INT8 && (act == EMB_ACT_NONE || !k->emits_int8) ? EMB_PRECISION_FP32 : p;
     size_t out_stride = k->operand_stride(out, n);
-    linear_call c = { k,
-                      { .weight = &w, .bias = new_floats(n), .a = a, .a_stride = a_stride, .m = m, .n_end = n,
-                        .activation = act, .out_precision = out, .out = new_bytes(m * out_stride),
-                        .out_stride = out_stride },
-                      new_bytes(k->linear_scratch(n, inputs)) };
+    linear_call c = {k,
+                     {.weight = &w,
+                      .bias = new_floats(n),
+                      .a = a,
+                      .a_stride = a_stride,
+                      .m = m,
+                      .n_end = n,
+                      .activation = act,
+                      .out_precision = out,
+                      .out = new_bytes(m * out_stride),
+                      .out_stride = out_stride},
+                     new_bytes(k->linear_scratch(n, inputs))};
     double flops = 2.0 * (double)m * (double)n * (double)inputs, seconds = best_time(call_linear, &c);
     printf("  %-5s m %4zu  %4zu -> %4zu %-5s %8.1f GFLOP/s", precision_names[p], m, inputs, n,
            act == EMB_ACT_GELU ? "gelu" : "", flops / seconds * 1e-9);
@@ -194,9 +202,9 @@ static void bench_linear(const emb_kernels *k, const peak *peaks, emb_precision 
 
 static void bench_products(const emb_kernels *k, const peak *peaks)
 {
-    static const size_t shapes[][2] = { { 1152, 384 }, { 384, 384 },  { 1536, 384 }, { 384, 1536 },
-                                        { 768, 768 },  { 3072, 768 }, { 768, 3072 } };
-    static const size_t rows[] = { 1, 4, 16, 128, 256 };
+    static const size_t shapes[][2] = {{1152, 384}, {384, 384},  {1536, 384}, {384, 1536},
+                                       {768, 768},  {3072, 768}, {768, 3072}};
+    static const size_t rows[] = {1, 4, 16, 128, 256};
     for (int p = EMB_PRECISION_FP32; p <= EMB_PRECISION_INT8; p++)
         for (size_t m = 0; m < 5 && wanted(precision_names[p]); m++)
             for (size_t s = 0; s < (m == 3 || m == 4 ? 7 : 4); s++)
@@ -218,7 +226,8 @@ static void call_attention(void *arg)
     c->k->attention(&c->args, c->scratch);
 }
 
-static void bench_attention(const emb_kernels *k, const peak *peaks, emb_precision p, size_t length, size_t dim)
+static void bench_attention(const emb_kernels *k, const peak *peaks, emb_precision p, size_t length,
+                            size_t dim)
 {
     size_t width = 12 * dim, element = p == EMB_PRECISION_BF16 ? 2 : 4;
     float *x = new_floats(length * 3 * width);
@@ -226,15 +235,23 @@ static void bench_attention(const emb_kernels *k, const peak *peaks, emb_precisi
     char *rows = new_bytes(length * stride);
     for (size_t i = 0; i < length; i++)
         k->operand_from_f32(p, 3 * width, x + i * 3 * width, 0, 1, rows + i * stride, 0);
-    attention_call c = { k,
-                         { .precision = p, .q = rows, .k = rows + width * element, .v = rows + 2 * width * element,
-                           .stride = stride, .out = new_bytes(length * out_stride), .out_stride = out_stride,
-                           .length = length, .head_dim = dim, .head_end = 12, .scale = 0.2f },
-                         new_bytes(k->attention_scratch(length, dim)) };
+    attention_call c = {k,
+                        {.precision = p,
+                         .q = rows,
+                         .k = rows + width * element,
+                         .v = rows + 2 * width * element,
+                         .stride = stride,
+                         .out = new_bytes(length * out_stride),
+                         .out_stride = out_stride,
+                         .length = length,
+                         .head_dim = dim,
+                         .head_end = 12,
+                         .scale = 0.2f},
+                        new_bytes(k->attention_scratch(length, dim))};
     double seconds = best_time(call_attention, &c);
     double flops = 4.0 * (double)length * (double)length * (double)width;
-    printf("  attention %s 12 x %zu, length %4zu: %7.0f ns a token, %6.1f GFLOP/s", precision_names[p], dim, length,
-           seconds / (double)length * 1e9, flops / seconds * 1e-9);
+    printf("  attention %s 12 x %zu, length %4zu: %7.0f ns a token, %6.1f GFLOP/s", precision_names[p], dim,
+           length, seconds / (double)length * 1e9, flops / seconds * 1e-9);
     if (peaks->flops[p] > 0)
         printf(" %5.1f %%", 100 * flops / seconds / peaks->flops[p]);
     printf("\n");
@@ -257,8 +274,8 @@ typedef struct rows_call {
 static void call_layer_norm(void *arg)
 {
     rows_call *c = arg;
-    c->k->layer_norm(c->rows, c->n, c->x, c->n * 4, c->gamma, c->beta, 1e-12f, c->y, c->n * 4, c->p, c->operand,
-                     c->k->operand_stride(c->p, c->n));
+    c->k->layer_norm(c->rows, c->n, c->x, c->n * 4, c->gamma, c->beta, 1e-12f, c->y, c->n * 4, c->p,
+                     c->operand, c->k->operand_stride(c->p, c->n));
 }
 
 static void call_operand(void *arg)
@@ -281,8 +298,15 @@ static void call_widen(void *arg)
 
 static void bench_rows(const emb_kernels *k, size_t n)
 {
-    rows_call c = { k, 128, n, new_floats(128 * n), new_floats(128 * n), new_floats(n), new_floats(n),
-                    new_bytes(128 * k->operand_stride(EMB_PRECISION_FP32, n)), EMB_PRECISION_FP32 };
+    rows_call c = {k,
+                   128,
+                   n,
+                   new_floats(128 * n),
+                   new_floats(128 * n),
+                   new_floats(n),
+                   new_floats(n),
+                   new_bytes(128 * k->operand_stride(EMB_PRECISION_FP32, n)),
+                   EMB_PRECISION_FP32};
     for (int p = EMB_PRECISION_FP32; p <= EMB_PRECISION_INT8; p++) {
         c.p = (emb_precision)p;
         printf("  %zu, %s: layer norm %5.0f ns, operand %5.0f ns a token\n", n, precision_names[p],
@@ -304,16 +328,23 @@ static void bench_gelu(const emb_kernels *k)
     double seconds[2];
     for (int gelu = 0; gelu < 2; gelu++) {
         float *source = new_floats(N), *x = new_floats(M);
-        emb_weight w = { EMB_PRECISION_FP32, N, 1, new_bytes(k->weight_bytes(EMB_PRECISION_FP32, N, 1)) };
+        emb_weight w = {EMB_PRECISION_FP32, N, 1, new_bytes(k->weight_bytes(EMB_PRECISION_FP32, N, 1))};
         k->weight_pack(w.precision, N, 1, 0, N, source, w.data);
         size_t a_stride = k->operand_stride(w.precision, 1);
         char *a = new_bytes(M * a_stride);
         k->operand_from_f32(w.precision, 1, x, sizeof *x, M, a, a_stride);
-        linear_call c = { k,
-                          { .weight = &w, .bias = new_floats(N), .a = a, .a_stride = a_stride, .m = M, .n_end = N,
-                            .activation = gelu ? EMB_ACT_GELU : EMB_ACT_NONE, .out_precision = EMB_PRECISION_BF16,
-                            .out = new_bytes(M * N * 2), .out_stride = N * 2 },
-                          new_bytes(k->linear_scratch(N, 1)) };
+        linear_call c = {k,
+                         {.weight = &w,
+                          .bias = new_floats(N),
+                          .a = a,
+                          .a_stride = a_stride,
+                          .m = M,
+                          .n_end = N,
+                          .activation = gelu ? EMB_ACT_GELU : EMB_ACT_NONE,
+                          .out_precision = EMB_PRECISION_BF16,
+                          .out = new_bytes(M * N * 2),
+                          .out_stride = N * 2},
+                         new_bytes(k->linear_scratch(N, 1))};
         seconds[gelu] = best_time(call_linear, &c);
         free_linear(&c, &w);
         free(source);

@@ -3,8 +3,8 @@
  *
  *   tiktoken_bench DIRECTORY FILE
  *
- * Each line of FILE is a text. For each line on standard input it prints two runs over all texts: path ("ids" or
- * "count"), seconds, tokens.
+ * Each line of FILE is a text. For each line on standard input it prints two runs over all texts: path ("ids"
+ * or "count"), seconds, tokens.
  */
 #include "base/clock.h"
 #include "base/file.h"
@@ -20,7 +20,8 @@ static void fail(const emb_error *err)
     exit(1);
 }
 
-static void run(const emb_tiktoken *t, emb_tiktoken_scratch *s, const char *text, size_t length, bool with_ids)
+static void run(const emb_tiktoken *t, emb_tiktoken_scratch *s, const char *text, size_t length,
+                bool with_ids)
 {
     emb_tiktoken_ids ids = {0};
     emb_error err;

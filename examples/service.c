@@ -18,8 +18,9 @@ int main(int argc, char **argv)
     if (emb_service_generate_with_metadata(service, text, strlen(text), "analysis", &result, &error)) {
         fprintf(stderr, "%s\n", error.message);
     } else {
-        printf("%s by %s: %zu dimensions, %s, $%.9f, because %s\n", result->model, result->provider, result->dimension,
-               result->cached[0] ? "cached" : "computed", (double)result->cost_nusd * 1e-9, result->reason);
+        printf("%s by %s: %zu dimensions, %s, $%.9f, because %s\n", result->model, result->provider,
+               result->dimension, result->cached[0] ? "cached" : "computed", (double)result->cost_nusd * 1e-9,
+               result->reason);
         status = 0;
     }
     emb_service_result_free(result);

@@ -51,23 +51,23 @@ extern "C" {
 /* ---- errors ---------------------------------------------------------------------------------- */
 
 /* X(name, value, text, HTTP status, whether trying again can help) */
-#define EMB_STATUS_TABLE(X)                                                                            \
-    X(EMB_OK, 0, "ok", 200, 0)                                                                         \
-    X(EMB_E_NOMEM, 1, "out of memory", 503, 1)                                                         \
-    X(EMB_E_INVALID, 2, "invalid argument", 400, 0)                                                    \
-    X(EMB_E_NOT_FOUND, 3, "not found", 404, 0)                                                         \
-    X(EMB_E_UNSUPPORTED, 4, "unsupported", 400, 0)                                                     \
-    X(EMB_E_CORRUPT, 5, "malformed data", 400, 0)                                                      \
-    X(EMB_E_IO, 6, "input/output error", 503, 1)                                                       \
-    X(EMB_E_LIMIT, 7, "over a limit", 413, 0)                                                          \
-    X(EMB_E_BUSY, 8, "overloaded", 429, 1)                                                             \
-    X(EMB_E_DEADLINE, 9, "deadline passed", 504, 1)                                                    \
-    X(EMB_E_CANCELLED, 10, "cancelled", 499, 0)                                                        \
-    X(EMB_E_CLOSED, 11, "closed", 503, 0)                                                              \
-    X(EMB_E_INTERNAL, 12, "internal error", 500, 0)                                                    \
-    X(EMB_E_BUDGET, 13, "budget exhausted", 402, 0)                                                    \
-    X(EMB_E_FORBIDDEN, 14, "not allowed", 403, 0)                                                      \
-    X(EMB_E_PROVIDER, 15, "the provider's answer cannot be used", 502, 1)                              \
+#define EMB_STATUS_TABLE(X)                                               \
+    X(EMB_OK, 0, "ok", 200, 0)                                            \
+    X(EMB_E_NOMEM, 1, "out of memory", 503, 1)                            \
+    X(EMB_E_INVALID, 2, "invalid argument", 400, 0)                       \
+    X(EMB_E_NOT_FOUND, 3, "not found", 404, 0)                            \
+    X(EMB_E_UNSUPPORTED, 4, "unsupported", 400, 0)                        \
+    X(EMB_E_CORRUPT, 5, "malformed data", 400, 0)                         \
+    X(EMB_E_IO, 6, "input/output error", 503, 1)                          \
+    X(EMB_E_LIMIT, 7, "over a limit", 413, 0)                             \
+    X(EMB_E_BUSY, 8, "overloaded", 429, 1)                                \
+    X(EMB_E_DEADLINE, 9, "deadline passed", 504, 1)                       \
+    X(EMB_E_CANCELLED, 10, "cancelled", 499, 0)                           \
+    X(EMB_E_CLOSED, 11, "closed", 503, 0)                                 \
+    X(EMB_E_INTERNAL, 12, "internal error", 500, 0)                       \
+    X(EMB_E_BUDGET, 13, "budget exhausted", 402, 0)                       \
+    X(EMB_E_FORBIDDEN, 14, "not allowed", 403, 0)                         \
+    X(EMB_E_PROVIDER, 15, "the provider's answer cannot be used", 502, 1) \
     X(EMB_E_UNAVAILABLE, 16, "no provider is available", 503, 1)
 
 typedef enum emb_status {
@@ -147,7 +147,10 @@ typedef struct emb_engine_options {
     const char *isa;         /* "portable", "avx2", "avx512", "amx", "neon"; NULL: $EMBEDD_ISA or the best */
     const char *models_path; /* directories to look for model names in, ':' between; or NULL */
 } emb_engine_options;
-#define EMB_ENGINE_OPTIONS_INIT { sizeof(emb_engine_options), 0, 0, 0, NULL, NULL }
+#define EMB_ENGINE_OPTIONS_INIT                         \
+    {                                                   \
+        sizeof(emb_engine_options), 0, 0, 0, NULL, NULL \
+    }
 
 /* Starts the compute threads. options may be NULL. Release with emb_engine_close, which refuses new calls
  * and waits for running ones. */
@@ -167,7 +170,10 @@ typedef struct emb_model_options {
     emb_precision precision;
     bool lazy; /* read the configuration now, the weights with the first text */
 } emb_model_options;
-#define EMB_MODEL_OPTIONS_INIT { sizeof(emb_model_options), EMB_PRECISION_AUTO, false }
+#define EMB_MODEL_OPTIONS_INIT                               \
+    {                                                        \
+        sizeof(emb_model_options), EMB_PRECISION_AUTO, false \
+    }
 
 /* Opens a model directory as sentence-transformers publishes it. `name` is a path to a directory, or a
  * model name ("all-MiniLM-L6-v2", "BAAI/bge-m3") that is looked up in: options.models_path or
@@ -182,27 +188,29 @@ EMB_API void emb_model_close(emb_model *model);
 
 typedef struct emb_model_info {
     size_t size;
-    const char *name;          /* "all-MiniLM-L6-v2" */
-    const char *path;          /* the directory */
-    const char *architecture;  /* "bert", "roberta", "xlm-roberta", "mpnet", "distilbert" */
-    const char *tokenizer;     /* "WordPiece", "Unigram", "BPE" */
-    size_t dimension;          /* of the vectors, before `dimensions` shortens them */
-    size_t max_tokens;         /* per text, special tokens included */
+    const char *name;         /* "all-MiniLM-L6-v2" */
+    const char *path;         /* the directory */
+    const char *architecture; /* "bert", "roberta", "xlm-roberta", "mpnet", "distilbert" */
+    const char *tokenizer;    /* "WordPiece", "Unigram", "BPE" */
+    size_t dimension;         /* of the vectors, before `dimensions` shortens them */
+    size_t max_tokens;        /* per text, special tokens included */
     size_t vocab_size;
     size_t layers, heads, hidden, intermediate;
-    size_t parameters;         /* 0 while lazy */
-    size_t weight_bytes;       /* packed, in memory; 0 while lazy */
+    size_t parameters;   /* 0 while lazy */
+    size_t weight_bytes; /* packed, in memory; 0 while lazy */
     emb_pooling pooling;
-    bool normalize;            /* whether the model's own modules normalise */
-    emb_precision precision;   /* in use */
+    bool normalize;              /* whether the model's own modules normalise */
+    emb_precision precision;     /* in use */
     const char *query_prompt;    /* "" if none */
     const char *document_prompt; /* "" if none */
     size_t prompts;              /* how many emb_model_prompt knows */
     const char *default_prompt;  /* name of the prompt that texts without a role get, NULL if none */
 } emb_model_info;
-#define EMB_MODEL_INFO_INIT                                                                            \
-    { sizeof(emb_model_info), NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, EMB_POOLING_MODEL,    \
-      false, EMB_PRECISION_AUTO, NULL, NULL, 0, NULL }
+#define EMB_MODEL_INFO_INIT                                                                                  \
+    {                                                                                                        \
+        sizeof(emb_model_info), NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, EMB_POOLING_MODEL, false, \
+            EMB_PRECISION_AUTO, NULL, NULL, 0, NULL                                                          \
+    }
 
 /* Fills *info, which was initialised with EMB_MODEL_INFO_INIT; its strings live as long as the model. */
 EMB_API void emb_model_get_info(const emb_model *model, emb_model_info *info);
@@ -219,23 +227,25 @@ typedef struct emb_text {
 
 typedef struct emb_embed_options {
     size_t size;
-    emb_role role;            /* which prompt: the one in the model's files, or, where these have none, the one
+    emb_role role;           /* which prompt: the one in the model's files, or, where these have none, the one
                                  that a well-known model was trained with ("query: " of e5) */
-    const char *prompt_name;  /* a prompt of the model by name; wins over role; unknown: EMB_E_INVALID */
-    const char *prompt;       /* a literal prompt ("": none at all); wins over both */
-    size_t dimensions;        /* keep this many leading components (Matryoshka), then normalise; 0: all */
+    const char *prompt_name; /* a prompt of the model by name; wins over role; unknown: EMB_E_INVALID */
+    const char *prompt;      /* a literal prompt ("": none at all); wins over both */
+    size_t dimensions;       /* keep this many leading components (Matryoshka), then normalise; 0: all */
     emb_pooling pooling;
-    emb_switch normalize;     /* EMB_DEFAULT: as the model says */
+    emb_switch normalize; /* EMB_DEFAULT: as the model says */
     emb_truncation truncation;
-    size_t max_tokens;        /* 0: the model's; otherwise not above it */
+    size_t max_tokens; /* 0: the model's; otherwise not above it */
     emb_priority priority;
-    int64_t timeout_ms;       /* 0: none. EMB_E_DEADLINE when it passes; queued work is dropped */
+    int64_t timeout_ms;         /* 0: none. EMB_E_DEADLINE when it passes; queued work is dropped */
     const volatile int *cancel; /* read every few milliseconds and between passes, until the call returns;
                                    non-zero ends the call with EMB_E_CANCELLED */
 } emb_embed_options;
-#define EMB_EMBED_OPTIONS_INIT                                                                         \
-    { sizeof(emb_embed_options), EMB_ROLE_NONE, NULL, NULL, 0, EMB_POOLING_MODEL, EMB_DEFAULT,         \
-      EMB_TRUNCATE_MODEL, 0, EMB_PRIORITY_INTERACTIVE, 0, NULL }
+#define EMB_EMBED_OPTIONS_INIT                                                                   \
+    {                                                                                            \
+        sizeof(emb_embed_options), EMB_ROLE_NONE, NULL, NULL, 0, EMB_POOLING_MODEL, EMB_DEFAULT, \
+            EMB_TRUNCATE_MODEL, 0, EMB_PRIORITY_INTERACTIVE, 0, NULL                             \
+    }
 
 typedef struct emb_usage {
     size_t size;
@@ -245,7 +255,10 @@ typedef struct emb_usage {
     uint64_t queue_ns;    /* waited before its first pass */
     uint64_t compute_ns;  /* wall time from the start of its first pass to the end of its last */
 } emb_usage;
-#define EMB_USAGE_INIT { sizeof(emb_usage), 0, 0, 0, 0, 0 }
+#define EMB_USAGE_INIT                   \
+    {                                    \
+        sizeof(emb_usage), 0, 0, 0, 0, 0 \
+    }
 
 /* Embeds `count` texts. Row i of `out` receives the vector of texts[i]: count × D floats, D being
  * `dimensions` or the model's dimension; `out_floats` is the room in `out`, EMB_E_INVALID if short.
@@ -254,20 +267,18 @@ typedef struct emb_usage {
  * (the special tokens are embedded), and so is count 0. usage may be NULL. On error `out`, token_counts
  * and usage are unspecified. One call may hold millions of texts: it needs little memory of its own. */
 EMB_API EMB_MUST_CHECK emb_status emb_embed(emb_model *model, const emb_text *texts, size_t count,
-                                            const emb_embed_options *options, float *out,
-                                            size_t out_floats, emb_usage *usage, emb_error *err);
-EMB_API EMB_MUST_CHECK emb_status emb_embed_counted(emb_model *model, const emb_text *texts,
-                                                    size_t count, const emb_embed_options *options,
-                                                    float *out, size_t out_floats,
-                                                    uint32_t *token_counts, emb_usage *usage,
-                                                    emb_error *err);
+                                            const emb_embed_options *options, float *out, size_t out_floats,
+                                            emb_usage *usage, emb_error *err);
+EMB_API EMB_MUST_CHECK emb_status emb_embed_counted(emb_model *model, const emb_text *texts, size_t count,
+                                                    const emb_embed_options *options, float *out,
+                                                    size_t out_floats, uint32_t *token_counts,
+                                                    emb_usage *usage, emb_error *err);
 
 /* Embeds token id sequences as they are (special tokens included by the caller): sequence i is
  * ids[offsets[i]] .. ids[offsets[i+1]-1]. Ids outside the vocabulary: EMB_E_INVALID. Prompts of the
  * options are ignored; a sequence over the limit is cut or refused as `truncation` says. */
-EMB_API EMB_MUST_CHECK emb_status emb_embed_ids(emb_model *model, const int32_t *ids,
-                                                const size_t *offsets, size_t count,
-                                                const emb_embed_options *options, float *out,
+EMB_API EMB_MUST_CHECK emb_status emb_embed_ids(emb_model *model, const int32_t *ids, const size_t *offsets,
+                                                size_t count, const emb_embed_options *options, float *out,
                                                 size_t out_floats, emb_usage *usage, emb_error *err);
 
 /* ---- tokens ---------------------------------------------------------------------------------- */
@@ -286,8 +297,8 @@ typedef struct emb_tokens {
 
 /* Tokenizes one text, without a prompt. max_tokens 0: no truncation. Release with emb_tokens_free. */
 EMB_API EMB_MUST_CHECK emb_status emb_tokenize(emb_model *model, const char *text, size_t length,
-                                               bool add_special_tokens, size_t max_tokens,
-                                               emb_tokens *out, emb_error *err);
+                                               bool add_special_tokens, size_t max_tokens, emb_tokens *out,
+                                               emb_error *err);
 EMB_API void emb_tokens_free(emb_tokens *tokens);
 /* The vocabulary entry of an id (not NUL-terminated; lives as long as the model), NULL if none. */
 EMB_API const char *emb_token_text(const emb_model *model, int32_t id, size_t *length);

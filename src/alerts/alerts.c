@@ -1,18 +1,21 @@
 /*
  * alerts.c: the state machine.
  *
- * An alert exists while something about it is not as usual: a row. For each severity the row knows whether it is active and
- * since when the condition has said otherwise; once it has said so for `for_s`, active turns over. The alert's severity is
- * the highest that is active; an alert with none is pending, or gone. So getting worse, getting better and being resolved
- * have the same hysteresis and are the same code, and a value that swings around a threshold changes nothing. Conditions of
- * severities contain each other (over 1000 ms is over 500 ms, too), hence so do the states.
+ * An alert exists while something about it is not as usual: a row. For each severity the row knows whether it
+ * is active and since when the condition has said otherwise; once it has said so for `for_s`, active turns
+ * over. The alert's severity is the highest that is active; an alert with none is pending, or gone. So
+ * getting worse, getting better and being resolved have the same hysteresis and are the same code, and a
+ * value that swings around a threshold changes nothing. Conditions of severities contain each other (over
+ * 1000 ms is over 500 ms, too), hence so do the states.
  *
- * Rejected: an alert for each severity. Who watches would see two things where there is one, and resolve them in any order.
+ * Rejected: an alert for each severity. Who watches would see two things where there is one, and resolve them
+ * in any order.
  *
- * A change happens as a whole or not at all: room for its notices and for what is to be kept is made first, and where memory
- * is short the row stays as it was until the next evaluation. Then, outside the lock, the change and its notices go into the
- * store in one transaction, and only then to the sinks: a notice is lost neither by a crash nor by a sink that is down. A
- * store that does not answer stops nothing; alerts are kept later, notices then live in memory alone.
+ * A change happens as a whole or not at all: room for its notices and for what is to be kept is made first,
+ * and where memory is short the row stays as it was until the next evaluation. Then, outside the lock, the
+ * change and its notices go into the store in one transaction, and only then to the sinks: a notice is lost
+ * neither by a crash nor by a sink that is down. A store that does not answer stops nothing; alerts are kept
+ * later, notices then live in memory alone.
  */
 #include "alerts/parts.h"
 #include "base/clock.h"
@@ -63,7 +66,7 @@ static emb_status open_sinks(emb_alerts *a, const emb_alerts_options *options, e
 /* A store that does not answer yet is tried again later, except by who wants nothing but to read it. */
 static emb_status open_store(emb_alerts *a, const emb_alerts_options *options, emb_error *err)
 {
-    emb_error problem = { 0 };
+    emb_error problem = {0};
     if (!options->url || !*options->url) {
         a->loaded = true;
         return EMB_OK;
@@ -88,8 +91,8 @@ static void find_series(emb_alerts *a, emb_metrics *metrics)
         a->firing[i] = emb_metrics_series(metrics, EMB_METRIC_ALERTS, emb_severity_name((emb_severity)i));
 }
 
-emb_status emb_alerts_open_with(const emb_alerts_options *options, emb_sink_send send, void *context, bool threads,
-                                emb_alerts **out, emb_error *err)
+emb_status emb_alerts_open_with(const emb_alerts_options *options, emb_sink_send send, void *context,
+                                bool threads, emb_alerts **out, emb_error *err)
 {
     *out = NULL;
     emb_alerts *a = calloc(1, sizeof *a);
@@ -105,12 +108,14 @@ emb_status emb_alerts_open_with(const emb_alerts_options *options, emb_sink_send
     a->send = send;
     a->send_context = context;
     struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now); /* numbers go on over a restart, even of a store that cannot be read yet */
+    clock_gettime(CLOCK_REALTIME,
+                  &now); /* numbers go on over a restart, even of a store that cannot be read yet */
     a->number = (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
     find_series(a, options->metrics);
     a->resolved = calloc(EMB_ALERT_RESOLVED_MAX, sizeof *a->resolved);
-    emb_status st = a->resolved ? open_sinks(a, options, err)
-                                : emb_fail_nomem(err, "resolved alerts", EMB_ALERT_RESOLVED_MAX * sizeof *a->resolved);
+    emb_status st =
+        a->resolved ? open_sinks(a, options, err)
+                    : emb_fail_nomem(err, "resolved alerts", EMB_ALERT_RESOLVED_MAX * sizeof *a->resolved);
     if (st == EMB_OK)
         st = open_store(a, options, err);
     for (size_t i = 0; st == EMB_OK && threads && i < a->sink_count; i++)
@@ -176,7 +181,8 @@ emb_alert_row *emb_alerts_add_row(emb_alerts *a)
 {
     if (a->row_count == a->row_capacity) {
         size_t capacity = a->row_capacity ? 2 * a->row_capacity : 8;
-        emb_alert_row *rows = capacity > EMB_ALERT_ROWS_MAX ? NULL : realloc(a->rows, capacity * sizeof *rows);
+        emb_alert_row *rows =
+            capacity > EMB_ALERT_ROWS_MAX ? NULL : realloc(a->rows, capacity * sizeof *rows);
         if (!rows)
             return NULL;
         a->rows = rows;
@@ -213,9 +219,11 @@ static void log_change(const emb_alert_record *r, emb_log_level level, const cha
 {
     if (emb_log_wanted(level)) {
         const emb_log_field fields[] = {
-            EMB_LOG_TEXT("alert", r->name),         EMB_LOG_TEXT("subject", *r->subject ? r->subject : NULL),
+            EMB_LOG_TEXT("alert", r->name),
+            EMB_LOG_TEXT("subject", *r->subject ? r->subject : NULL),
             EMB_LOG_TEXT("severity", emb_severity_name(r->severity)),
-            EMB_LOG_REAL("value", r->value),        EMB_LOG_REAL("threshold", r->threshold),
+            EMB_LOG_REAL("value", r->value),
+            EMB_LOG_REAL("threshold", r->threshold),
             EMB_LOG_TEXT("summary", r->summary),
         };
         emb_log_write(level, what, fields, sizeof fields / sizeof *fields);
@@ -233,7 +241,7 @@ static void free_outgoing(outgoing *out)
         next = n->next;
         free(n);
     }
-    *out = (outgoing){ 0 };
+    *out = (outgoing){0};
 }
 
 /* Appends a change's notice for one sink, unless that sink does not hear of it. */
@@ -298,7 +306,7 @@ static void hand_over(outgoing *out)
 
 static void keep_row(emb_alerts *a, int kind, emb_alert_row *row, int64_t now_s)
 {
-    emb_alert_op op = { .kind = kind, .alert = row->record, .now_s = now_s };
+    emb_alert_op op = {.kind = kind, .alert = row->record, .now_s = now_s};
     row->kept_s = now_s;
     emb_alerts_add_op(a, &op);
 }
@@ -306,9 +314,14 @@ static void keep_row(emb_alerts *a, int kind, emb_alert_row *row, int64_t now_s)
 static void keep_notices(emb_alerts *a, const outgoing *out)
 {
     for (const emb_notice *n = out->first; n; n = n->next) {
-        emb_alert_op op = { .kind = EMB_OP_NOTICE, .instance = a->instance, .sink = n->to->config.name,
-                            .alert_name = n->name, .body = n->body, .length = n->length, .number = n->number,
-                            .now_s = n->created_s };
+        emb_alert_op op = {.kind = EMB_OP_NOTICE,
+                           .instance = a->instance,
+                           .sink = n->to->config.name,
+                           .alert_name = n->name,
+                           .body = n->body,
+                           .length = n->length,
+                           .number = n->number,
+                           .now_s = n->created_s};
         emb_alerts_add_op(a, &op);
     }
 }
@@ -360,9 +373,9 @@ static void change_row(emb_alerts *a, emb_alert_row *row, const emb_alert_row *n
                        int64_t now_s, outgoing *all)
 {
     emb_alert_row changed = *next;
-    outgoing out = { 0 };
+    outgoing out = {0};
     const char *what = set_state(&changed.record, before, after, now_s);
-    const emb_change change = { &changed.record, before, after, now_s };
+    const emb_change change = {&changed.record, before, after, now_s};
     if (!make_notices(a, &change, &out))
         return;
     if (!emb_alerts_reserve_ops(a, out.count + 1)) {
@@ -435,8 +448,8 @@ static emb_alert_row *new_row(emb_alerts *a, const emb_rule *rule, const char *s
 static void apply_rule(emb_alerts *a, const emb_rule *rule, const emb_alert_signals *signals,
                        const emb_provider_signal *provider, int64_t now_s, outgoing *out)
 {
-    emb_reading reading = { .subject = provider && provider->name ? provider->name : "",
-                            .reason = provider && provider->reason ? provider->reason : "" };
+    emb_reading reading = {.subject = provider && provider->name ? provider->name : "",
+                           .reason = provider && provider->reason ? provider->reason : ""};
     rule->read(signals, &a->thresholds, provider, &reading);
     int level = emb_reading_level(&reading);
     emb_alert_row *row = emb_alerts_find_row(a, rule->name, reading.subject);
@@ -478,7 +491,7 @@ static void apply_rules(emb_alerts *a, const emb_alert_signals *signals, int64_t
 
 static void set_gauges(emb_alerts *a)
 {
-    unsigned counts[EMB_SEVERITIES] = { 0 };
+    unsigned counts[EMB_SEVERITIES] = {0};
     for (size_t i = 0; i < a->row_count; i++)
         if (a->rows[i].record.state == EMB_ALERT_FIRING)
             counts[a->rows[i].record.severity]++;
@@ -488,14 +501,14 @@ static void set_gauges(emb_alerts *a)
 
 static void load_late(emb_alerts *a)
 {
-    emb_error err = { 0 };
+    emb_error err = {0};
     if (!a->loaded && emb_alerts_load(a, emb_now_ns() + SECOND / 2, &err) == EMB_OK)
         emb_log(EMB_LOG_INFO, "alert: the store answers");
 }
 
 void emb_alerts_evaluate(emb_alerts *a, const emb_alert_signals *signals)
 {
-    outgoing out = { 0 };
+    outgoing out = {0};
     if (a->read_only)
         return;
     int64_t now_s = a->now_s();
@@ -506,7 +519,7 @@ void emb_alerts_evaluate(emb_alerts *a, const emb_alert_signals *signals)
     set_gauges(a);
     if (a->store && (now_s - a->tidied_s >= TIDY_S || now_s < a->tidied_s) && emb_alerts_reserve_ops(a, 1)) {
         a->tidied_s = now_s;
-        emb_alerts_add_op(a, &(emb_alert_op){ .kind = EMB_OP_TIDY, .now_s = now_s });
+        emb_alerts_add_op(a, &(emb_alert_op){.kind = EMB_OP_TIDY, .now_s = now_s});
     }
     pthread_mutex_unlock(&a->lock);
     emb_alerts_save(a);

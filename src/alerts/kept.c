@@ -1,9 +1,10 @@
 /*
  * kept.c: what goes into the store and comes back from it.
  *
- * Writes are collected while the state changes and done afterwards, in one transaction and outside the lock. If that fails
- * they are tried again with the next evaluation, an older one about an alert being replaced by a newer; notices are not,
- * since by then they may have been told: putting them into the store afterwards would tell them twice after a restart.
+ * Writes are collected while the state changes and done afterwards, in one transaction and outside the lock.
+ * If that fails they are tried again with the next evaluation, an older one about an alert being replaced by
+ * a newer; notices are not, since by then they may have been told: putting them into the store afterwards
+ * would tell them twice after a restart.
  */
 #include "alerts/parts.h"
 #include "base/clock.h"
@@ -89,7 +90,7 @@ static void note_outcome(emb_alerts *a, emb_status st, const emb_error *err)
 
 void emb_alerts_save(emb_alerts *a)
 {
-    emb_error err = { 0 };
+    emb_error err = {0};
     pthread_mutex_lock(&a->lock);
     emb_alert_op *ops = a->ops;
     size_t count = a->op_count, capacity = a->op_capacity;
@@ -113,7 +114,7 @@ void emb_alerts_save(emb_alerts *a)
 void emb_alerts_told(emb_alerts *a, const char *sink, int64_t number)
 {
     emb_error err;
-    emb_alert_op op = { .kind = EMB_OP_TOLD, .instance = a->instance, .sink = sink, .number = number };
+    emb_alert_op op = {.kind = EMB_OP_TOLD, .instance = a->instance, .sink = sink, .number = number};
     if (!a->store || a->store->ops->apply(a->store, &op, 1, emb_now_ns() + SECOND / 2, &err) == EMB_OK)
         return;
     pthread_mutex_lock(&a->lock);
@@ -151,7 +152,7 @@ static void restore_row(loading *l, const emb_alert_record *record)
 /* What was pending begins anew: nobody knows whether the condition held all the time. */
 static void forget(loading *l, const emb_alert_record *record)
 {
-    emb_alert_op op = { .kind = EMB_OP_FORGET, .alert = *record };
+    emb_alert_op op = {.kind = EMB_OP_FORGET, .alert = *record};
     if (emb_alerts_reserve_ops(l->alerts, 1))
         emb_alerts_add_op(l->alerts, &op);
 }
@@ -207,9 +208,10 @@ static void take_notice(void *context, const char *sink, int64_t number, int64_t
 /* After a failure in the middle it is done again; what was taken over by then is found and left as it is. */
 emb_status emb_alerts_load(emb_alerts *a, uint64_t deadline_ns, emb_error *err)
 {
-    loading l = { .alerts = a };
-    const emb_alert_visitor visitor = { &l, take_alert, a->read_only ? NULL : take_notice };
-    emb_status st = a->store->ops->load(a->store, a->read_only ? NULL : a->instance, &visitor, deadline_ns, err);
+    loading l = {.alerts = a};
+    const emb_alert_visitor visitor = {&l, take_alert, a->read_only ? NULL : take_notice};
+    emb_status st =
+        a->store->ops->load(a->store, a->read_only ? NULL : a->instance, &visitor, deadline_ns, err);
     a->loaded = st == EMB_OK;
     if (l.short_of_memory)
         emb_log(EMB_LOG_ERROR, "alert: memory is short, not all of what is kept was taken over");

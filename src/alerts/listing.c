@@ -11,13 +11,13 @@
 
 const char *emb_severity_name(emb_severity severity)
 {
-    static const char *const names[] = { "warning", "error", "critical" };
+    static const char *const names[] = {"warning", "error", "critical"};
     return (unsigned)severity < EMB_SEVERITIES ? names[severity] : "unknown";
 }
 
 const char *emb_alert_state_name(emb_alert_state state)
 {
-    static const char *const names[] = { "inactive", "pending", "firing", "resolved" };
+    static const char *const names[] = {"inactive", "pending", "firing", "resolved"};
     return (unsigned)state < sizeof names / sizeof *names ? names[state] : "unknown";
 }
 
@@ -28,20 +28,29 @@ static const char *copy(emb_arena *arena, const char *text)
 
 static bool export_record(const emb_alert_record *r, emb_arena *arena, emb_alert *out)
 {
-    *out = (emb_alert){ .name = copy(arena, r->name), .subject = copy(arena, r->subject), .severity = r->severity,
-                        .state = r->state, .value = r->value, .threshold = r->threshold,
-                        .summary = copy(arena, r->summary), .since_s = r->since_s, .fired_s = r->fired_s,
-                        .resolved_s = r->resolved_s, .instance = copy(arena, r->instance) };
+    *out = (emb_alert){.name = copy(arena, r->name),
+                       .subject = copy(arena, r->subject),
+                       .severity = r->severity,
+                       .state = r->state,
+                       .value = r->value,
+                       .threshold = r->threshold,
+                       .summary = copy(arena, r->summary),
+                       .since_s = r->since_s,
+                       .fired_s = r->fired_s,
+                       .resolved_s = r->resolved_s,
+                       .instance = copy(arena, r->instance)};
     return out->name && out->subject && out->summary && out->instance;
 }
 
 /* Those of one state, the worst first. */
-static bool export_rows(emb_alerts *a, emb_alert_state state, emb_arena *arena, emb_alert *list, size_t *count)
+static bool export_rows(emb_alerts *a, emb_alert_state state, emb_arena *arena, emb_alert *list,
+                        size_t *count)
 {
     for (int severity = EMB_SEVERITIES - 1; severity >= 0; severity--)
         for (size_t i = 0; i < a->row_count; i++) {
             const emb_alert_record *r = &a->rows[i].record;
-            if (r->state == state && (int)r->severity == severity && !export_record(r, arena, &list[(*count)++]))
+            if (r->state == state && (int)r->severity == severity &&
+                !export_record(r, arena, &list[(*count)++]))
                 return false;
         }
     return true;
@@ -115,16 +124,21 @@ emb_status emb_alerts_write_firing(emb_alerts *a, int minimum, emb_buf *out, siz
 }
 
 /* An Alertmanager forgets it after a minute. */
-emb_status emb_alerts_test_sink(const emb_sink_config *sink, const char *instance, int *http_status, emb_error *err)
+emb_status emb_alerts_test_sink(const emb_sink_config *sink, const char *instance, int *http_status,
+                                emb_error *err)
 {
     _Atomic uint64_t stop_at_ns = UINT64_MAX;
     emb_buf body = EMB_BUF_INIT(64 << 10);
-    emb_alert_record r = { .name = "test", .summary = "this is a test, nothing is wrong", .severity = EMB_SEVERITY_WARNING,
-                           .state = EMB_ALERT_FIRING, .value = 1, .threshold = 1 };
+    emb_alert_record r = {.name = "test",
+                          .summary = "this is a test, nothing is wrong",
+                          .severity = EMB_SEVERITY_WARNING,
+                          .state = EMB_ALERT_FIRING,
+                          .value = 1,
+                          .threshold = 1};
     r.since_s = r.fired_s = (int64_t)time(NULL);
     *http_status = 0;
     emb_copy_text(r.instance, sizeof r.instance, instance ? instance : "");
-    const emb_change change = { &r, -1, EMB_SEVERITY_WARNING, r.since_s };
+    const emb_change change = {&r, -1, EMB_SEVERITY_WARNING, r.since_s};
     emb_status st;
     if (sink->kind != EMB_SINK_ALERTMANAGER) {
         st = emb_notice_webhook(&change, &body);
@@ -135,7 +149,8 @@ emb_status emb_alerts_test_sink(const emb_sink_config *sink, const char *instanc
     if (st != EMB_OK)
         st = emb_fail_nomem(err, "a test notice", body.length);
     else
-        st = emb_sink_send_http(NULL, &(emb_sink_request){ sink, body.data, body.length, &stop_at_ns }, http_status, err);
+        st = emb_sink_send_http(NULL, &(emb_sink_request){sink, body.data, body.length, &stop_at_ns},
+                                http_status, err);
     emb_buf_fini(&body);
     return st;
 }

@@ -1,8 +1,9 @@
 /*
  * notice.c: changes of alerts as the JSON that sinks want.
  *
- * A webhook gets one object a change. Alertmanager tells alerts apart by their labels, severity among them: an alert that
- * gets worse is the end of one and the start of another there, both in one array, so that neither is seen without the other.
+ * A webhook gets one object a change. Alertmanager tells alerts apart by their labels, severity among them:
+ * an alert that gets worse is the end of one and the start of another there, both in one array, so that
+ * neither is seen without the other.
  */
 #include "alerts/parts.h"
 #include "base/json_write.h"
@@ -48,7 +49,8 @@ emb_status emb_notice_webhook(const emb_change *change, emb_buf *out)
 {
     const emb_alert_record *a = change->alert;
     int severity = change->after >= 0 ? change->after : change->before;
-    emb_status st = emb_buf_add_str(out, change->after >= 0 ? "{\"status\":\"firing\"" : "{\"status\":\"resolved\"");
+    emb_status st =
+        emb_buf_add_str(out, change->after >= 0 ? "{\"status\":\"firing\"" : "{\"status\":\"resolved\"");
     if (!st)
         st = add_text(out, ",\"alert\":{\"name\":", a->name);
     if (!st)

@@ -8,8 +8,8 @@
  *     send.c     one POST, by libcurl
  *     store*.c   what is kept over a restart: alerts, and notices that were not told yet
  *
- * Locks, in the order in which they are taken: evaluating (one evaluation at a time; the store's work is done under it),
- * lock (rows and thresholds), a sink's own.
+ * Locks, in the order in which they are taken: evaluating (one evaluation at a time; the store's work is done
+ * under it), lock (rows and thresholds), a sink's own.
  */
 #ifndef EMB_ALERTS_PARTS_H
 #define EMB_ALERTS_PARTS_H
@@ -34,11 +34,11 @@ enum {
 
 /* What a rule sees now. */
 typedef struct emb_reading {
-    bool known;                          /* false: too little was observed; no condition holds */
-    bool below;                          /* the condition is value < threshold, not value > threshold */
-    bool reaches;                        /* equal counts, too */
+    bool known;                              /* false: too little was observed; no condition holds */
+    bool below;                              /* the condition is value < threshold, not value > threshold */
+    bool reaches;                            /* equal counts, too */
     double value, threshold[EMB_SEVERITIES]; /* NAN where the rule has no such severity */
-    const char *subject, *reason;        /* borrowed from the signals; "" */
+    const char *subject, *reason;            /* borrowed from the signals; "" */
 } emb_reading;
 
 typedef struct emb_rule {
@@ -81,8 +81,8 @@ typedef struct emb_change {
 EMB_MUST_CHECK emb_status emb_notice_webhook(const emb_change *change, emb_buf *out);
 EMB_MUST_CHECK emb_status emb_notice_alertmanager(const emb_change *change, emb_buf *out);
 /* One element of Alertmanager's array; ends_s 0: it fires on. */
-EMB_MUST_CHECK emb_status emb_notice_element(const emb_alert_record *alert, emb_severity severity, int64_t ends_s,
-                                             emb_buf *out);
+EMB_MUST_CHECK emb_status emb_notice_element(const emb_alert_record *alert, emb_severity severity,
+                                             int64_t ends_s, emb_buf *out);
 
 /* ---- send.c ---- */
 
@@ -94,8 +94,10 @@ typedef struct emb_sink_request {
 } emb_sink_request;
 
 /* EMB_OK for 2xx; *http_status 0: no answer. Errors name the sink, never its address. */
-typedef emb_status (*emb_sink_send)(void *context, const emb_sink_request *request, int *http_status, emb_error *err);
-emb_status emb_sink_send_http(void *context, const emb_sink_request *request, int *http_status, emb_error *err);
+typedef emb_status (*emb_sink_send)(void *context, const emb_sink_request *request, int *http_status,
+                                    emb_error *err);
+emb_status emb_sink_send_http(void *context, const emb_sink_request *request, int *http_status,
+                              emb_error *err);
 
 /* ---- sinks.c ---- */
 
@@ -110,9 +112,9 @@ typedef struct emb_notice {
 
 typedef struct emb_alert_sink {
     emb_alerts *alerts;
-    emb_sink_config config;   /* its texts are in `texts` */
+    emb_sink_config config; /* its texts are in `texts` */
     char *texts;
-    int minimum;              /* emb_severity */
+    int minimum; /* emb_severity */
     pthread_t thread;
     bool running;
     pthread_mutex_t lock;
@@ -125,8 +127,8 @@ typedef struct emb_alert_sink {
     emb_series *sent, *failed, *given_up;
 } emb_alert_sink;
 
-EMB_MUST_CHECK emb_status emb_alert_sink_init(emb_alert_sink *sink, emb_alerts *alerts, const emb_sink_config *config,
-                                              emb_error *err);
+EMB_MUST_CHECK emb_status emb_alert_sink_init(emb_alert_sink *sink, emb_alerts *alerts,
+                                              const emb_sink_config *config, emb_error *err);
 EMB_MUST_CHECK emb_status emb_alert_sink_start(emb_alert_sink *sink, emb_error *err);
 void emb_alert_sink_fini(emb_alert_sink *sink); /* after alerts->closing was set; waits for its thread */
 void emb_alert_sink_wake(emb_alert_sink *sink);
@@ -136,7 +138,8 @@ bool emb_alert_sink_has(emb_alert_sink *sink, int64_t number);
 /* Sends what is due at now_ns; returns when there will be something again, UINT64_MAX: when it is woken. */
 uint64_t emb_alert_sink_step(emb_alert_sink *sink, uint64_t now_ns);
 /* NULL when memory is short. */
-emb_notice *emb_notice_new(int64_t number, int64_t created_s, const char *name, const char *body, size_t length);
+emb_notice *emb_notice_new(int64_t number, int64_t created_s, const char *name, const char *body,
+                           size_t length);
 
 /* ---- store.c, store_sqlite.c, store_postgresql.c ---- */
 
@@ -146,7 +149,7 @@ typedef struct emb_alert_op {
     const char *instance, *sink;
     const char *alert_name, *body; /* NOTICE */
     size_t length;
-    int64_t number, now_s;  /* number: NOTICE, TOLD */
+    int64_t number, now_s; /* number: NOTICE, TOLD */
 } emb_alert_op;
 
 typedef struct emb_alert_visitor {
@@ -174,18 +177,19 @@ struct emb_alert_store {
 
 EMB_MUST_CHECK emb_status emb_alert_store_open(const char *url, emb_alert_store **out, emb_error *err);
 EMB_MUST_CHECK emb_status emb_alert_store_open_sqlite(const char *url, emb_alert_store **out, emb_error *err);
-EMB_MUST_CHECK emb_status emb_alert_store_open_postgresql(const char *url, emb_alert_store **out, emb_error *err);
+EMB_MUST_CHECK emb_status emb_alert_store_open_postgresql(const char *url, emb_alert_store **out,
+                                                          emb_error *err);
 
 /* ---- alerts.c ---- */
 
 typedef struct emb_alert_row {
     emb_alert_record record;
-    const emb_rule *rule;   /* NULL: of a version that knows more rules */
-    bool seen;              /* in this evaluation */
+    const emb_rule *rule; /* NULL: of a version that knows more rules */
+    bool seen;            /* in this evaluation */
     bool active[EMB_SEVERITIES];
     bool differs[EMB_SEVERITIES]; /* the condition is not as `active` says, since differs_s */
     int64_t differs_s[EMB_SEVERITIES];
-    int64_t kept_s;         /* when it was last written to the store */
+    int64_t kept_s; /* when it was last written to the store */
 } emb_alert_row;
 
 struct emb_alerts {
@@ -198,11 +202,11 @@ struct emb_alerts {
     size_t resolved_count;
     emb_alert_sink *sinks;
     size_t sink_count;
-    emb_alert_store *store;     /* NULL: nothing is kept */
+    emb_alert_store *store; /* NULL: nothing is kept */
     bool loaded, store_failed, read_only;
-    emb_alert_op *ops;          /* for the store, not written yet */
+    emb_alert_op *ops; /* for the store, not written yet */
     size_t op_count, op_capacity;
-    int64_t number, tidied_s;   /* of the last notice */
+    int64_t number, tidied_s; /* of the last notice */
     emb_metrics *metrics;
     emb_series *firing[EMB_SEVERITIES];
     int64_t (*now_s)(void);
@@ -213,8 +217,8 @@ struct emb_alerts {
 };
 
 /* For tests: another sender; threads false: nobody runs the sinks but emb_alert_sink_step. */
-EMB_MUST_CHECK emb_status emb_alerts_open_with(const emb_alerts_options *options, emb_sink_send send, void *context,
-                                               bool threads, emb_alerts **out, emb_error *err);
+EMB_MUST_CHECK emb_status emb_alerts_open_with(const emb_alerts_options *options, emb_sink_send send,
+                                               void *context, bool threads, emb_alerts **out, emb_error *err);
 /* Before anything else is changed: what is added then cannot fail. Called with the lock. */
 EMB_MUST_CHECK bool emb_alerts_reserve_ops(emb_alerts *alerts, size_t count);
 /* An older one about the same alert is replaced. Called with the lock, after a reservation. */
@@ -230,7 +234,8 @@ void emb_alerts_add_resolved(emb_alerts *alerts, const emb_alert_record *record)
 /* The highest that is active, or -1. */
 int emb_alert_row_severity(const emb_alert_row *row);
 /* What fires now for this sink as Alertmanager's array; *count 0: nothing does. */
-EMB_MUST_CHECK emb_status emb_alerts_write_firing(emb_alerts *alerts, int minimum, emb_buf *out, size_t *count);
+EMB_MUST_CHECK emb_status emb_alerts_write_firing(emb_alerts *alerts, int minimum, emb_buf *out,
+                                                  size_t *count);
 /* A notice was told or given up: the store forgets it. */
 void emb_alerts_told(emb_alerts *alerts, const char *sink, int64_t number);
 

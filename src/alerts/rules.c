@@ -1,10 +1,11 @@
 /*
- * rules.c: the table of rules. A rule reads a value and its thresholds from the signals, and says in a sentence what is
- * wrong; when it fires is the state machine's business (alerts.c).
+ * rules.c: the table of rules. A rule reads a value and its thresholds from the signals, and says in a
+ * sentence what is wrong; when it fires is the state machine's business (alerts.c).
  *
- * A rule with two severities is one alert whose severity changes, not two alerts: who is told sees one thing get worse.
- * Where too little was observed nothing is known, and no condition holds: twenty requests at night do not keep an alert
- * of the evening alive. Conditions that are or are not (a provider is unhealthy) read 1 or 0 against 1.
+ * A rule with two severities is one alert whose severity changes, not two alerts: who is told sees one thing
+ * get worse. Where too little was observed nothing is known, and no condition holds: twenty requests at night
+ * do not keep an alert of the evening alive. Conditions that are or are not (a provider is unhealthy) read 1
+ * or 0 against 1.
  */
 #include "alerts/parts.h"
 
@@ -28,7 +29,8 @@ static double share(uint64_t part, uint64_t whole)
 
 /* ---- values ---- */
 
-static void read_p95(const emb_alert_signals *s, const emb_alert_thresholds *t, const emb_provider_signal *p, emb_reading *r)
+static void read_p95(const emb_alert_signals *s, const emb_alert_thresholds *t, const emb_provider_signal *p,
+                     emb_reading *r)
 {
     (void)p;
     r->known = s->requests >= t->minimum_requests;
@@ -38,11 +40,12 @@ static void read_p95(const emb_alert_signals *s, const emb_alert_thresholds *t, 
 
 static void say_p95(const emb_reading *r, double threshold, char *out, size_t size)
 {
-    snprintf(out, size, "P95 latency is %.*f ms, over %.*f ms", r->value < 10 ? 1 : 0, r->value, threshold < 10 ? 1 : 0,
-             threshold);
+    snprintf(out, size, "P95 latency is %.*f ms, over %.*f ms", r->value < 10 ? 1 : 0, r->value,
+             threshold < 10 ? 1 : 0, threshold);
 }
 
-static void read_hits(const emb_alert_signals *s, const emb_alert_thresholds *t, const emb_provider_signal *p, emb_reading *r)
+static void read_hits(const emb_alert_signals *s, const emb_alert_thresholds *t, const emb_provider_signal *p,
+                      emb_reading *r)
 {
     (void)p;
     r->known = s->lookups > 0 && s->lookups >= t->minimum_requests;
@@ -56,8 +59,8 @@ static void say_hits(const emb_reading *r, double threshold, char *out, size_t s
     snprintf(out, size, "cache hit rate is %.1f %%, under %.4g %%", 100 * r->value, 100 * threshold);
 }
 
-static void read_similarity(const emb_alert_signals *s, const emb_alert_thresholds *t, const emb_provider_signal *p,
-                            emb_reading *r)
+static void read_similarity(const emb_alert_signals *s, const emb_alert_thresholds *t,
+                            const emb_provider_signal *p, emb_reading *r)
 {
     (void)p;
     r->known = s->has_similarity && s->comparisons > 0 && s->comparisons >= t->minimum_comparisons;
@@ -71,8 +74,8 @@ static void say_similarity(const emb_reading *r, double threshold, char *out, si
     snprintf(out, size, "mean similarity of compared vectors is %.4f, under %.4g", r->value, threshold);
 }
 
-static void read_errors(const emb_alert_signals *s, const emb_alert_thresholds *t, const emb_provider_signal *p,
-                        emb_reading *r)
+static void read_errors(const emb_alert_signals *s, const emb_alert_thresholds *t,
+                        const emb_provider_signal *p, emb_reading *r)
 {
     (void)p;
     r->known = s->requests > 0 && s->requests >= t->minimum_requests;
@@ -85,8 +88,8 @@ static void say_errors(const emb_reading *r, double threshold, char *out, size_t
     snprintf(out, size, "%.1f %% of requests fail, over %.4g %%", 100 * r->value, 100 * threshold);
 }
 
-static void read_budget(const emb_alert_signals *s, const emb_alert_thresholds *t, const emb_provider_signal *p,
-                        emb_reading *r)
+static void read_budget(const emb_alert_signals *s, const emb_alert_thresholds *t,
+                        const emb_provider_signal *p, emb_reading *r)
 {
     (void)p;
     r->known = s->budget_nusd > 0;
@@ -97,12 +100,13 @@ static void read_budget(const emb_alert_signals *s, const emb_alert_thresholds *
 
 static void say_budget(const emb_reading *r, double threshold, char *out, size_t size)
 {
-    snprintf(out, size, "%.1f %% of today's API budget are spent, %.4g %% are reached", 100 * r->value, 100 * threshold);
+    snprintf(out, size, "%.1f %% of today's API budget are spent, %.4g %% are reached", 100 * r->value,
+             100 * threshold);
 }
 
 /* A threshold of 0 is none. */
-static void read_month(const emb_alert_signals *s, const emb_alert_thresholds *t, const emb_provider_signal *p,
-                       emb_reading *r)
+static void read_month(const emb_alert_signals *s, const emb_alert_thresholds *t,
+                       const emb_provider_signal *p, emb_reading *r)
 {
     (void)p;
     r->known = t->monthly_usd > 0;
@@ -125,8 +129,8 @@ static void is_so(emb_reading *r, bool condition, emb_severity severity)
     r->threshold[severity] = 1;
 }
 
-static void read_unhealthy(const emb_alert_signals *s, const emb_alert_thresholds *t, const emb_provider_signal *p,
-                           emb_reading *r)
+static void read_unhealthy(const emb_alert_signals *s, const emb_alert_thresholds *t,
+                           const emb_provider_signal *p, emb_reading *r)
 {
     (void)s, (void)t;
     is_so(r, !p->healthy, EMB_SEVERITY_ERROR);
@@ -145,8 +149,8 @@ static void say_unhealthy(const emb_reading *r, double threshold, char *out, siz
     say_of_provider(r, "is unhealthy", out, size);
 }
 
-static void read_breaker(const emb_alert_signals *s, const emb_alert_thresholds *t, const emb_provider_signal *p,
-                         emb_reading *r)
+static void read_breaker(const emb_alert_signals *s, const emb_alert_thresholds *t,
+                         const emb_provider_signal *p, emb_reading *r)
 {
     (void)s, (void)t;
     is_so(r, p->breaker_open, EMB_SEVERITY_ERROR);
@@ -158,8 +162,8 @@ static void say_breaker(const emb_reading *r, double threshold, char *out, size_
     say_of_provider(r, "is not called: its breaker is open", out, size);
 }
 
-static void read_cache(const emb_alert_signals *s, const emb_alert_thresholds *t, const emb_provider_signal *p,
-                       emb_reading *r)
+static void read_cache(const emb_alert_signals *s, const emb_alert_thresholds *t,
+                       const emb_provider_signal *p, emb_reading *r)
 {
     (void)t, (void)p;
     is_so(r, s->cache_down, EMB_SEVERITY_WARNING);
@@ -171,8 +175,8 @@ static void say_cache(const emb_reading *r, double threshold, char *out, size_t 
     snprintf(out, size, "the cache's second level does not answer");
 }
 
-static void read_store(const emb_alert_signals *s, const emb_alert_thresholds *t, const emb_provider_signal *p,
-                       emb_reading *r)
+static void read_store(const emb_alert_signals *s, const emb_alert_thresholds *t,
+                       const emb_provider_signal *p, emb_reading *r)
 {
     (void)t, (void)p;
     is_so(r, s->store_down, EMB_SEVERITY_ERROR);
@@ -184,8 +188,8 @@ static void say_store(const emb_reading *r, double threshold, char *out, size_t 
     snprintf(out, size, "the store of ledger, comparisons and alerts does not answer");
 }
 
-static void read_shared(const emb_alert_signals *s, const emb_alert_thresholds *t, const emb_provider_signal *p,
-                        emb_reading *r)
+static void read_shared(const emb_alert_signals *s, const emb_alert_thresholds *t,
+                        const emb_provider_signal *p, emb_reading *r)
 {
     (void)t, (void)p;
     is_so(r, s->shared_state_down, EMB_SEVERITY_ERROR);
@@ -200,17 +204,17 @@ static void say_shared(const emb_reading *r, double threshold, char *out, size_t
 /* ---- the table ---- */
 
 const emb_rule emb_rules[] = {
-    { "p95_latency", false, read_p95, say_p95 },
-    { "cache_hit_rate", false, read_hits, say_hits },
-    { "similarity", false, read_similarity, say_similarity },
-    { "error_rate", false, read_errors, say_errors },
-    { "api_budget", false, read_budget, say_budget },
-    { "monthly_cost", false, read_month, say_month },
-    { "provider_unhealthy", true, read_unhealthy, say_unhealthy },
-    { "breaker_open", true, read_breaker, say_breaker },
-    { "cache_down", false, read_cache, say_cache },
-    { "store_down", false, read_store, say_store },
-    { "shared_state_down", false, read_shared, say_shared },
+    {"p95_latency", false, read_p95, say_p95},
+    {"cache_hit_rate", false, read_hits, say_hits},
+    {"similarity", false, read_similarity, say_similarity},
+    {"error_rate", false, read_errors, say_errors},
+    {"api_budget", false, read_budget, say_budget},
+    {"monthly_cost", false, read_month, say_month},
+    {"provider_unhealthy", true, read_unhealthy, say_unhealthy},
+    {"breaker_open", true, read_breaker, say_breaker},
+    {"cache_down", false, read_cache, say_cache},
+    {"store_down", false, read_store, say_store},
+    {"shared_state_down", false, read_shared, say_shared},
 };
 const size_t emb_rule_count = sizeof emb_rules / sizeof *emb_rules;
 

@@ -1,10 +1,11 @@
 /*
  * send.c: one POST of JSON to a sink.
  *
- * A connection is made for each: notices are rare, and a connection that idles for hours is likely dead when it is needed.
- * The transfer runs in a multi handle, so that closing need not wait for libcurl's own second between two looks at the time.
- * Redirects are not followed (a bearer token is not for another server), answers are read and dropped. Messages hold the
- * sink's name and libcurl's word for what happened, never libcurl's own detail, which quotes the address.
+ * A connection is made for each: notices are rare, and a connection that idles for hours is likely dead when
+ * it is needed. The transfer runs in a multi handle, so that closing need not wait for libcurl's own second
+ * between two looks at the time. Redirects are not followed (a bearer token is not for another server),
+ * answers are read and dropped. Messages hold the sink's name and libcurl's word for what happened, never
+ * libcurl's own detail, which quotes the address.
  */
 #include "alerts/parts.h"
 #include "base/clock.h"
@@ -25,7 +26,7 @@ static size_t drop(char *data, size_t size, size_t count, void *context)
 
 static const char *certificates(void)
 {
-    static const char *const names[] = { "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE" };
+    static const char *const names[] = {"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const char *value = getenv(names[i]);
         if (value && *value)
@@ -118,11 +119,13 @@ static emb_status judge(const emb_sink_config *sink, CURLcode code, int status, 
         return emb_fail(err, code == CURLE_OPERATION_TIMEDOUT ? EMB_E_DEADLINE : EMB_E_IO, sink->name, "%s",
                         curl_easy_strerror(code));
     if (status < 200 || status > 299)
-        return emb_fail(err, EMB_E_IO, sink->name, "it answered with status %d, 200 to 299 are success", status);
+        return emb_fail(err, EMB_E_IO, sink->name, "it answered with status %d, 200 to 299 are success",
+                        status);
     return EMB_OK;
 }
 
-emb_status emb_sink_send_http(void *context, const emb_sink_request *request, int *http_status, emb_error *err)
+emb_status emb_sink_send_http(void *context, const emb_sink_request *request, int *http_status,
+                              emb_error *err)
 {
     struct curl_slist *headers = NULL;
     CURLcode code = CURLE_OUT_OF_MEMORY;

@@ -1,15 +1,17 @@
 /*
  * sinks.c: a queue and a thread for each sink, so that one that hangs delays no other.
  *
- * A sink gets its notices one after another: the first is tried until it is taken, and those behind it wait, since a
- * "resolved" that overtakes its "firing" would leave an alert standing forever. Waits grow from a second to a minute; a
- * notice is given up after a day, or at once where the sink says that it will never take it (400, 413, 422). The queue
- * holds 256; when it is full the oldest that is not on its way goes, and the log and a counter say so.
+ * A sink gets its notices one after another: the first is tried until it is taken, and those behind it wait,
+ * since a "resolved" that overtakes its "firing" would leave an alert standing forever. Waits grow from a
+ * second to a minute; a notice is given up after a day, or at once where the sink says that it will never
+ * take it (400, 413, 422). The queue holds 256; when it is full the oldest that is not on its way goes, and
+ * the log and a counter say so.
  *
- * A notice that was taken is removed from the store afterwards: a process that dies in between tells it once more.
+ * A notice that was taken is removed from the store afterwards: a process that dies in between tells it once
+ * more.
  *
- * Alertmanager forgets alerts that are not repeated, so each minute it is told what fires, as one request, but only when
- * its queue is empty: a repetition is never older than a change.
+ * Alertmanager forgets alerts that are not repeated, so each minute it is told what fires, as one request,
+ * but only when its queue is empty: a repetition is never older than a change.
  */
 #include "alerts/parts.h"
 #include "base/clock.h"
@@ -48,7 +50,8 @@ static size_t room_for(const char *text)
     return text ? strlen(text) + 1 : 1;
 }
 
-emb_status emb_alert_sink_init(emb_alert_sink *sink, emb_alerts *alerts, const emb_sink_config *config, emb_error *err)
+emb_status emb_alert_sink_init(emb_alert_sink *sink, emb_alerts *alerts, const emb_sink_config *config,
+                               emb_error *err)
 {
     pthread_condattr_t monotonic;
     size_t bytes = room_for(config->name) + room_for(config->url) + room_for(config->bearer);
@@ -65,7 +68,8 @@ emb_status emb_alert_sink_init(emb_alert_sink *sink, emb_alerts *alerts, const e
     sink->config.minimum_severity = emb_severity_name((emb_severity)sink->minimum);
     sink->sent = emb_metrics_series(alerts->metrics, EMB_METRIC_ALERT_NOTICES, sink->config.name, "sent");
     sink->failed = emb_metrics_series(alerts->metrics, EMB_METRIC_ALERT_NOTICES, sink->config.name, "failed");
-    sink->given_up = emb_metrics_series(alerts->metrics, EMB_METRIC_ALERT_NOTICES, sink->config.name, "given_up");
+    sink->given_up =
+        emb_metrics_series(alerts->metrics, EMB_METRIC_ALERT_NOTICES, sink->config.name, "given_up");
     pthread_mutex_init(&sink->lock, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -101,7 +105,8 @@ void emb_alert_sink_fini(emb_alert_sink *sink)
 
 /* ---- the queue ---- */
 
-emb_notice *emb_notice_new(int64_t number, int64_t created_s, const char *name, const char *body, size_t length)
+emb_notice *emb_notice_new(int64_t number, int64_t created_s, const char *name, const char *body,
+                           size_t length)
 {
     emb_notice *n = malloc(sizeof *n + length + 1);
     if (!n)
@@ -193,13 +198,14 @@ static bool is_final(int http_status)
 static emb_status post(emb_alert_sink *sink, const char *body, size_t length, int *http_status)
 {
     emb_alerts *a = sink->alerts;
-    emb_error err = { 0 };
-    emb_sink_request request = { &sink->config, body, length, &a->stop_at_ns };
+    emb_error err = {0};
+    emb_sink_request request = {&sink->config, body, length, &a->stop_at_ns};
     *http_status = 0;
     emb_status st = a->send(a->send_context, &request, http_status, &err);
     if (st == EMB_OK) {
         if (sink->failing)
-            emb_log(EMB_LOG_INFO, "alert: the sink takes notices again", EMB_LOG_TEXT("sink", sink->config.name));
+            emb_log(EMB_LOG_INFO, "alert: the sink takes notices again",
+                    EMB_LOG_TEXT("sink", sink->config.name));
         sink->failing = false;
         return EMB_OK;
     }
@@ -281,7 +287,7 @@ uint64_t emb_alert_sink_step(emb_alert_sink *sink, uint64_t now_ns)
 
 static void wait_until(emb_alert_sink *sink, uint64_t due_ns, const emb_notice *seen)
 {
-    struct timespec until = { (time_t)(due_ns / SECOND), (long)(due_ns % SECOND) };
+    struct timespec until = {(time_t)(due_ns / SECOND), (long)(due_ns % SECOND)};
     pthread_mutex_lock(&sink->lock);
     while (!atomic_load(&sink->alerts->closing) && sink->first == seen) {
         int code = due_ns == UINT64_MAX ? pthread_cond_wait(&sink->wake, &sink->lock)
@@ -309,7 +315,8 @@ static void *run(void *context)
     while (!atomic_load(&sink->alerts->closing)) {
         uint64_t due_ns = emb_alert_sink_step(sink, emb_now_ns());
         pthread_mutex_lock(&sink->lock);
-        const emb_notice *seen = sink->retry_ns ? sink->first : NULL; /* one that waits for its time is no news */
+        const emb_notice *seen =
+            sink->retry_ns ? sink->first : NULL; /* one that waits for its time is no news */
         pthread_mutex_unlock(&sink->lock);
         wait_until(sink, due_ns, seen);
     }
@@ -322,5 +329,6 @@ emb_status emb_alert_sink_start(emb_alert_sink *sink, emb_error *err)
     int code = pthread_create(&sink->thread, NULL, run, sink);
     sink->running = code == 0;
     return code == 0 ? EMB_OK
-                     : emb_fail(err, EMB_E_NOMEM, sink->config.name, "no thread can be started for it: error %d", code);
+                     : emb_fail(err, EMB_E_NOMEM, sink->config.name,
+                                "no thread can be started for it: error %d", code);
 }

@@ -18,5 +18,6 @@ emb_status emb_alert_store_open(const char *url, emb_alert_store **out, emb_erro
         return emb_alert_store_open_sqlite(url, out, err);
     if (begins(url, "postgresql:") || begins(url, "postgres:"))
         return emb_alert_store_open_postgresql(url, out, err);
-    return emb_fail(err, EMB_E_INVALID, "data.store_url", "the store of alerts is sqlite:PATH or postgresql://…, not this");
+    return emb_fail(err, EMB_E_INVALID, "data.store_url",
+                    "the store of alerts is sqlite:PATH or postgresql://…, not this");
 }

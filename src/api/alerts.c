@@ -1,7 +1,8 @@
 /*
  * alerts.c: what fires, is pending and was resolved, for dashboards and for who has no Alertmanager.
  *
- * Read from memory, so it is answered at once and no store is asked. Thresholds are those of the configuration in force.
+ * Read from memory, so it is answered at once and no store is asked. Thresholds are those of the
+ * configuration in force.
  */
 #include "api/hybrid.h"
 
@@ -55,7 +56,7 @@ static void write_thresholds(emb_out *o, const emb_config *c)
 
 static void write_answer(emb_out *o, emb_api_call *call, const emb_alert *list, size_t count)
 {
-    unsigned firing[SEVERITIES] = { 0 };
+    unsigned firing[SEVERITIES] = {0};
     emb_out_open(o, NULL, '{');
     emb_out_open(o, "alerts", '[');
     for (size_t i = 0; i < count; i++) {
@@ -98,31 +99,42 @@ static void get_alerts(emb_api_call *call)
 #define AMOUNT EMB_HYBRID_AMOUNT
 #define SHARE "{\"type\":\"number\",\"minimum\":0,\"maximum\":1}"
 #define TIME_OR_NULL "{\"type\":[\"string\",\"null\"],\"format\":\"date-time\"}"
-#define ALERT                                                                                                             \
-    "{\"type\":\"object\",\"required\":[\"name\",\"subject\",\"severity\",\"state\",\"value\",\"threshold\",\"summary\","  \
-    "\"since\",\"fired\",\"resolved\"],\"properties\":{\"name\":{\"enum\":[\"p95_latency\",\"cache_hit_rate\","            \
-    "\"similarity\",\"error_rate\",\"api_budget\",\"monthly_cost\",\"provider_unhealthy\",\"breaker_open\","               \
-    "\"cache_down\",\"store_down\",\"shared_state_down\"]},\"subject\":{\"type\":\"string\",\"description\":"              \
-    "\"A provider's name, or empty.\"},\"severity\":{\"enum\":[\"warning\",\"error\",\"critical\"]},\"state\":{\"enum\":"  \
-    "[\"pending\",\"firing\",\"resolved\"]},\"value\":{\"type\":\"number\"},\"threshold\":{\"type\":\"number\"},"          \
-    "\"summary\":{\"type\":\"string\"},\"since\":{\"type\":\"string\",\"format\":\"date-time\"},\"fired\":" TIME_OR_NULL   \
-    ",\"resolved\":" TIME_OR_NULL "}}"
-#define ANSWER                                                                                                            \
-    "{\"type\":\"object\",\"required\":[\"alerts\",\"firing\",\"thresholds\"],\"properties\":{\"alerts\":{\"type\":"       \
-    "\"array\",\"description\":\"Those that fire, the worst first, those that are pending, then what was resolved within " \
-    "the last day.\",\"items\":" ALERT "},\"firing\":{\"type\":\"object\",\"required\":[\"critical\",\"error\","           \
-    "\"warning\"],\"properties\":{\"critical\":" COUNT ",\"error\":" COUNT ",\"warning\":" COUNT "}},\"thresholds\":"      \
-    "{\"type\":\"object\",\"required\":[\"p95_latency_warning_ms\",\"p95_latency_error_ms\",\"cache_hit_warning\","        \
-    "\"cache_hit_error\",\"similarity_warning\",\"similarity_error\",\"error_rate_warning\",\"api_budget_warning\","       \
-    "\"api_budget_critical\",\"monthly_cost_warning_usd\",\"for_seconds\",\"window_seconds\",\"minimum_requests\"],"       \
-    "\"properties\":{\"p95_latency_warning_ms\":" COUNT ",\"p95_latency_error_ms\":" COUNT ",\"cache_hit_warning\":" SHARE \
-    ",\"cache_hit_error\":" SHARE ",\"similarity_warning\":" SHARE ",\"similarity_error\":" SHARE                          \
-    ",\"error_rate_warning\":" SHARE ",\"api_budget_warning\":" SHARE ",\"api_budget_critical\":" SHARE                    \
-    ",\"monthly_cost_warning_usd\":" AMOUNT ",\"for_seconds\":" COUNT ",\"window_seconds\":" COUNT                         \
-    ",\"minimum_requests\":" COUNT "}}}}"
+#define ALERT                                                                                                \
+    "{\"type\":\"object\",\"required\":[\"name\",\"subject\",\"severity\",\"state\",\"value\","              \
+    "\"threshold\",\"summary\","                                                                             \
+    "\"since\",\"fired\",\"resolved\"],\"properties\":{\"name\":{\"enum\":[\"p95_latency\",\"cache_hit_"     \
+    "rate\","                                                                                                \
+    "\"similarity\",\"error_rate\",\"api_budget\",\"monthly_cost\",\"provider_unhealthy\",\"breaker_open\"," \
+    "\"cache_down\",\"store_down\",\"shared_state_down\"]},\"subject\":{\"type\":\"string\","                \
+    "\"description\":"                                                                                       \
+    "\"A provider's name, or "                                                                               \
+    "empty.\"},\"severity\":{\"enum\":[\"warning\",\"error\",\"critical\"]},\"state\":{\"enum\":"            \
+    "[\"pending\",\"firing\",\"resolved\"]},\"value\":{\"type\":\"number\"},\"threshold\":{\"type\":"        \
+    "\"number\"},"                                                                                           \
+    "\"summary\":{\"type\":\"string\"},\"since\":{\"type\":\"string\",\"format\":\"date-time\"},"            \
+    "\"fired\":" TIME_OR_NULL ",\"resolved\":" TIME_OR_NULL "}}"
+#define ANSWER                                                                                              \
+    "{\"type\":\"object\",\"required\":[\"alerts\",\"firing\",\"thresholds\"],\"properties\":{\"alerts\":{" \
+    "\"type\":"                                                                                             \
+    "\"array\",\"description\":\"Those that fire, the worst first, those that are pending, then what was "  \
+    "resolved within "                                                                                      \
+    "the last day.\",\"items\":" ALERT                                                                      \
+    "},\"firing\":{\"type\":\"object\",\"required\":[\"critical\",\"error\","                               \
+    "\"warning\"],\"properties\":{\"critical\":" COUNT ",\"error\":" COUNT ",\"warning\":" COUNT            \
+    "}},\"thresholds\":"                                                                                    \
+    "{\"type\":\"object\",\"required\":[\"p95_latency_warning_ms\",\"p95_latency_error_ms\",\"cache_hit_"   \
+    "warning\","                                                                                            \
+    "\"cache_hit_error\",\"similarity_warning\",\"similarity_error\",\"error_rate_warning\",\"api_budget_"  \
+    "warning\","                                                                                            \
+    "\"api_budget_critical\",\"monthly_cost_warning_usd\",\"for_seconds\",\"window_seconds\",\"minimum_"    \
+    "requests\"],"                                                                                          \
+    "\"properties\":{\"p95_latency_warning_ms\":" COUNT ",\"p95_latency_error_ms\":" COUNT                  \
+    ",\"cache_hit_warning\":" SHARE ",\"cache_hit_error\":" SHARE ",\"similarity_warning\":" SHARE          \
+    ",\"similarity_error\":" SHARE ",\"error_rate_warning\":" SHARE ",\"api_budget_warning\":" SHARE        \
+    ",\"api_budget_critical\":" SHARE ",\"monthly_cost_warning_usd\":" AMOUNT ",\"for_seconds\":" COUNT     \
+    ",\"window_seconds\":" COUNT ",\"minimum_requests\":" COUNT "}}}}"
 
 const emb_route emb_routes_alerts[] = {
-    { EMB_HTTP_GET, "/api/v1/embeddings/alerts", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, get_alerts,
-      "What fires, is pending and was resolved lately, and the thresholds.", NULL, ANSWER, NULL, NULL },
-    { 0 }
-};
+    {EMB_HTTP_GET, "/api/v1/embeddings/alerts", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, get_alerts,
+     "What fires, is pending and was resolved lately, and the thresholds.", NULL, ANSWER, NULL, NULL},
+    {0}};

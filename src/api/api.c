@@ -32,22 +32,10 @@ struct emb_route_series {
 };
 
 static const emb_route *const families[] = {
-    emb_routes_openai,
-    emb_routes_cohere,
-    emb_routes_ollama,
-    emb_routes_embedder,
-    emb_routes_model_server,
-    emb_routes_similarity,
-    emb_routes_tokens,
-    emb_routes_hybrid,
-    emb_routes_hybrid_cache,
-    emb_routes_explain,
-    emb_routes_costs,
-    emb_routes_shadow,
-    emb_routes_alerts,
-    emb_routes_rollout,
-    emb_routes_pii,
-    emb_routes_system,
+    emb_routes_openai,       emb_routes_cohere,     emb_routes_ollama, emb_routes_embedder,
+    emb_routes_model_server, emb_routes_similarity, emb_routes_tokens, emb_routes_hybrid,
+    emb_routes_hybrid_cache, emb_routes_explain,    emb_routes_costs,  emb_routes_shadow,
+    emb_routes_alerts,       emb_routes_rollout,    emb_routes_pii,    emb_routes_system,
     emb_routes_docs};
 enum { FAMILIES = sizeof families / sizeof *families };
 

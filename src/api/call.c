@@ -480,7 +480,8 @@ static bool may_have(const emb_caller *caller, const emb_answer *answer)
 /* The check before any work: by the model if it is open, else by the name that was sent. */
 static bool may_ask_for(emb_api_call *call, const char *name)
 {
-    if (!call->caller || emb_service_is_remote(call->service, name)) /* of those the router lets in what the key may use */
+    if (!call->caller ||
+        emb_service_is_remote(call->service, name)) /* of those the router lets in what the key may use */
         return true;
     emb_models *models = emb_service_models(call->service);
     emb_served *open = emb_models_try_acquire(models, name);
@@ -498,10 +499,11 @@ static bool may_ask_for(emb_api_call *call, const char *name)
 /* A name that is not here but at a provider: it embeds, and that is all it does. */
 static void fail_hosted(emb_api_call *call, const char *model)
 {
-    emb_call_fail(call, emb_envelope_field_status(call->route->family), "model_is_hosted", "model",
-                  "model: %.200s is served by a provider, which embeds texts and does nothing else; this needs a "
-                  "model that is on this machine.",
-                  model);
+    emb_call_fail(
+        call, emb_envelope_field_status(call->route->family), "model_is_hosted", "model",
+        "model: %.200s is served by a provider, which embeds texts and does nothing else; this needs a "
+        "model that is on this machine.",
+        model);
 }
 
 emb_served *emb_call_model(emb_api_call *call, const char *model)
@@ -575,7 +577,8 @@ static bool embed_here(emb_api_call *call)
         return false;
     if (!emb_service_embed_cached(call->service, &call->request, call->arena, &call->answer))
         return false;
-    if (call->caller && !may_have(call->caller, &call->answer)) { /* opened since may_ask_for; or by another name */
+    if (call->caller &&
+        !may_have(call->caller, &call->answer)) { /* opened since may_ask_for; or by another name */
         emb_answer_done(&call->answer);
         return false; /* embed_on_worker looks again */
     }

@@ -1,8 +1,9 @@
 /*
  * costs.c: what embedding has cost, what it is going to cost this month, and how near the limits are.
  *
- * All of it is read from the ledger's store, so all of it runs on workers. Money is written as exact decimals of dollars. A
- * row names what it is of by the members that `by` asked for: {"day":"2026-11-27","category":"faq",...}.
+ * All of it is read from the ledger's store, so all of it runs on workers. Money is written as exact decimals
+ * of dollars. A row names what it is of by the members that `by` asked for:
+ * {"day":"2026-11-27","category":"faq",...}.
  */
 #include "api/hybrid.h"
 
@@ -21,14 +22,15 @@ static emb_ledger *ledger_of(emb_api_call *call)
 {
     emb_ledger *ledger = emb_service_ledger(call->service);
     if (!ledger)
-        emb_call_fail(call, 503, "ledger_off", NULL,
-                      "This service keeps no ledger of costs: it could not be opened at the start; the log says why.");
+        emb_call_fail(
+            call, 503, "ledger_off", NULL,
+            "This service keeps no ledger of costs: it could not be opened at the start; the log says why.");
     return ledger;
 }
 
 static void fail(emb_api_call *call, const emb_error *err)
 {
-    static const char *const parameters[] = { "from", "to", "by" };
+    static const char *const parameters[] = {"from", "to", "by"};
     char where[NAME_BYTES];
     bool of_client = err->code == EMB_E_INVALID || err->code == EMB_E_LIMIT;
     for (size_t i = 0; of_client && i < sizeof parameters / sizeof *parameters; i++)
@@ -40,7 +42,8 @@ static void fail(emb_api_call *call, const emb_error *err)
     if (of_client || err->code == EMB_E_NOMEM)
         emb_call_fail_error(call, err);
     else
-        emb_call_fail(call, 503, "ledger_unavailable", NULL, "The ledger cannot be read now: %s.", err->message);
+        emb_call_fail(call, 503, "ledger_unavailable", NULL, "The ledger cannot be read now: %s.",
+                      err->message);
 }
 
 /* ---- what was spent ---- */
@@ -75,7 +78,7 @@ static void report_on_worker(emb_api_call *call)
     costs_state *state = call->state;
     emb_ledger *ledger = ledger_of(call);
     emb_ledger_report r;
-    emb_error err = { 0 };
+    emb_error err = {0};
     if (!ledger)
         return;
     if (emb_ledger_make_report(ledger, &state->query, call->arena, &r, &err)) {
@@ -149,7 +152,7 @@ static void project_on_worker(emb_api_call *call)
 {
     emb_ledger *ledger = ledger_of(call);
     emb_ledger_projection p;
-    emb_error err = { 0 };
+    emb_error err = {0};
     if (!ledger)
         return;
     if (emb_ledger_project(ledger, &p, &err)) {
@@ -177,7 +180,8 @@ static void get_projection(emb_api_call *call)
 
 /* ---- how near the limits are ---- */
 
-static void write_alert(emb_out *o, const char *name, uint64_t spent, double limit_usd, double warning, double critical)
+static void write_alert(emb_out *o, const char *name, uint64_t spent, double limit_usd, double warning,
+                        double critical)
 {
     double limit = limit_usd * 1e9, share = limit > 0 ? (double)spent / limit : spent ? 1 : 0;
     const char *level = critical > 0 && share >= critical ? "critical" : share >= warning ? "warning" : "ok";
@@ -195,10 +199,11 @@ static void alerts_on_worker(emb_api_call *call)
     const emb_config *c = call->config;
     emb_ledger *ledger = ledger_of(call);
     emb_ledger_report today;
-    emb_error err = { 0 };
+    emb_error err = {0};
     if (!ledger)
         return;
-    if (emb_ledger_make_report(ledger, &(emb_ledger_query){ .from = "today", .to = "today" }, call->arena, &today, &err)) {
+    if (emb_ledger_make_report(ledger, &(emb_ledger_query){.from = "today", .to = "today"}, call->arena,
+                               &today, &err)) {
         fail(call, &err);
         return;
     }
@@ -223,41 +228,51 @@ static void get_alerts(emb_api_call *call)
 
 #define COUNT EMB_HYBRID_COUNT
 #define USD "{\"type\":\"number\",\"minimum\":0,\"description\":\"Dollars, exact.\"}"
-#define SUM_REQUIRED                                                                                                      \
-    "\"required\":[\"calls\",\"texts\",\"cached_texts\",\"local_texts\",\"tokens\",\"cost_usd\",\"saved_cache_usd\","     \
+#define SUM_REQUIRED                                                                                      \
+    "\"required\":[\"calls\",\"texts\",\"cached_texts\",\"local_texts\",\"tokens\",\"cost_usd\",\"saved_" \
+    "cache_usd\","                                                                                        \
     "\"saved_local_usd\"]"
-#define SUM_MEMBERS                                                                                                       \
-    "\"calls\":" COUNT ",\"texts\":" COUNT ",\"cached_texts\":" COUNT ",\"local_texts\":" COUNT ",\"tokens\":" COUNT      \
-    ",\"cost_usd\":" USD ",\"saved_cache_usd\":" USD ",\"saved_local_usd\":" USD
+#define SUM_MEMBERS                                                                             \
+    "\"calls\":" COUNT ",\"texts\":" COUNT ",\"cached_texts\":" COUNT ",\"local_texts\":" COUNT \
+    ",\"tokens\":" COUNT ",\"cost_usd\":" USD ",\"saved_cache_usd\":" USD ",\"saved_local_usd\":" USD
 #define DATE "{\"type\":\"string\",\"pattern\":\"^[0-9]{4}-[0-9]{2}-[0-9]{2}$\"}"
 #define NAME "{\"type\":\"string\"}"
-#define ROW                                                                                                               \
-    "{\"type\":\"object\"," SUM_REQUIRED ",\"properties\":{\"day\":" NAME ",\"week\":" NAME ",\"month\":" NAME            \
-    ",\"category\":" NAME ",\"model\":" NAME ",\"provider\":" NAME ",\"key\":" NAME ",\"context\":" NAME ",\"kind\":" NAME \
-    "," SUM_MEMBERS "}}"
-#define COSTS_ANSWER                                                                                                      \
-    "{\"type\":\"object\",\"required\":[\"from\",\"to\",\"timezone\",\"by\",\"total\",\"rows\"],\"properties\":{"         \
-    "\"from\":" DATE ",\"to\":" DATE ",\"timezone\":" NAME ",\"by\":{\"type\":\"array\",\"maxItems\":2,\"items\":" NAME   \
-    "},\"total\":{\"type\":\"object\"," SUM_REQUIRED ",\"properties\":{" SUM_MEMBERS "}},\"rows\":{\"type\":\"array\","   \
+#define ROW                                                                                            \
+    "{\"type\":\"object\"," SUM_REQUIRED ",\"properties\":{\"day\":" NAME ",\"week\":" NAME            \
+    ",\"month\":" NAME ",\"category\":" NAME ",\"model\":" NAME ",\"provider\":" NAME ",\"key\":" NAME \
+    ",\"context\":" NAME ",\"kind\":" NAME "," SUM_MEMBERS "}}"
+#define COSTS_ANSWER                                                                              \
+    "{\"type\":\"object\",\"required\":[\"from\",\"to\",\"timezone\",\"by\",\"total\",\"rows\"]," \
+    "\"properties\":{"                                                                            \
+    "\"from\":" DATE ",\"to\":" DATE ",\"timezone\":" NAME                                        \
+    ",\"by\":{\"type\":\"array\",\"maxItems\":2,\"items\":" NAME                                  \
+    "},\"total\":{\"type\":\"object\"," SUM_REQUIRED ",\"properties\":{" SUM_MEMBERS              \
+    "}},\"rows\":{\"type\":\"array\","                                                            \
     "\"items\":" ROW "}}}"
-#define PROJECTION_ANSWER                                                                                                 \
-    "{\"type\":\"object\",\"required\":[\"month\",\"spent_usd\",\"projected_usd\",\"low_usd\",\"high_usd\",\"days_left\"," \
-    "\"days_of_history\"],\"properties\":{\"month\":{\"type\":\"string\",\"pattern\":\"^[0-9]{4}-[0-9]{2}$\"},"           \
-    "\"spent_usd\":" USD ",\"projected_usd\":" USD ",\"low_usd\":" USD ",\"high_usd\":" USD ",\"days_left\":" COUNT       \
-    ",\"days_of_history\":" COUNT "}}"
-#define ALERTS_ANSWER                                                                                                     \
-    "{\"type\":\"object\",\"required\":[\"alerts\"],\"properties\":{\"alerts\":{\"type\":\"array\",\"items\":{\"type\":"   \
-    "\"object\",\"required\":[\"name\",\"level\",\"spent_usd\",\"limit_usd\",\"share\"],\"properties\":{\"name\":{"       \
-    "\"enum\":[\"daily_api_budget\",\"monthly_cost\"]},\"level\":{\"enum\":[\"ok\",\"warning\",\"critical\"]},"           \
+#define PROJECTION_ANSWER                                                                                    \
+    "{\"type\":\"object\",\"required\":[\"month\",\"spent_usd\",\"projected_usd\",\"low_usd\",\"high_usd\"," \
+    "\"days_left\","                                                                                         \
+    "\"days_of_history\"],\"properties\":{\"month\":{\"type\":\"string\",\"pattern\":\"^[0-9]{4}-[0-9]{2}$"  \
+    "\"},"                                                                                                   \
+    "\"spent_usd\":" USD ",\"projected_usd\":" USD ",\"low_usd\":" USD ",\"high_usd\":" USD                  \
+    ",\"days_left\":" COUNT ",\"days_of_history\":" COUNT "}}"
+#define ALERTS_ANSWER                                                                                     \
+    "{\"type\":\"object\",\"required\":[\"alerts\"],\"properties\":{\"alerts\":{\"type\":\"array\","      \
+    "\"items\":{\"type\":"                                                                                \
+    "\"object\",\"required\":[\"name\",\"level\",\"spent_usd\",\"limit_usd\",\"share\"],\"properties\":{" \
+    "\"name\":{"                                                                                          \
+    "\"enum\":[\"daily_api_budget\",\"monthly_cost\"]},\"level\":{\"enum\":[\"ok\",\"warning\","          \
+    "\"critical\"]},"                                                                                     \
     "\"spent_usd\":" USD ",\"limit_usd\":" USD ",\"share\":" EMB_HYBRID_AMOUNT "}}}}}"
 
 const emb_route emb_routes_costs[] = {
-    { EMB_HTTP_GET, "/api/v1/embeddings/costs", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, get_costs,
-      "What was spent and saved, by one or two of " EMB_LEDGER_BY_NAMES "; from and to are dates, both included.", NULL,
-      COSTS_ANSWER, NULL, "from,to,by,provider,model,key,category" },
-    { EMB_HTTP_GET, "/api/v1/embeddings/costs/projection", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, get_projection,
-      "What this month is going to cost, and between what it will most likely be (80 %).", NULL, PROJECTION_ANSWER, NULL, NULL },
-    { EMB_HTTP_GET, "/api/v1/embeddings/costs/alerts", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, get_alerts,
-      "Today's and this month's spend against their limits.", NULL, ALERTS_ANSWER, NULL, NULL },
-    { 0 }
-};
+    {EMB_HTTP_GET, "/api/v1/embeddings/costs", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, get_costs,
+     "What was spent and saved, by one or two of " EMB_LEDGER_BY_NAMES
+     "; from and to are dates, both included.",
+     NULL, COSTS_ANSWER, NULL, "from,to,by,provider,model,key,category"},
+    {EMB_HTTP_GET, "/api/v1/embeddings/costs/projection", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, get_projection,
+     "What this month is going to cost, and between what it will most likely be (80 %).", NULL,
+     PROJECTION_ANSWER, NULL, NULL},
+    {EMB_HTTP_GET, "/api/v1/embeddings/costs/alerts", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, get_alerts,
+     "Today's and this month's spend against their limits.", NULL, ALERTS_ANSWER, NULL, NULL},
+    {0}};

@@ -1,9 +1,10 @@
 /*
  * embed_all.c: /embed_all, the vectors of all tokens of a text, as text-embeddings-inference has it.
  *
- * They are the last layer's states, special tokens included, neither pooled nor normalised; not kept in the cache, being
- * hundreds of times what a text's vector is. Texts are computed a few at a time, so that memory stays that of CHUNK_TOKENS
- * and of the answer, which has a limit of its own, and so that deadline and client are looked at between them.
+ * They are the last layer's states, special tokens included, neither pooled nor normalised; not kept in the
+ * cache, being hundreds of times what a text's vector is. Texts are computed a few at a time, so that memory
+ * stays that of CHUNK_TOKENS and of the answer, which has a limit of its own, and so that deadline and client
+ * are looked at between them.
  */
 #include "api/model_server.h"
 
@@ -34,7 +35,8 @@ static void place_error(emb_error *err, size_t first)
 static void write_texts(emb_out *o, const emb_token_vectors *v)
 {
     for (size_t i = 0; i < v->count; i++)
-        emb_out_rows(o, NULL, v->vectors + v->offsets[i] * v->dimension, v->offsets[i + 1] - v->offsets[i], v->dimension);
+        emb_out_rows(o, NULL, v->vectors + v->offsets[i] * v->dimension, v->offsets[i + 1] - v->offsets[i],
+                     v->dimension);
 }
 
 /* Texts first .. first+count-1 of the request. */
@@ -46,14 +48,16 @@ static emb_status embed_some(const emb_request *r, emb_model *model, size_t firs
     emb_embed_options options = EMB_EMBED_OPTIONS_INIT;
     uint64_t now = emb_now_ns();
     if (now >= r->deadline_ns)
-        return emb_fail(err, EMB_E_DEADLINE, NULL, "the time for the request has passed (server.request_timeout_ms)");
+        return emb_fail(err, EMB_E_DEADLINE, NULL,
+                        "the time for the request has passed (server.request_timeout_ms)");
     options.prompt_name = r->prompt_name;
     options.truncation = r->truncation;
     options.priority = r->priority;
     options.cancel = r->cancel;
     options.timeout_ms = (int64_t)((r->deadline_ns - now) / 1000000) + 1;
-    emb_status status = emb_model_embed_tokens(model, r->texts ? r->texts + first : NULL, r->ids,
-                                               r->texts ? NULL : r->offsets + first, count, &options, &v, &usage, err);
+    emb_status status =
+        emb_model_embed_tokens(model, r->texts ? r->texts + first : NULL, r->ids,
+                               r->texts ? NULL : r->offsets + first, count, &options, &v, &usage, err);
     if (status) {
         place_error(err, first);
         return status;
@@ -103,7 +107,8 @@ void emb_server_embed_all(emb_api_call *call)
         !emb_decode_texts(call, root, "inputs", kinds, r, NULL) || !emb_server_options(call, root, r))
         return;
     if (r->dimensions)
-        emb_call_fail_field(call, "dimensions", "has no meaning here: vectors of tokens cannot be shortened.");
+        emb_call_fail_field(call, "dimensions",
+                            "has no meaning here: vectors of tokens cannot be shortened.");
     else
         emb_call_park(call, embed_on_worker);
 }

@@ -1,15 +1,15 @@
 /*
  * embedder.c: the embedder service's routes, /embed/….
  *
- * Texts are documents and queries are queries: for models with prompts these differ, and so do their cache keys, since
- * the prompt is part of a key. use_cache false neither reads nor writes the cache. batch_size is checked and has no
- * effect: the engine makes batches by tokens, over all callers.
+ * Texts are documents and queries are queries: for models with prompts these differ, and so do their cache
+ * keys, since the prompt is part of a key. use_cache false neither reads nor writes the cache. batch_size is
+ * checked and has no effect: the engine makes batches by tokens, over all callers.
  *
- * skip_empty leaves blank texts out before the request and puts null in their places after it; `kept` maps the texts of
- * the request back to the places of the client's array, for vectors and for errors alike.
+ * skip_empty leaves blank texts out before the request and puts null in their places after it; `kept` maps
+ * the texts of the request back to the places of the client's array, for vectors and for errors alike.
  *
- * /embed/models shows what can be served now, then what the catalog knows besides, so that a client may choose; only
- * those with "available" are here.
+ * /embed/models shows what can be served now, then what the catalog knows besides, so that a client may
+ * choose; only those with "available" are here.
  */
 #include "api/decode.h"
 #include "api/out.h"
@@ -146,8 +146,10 @@ static void embed_batch(emb_api_call *call)
     r.role = EMB_ROLE_DOCUMENT;
     if (!emb_call_json(call, &root) || !emb_call_headers(call, &r) ||
         !emb_decode_bool(call, root, "skip_empty", &skip_empty) ||
-        !emb_decode_texts(call, root, "texts", EMB_TEXTS_MANY | (skip_empty ? 0 : EMB_TEXTS_NOT_EMPTY), &r, NULL) ||
-        !decode_options(call, root, &r) || !emb_decode_count(call, root, "batch_size", 1, BATCH_SIZE_MAX, &batch_size))
+        !emb_decode_texts(call, root, "texts", EMB_TEXTS_MANY | (skip_empty ? 0 : EMB_TEXTS_NOT_EMPTY), &r,
+                          NULL) ||
+        !decode_options(call, root, &r) ||
+        !emb_decode_count(call, root, "batch_size", 1, BATCH_SIZE_MAX, &batch_size))
         return;
     if (!skip_empty || leave_out_blank(call, &r))
         emb_call_embed(call, &r, write_batch);
@@ -280,7 +282,8 @@ static void list_models(emb_api_call *call)
 {
     const char *goal = emb_exchange_query(call->x, "goal");
     if (goal && *goal && goal_named(goal) < 0)
-        emb_call_fail(call, 422, "invalid_value", "?goal", "goal: \"%.60s\" is none of " EMB_GOAL_NAMES ".", goal);
+        emb_call_fail(call, 422, "invalid_value", "?goal", "goal: \"%.60s\" is none of " EMB_GOAL_NAMES ".",
+                      goal);
     else
         emb_call_park(call, list_models_on_worker);
 }
@@ -354,87 +357,113 @@ static void get_health(emb_api_call *call)
 
 /* ---- the table ---- */
 
-#define COMMON_MEMBERS                                                                                                    \
-    "\"model\":{\"type\":[\"string\",\"null\"],\"maxLength\":1024,\"examples\":[\"all-MiniLM-L6-v2\"]},"                  \
-    "\"use_cache\":{\"type\":[\"boolean\",\"null\"],\"default\":true,\"description\":\"false: neither look for vectors "   \
-    "in the cache nor keep them.\"},"                                                                                     \
-    "\"dimensions\":{\"type\":[\"integer\",\"null\"],\"minimum\":1,\"maximum\":65536},"                                   \
-    "\"prompt_name\":{\"type\":[\"string\",\"null\"],\"maxLength\":1024},"                                                \
-    "\"normalize\":{\"type\":[\"boolean\",\"null\"]},"                                                                    \
-    "\"truncate\":{\"default\":true,\"enum\":[true,false,\"none\",\"start\",\"end\",null],\"description\":\"false: a "     \
-    "text over the model's limit of tokens is an error.\"},"                                                              \
-    "\"context\":{\"enum\":[\"realtime\",\"analysis\",\"batch\",\"sensitive\",\"default\",null]},"                        \
-    "\"category\":{\"type\":[\"string\",\"null\"],\"maxLength\":1024},"                                                   \
+#define COMMON_MEMBERS                                                                                       \
+    "\"model\":{\"type\":[\"string\",\"null\"],\"maxLength\":1024,\"examples\":[\"all-MiniLM-L6-v2\"]},"     \
+    "\"use_cache\":{\"type\":[\"boolean\",\"null\"],\"default\":true,\"description\":\"false: neither look " \
+    "for vectors "                                                                                           \
+    "in the cache nor keep them.\"},"                                                                        \
+    "\"dimensions\":{\"type\":[\"integer\",\"null\"],\"minimum\":1,\"maximum\":65536},"                      \
+    "\"prompt_name\":{\"type\":[\"string\",\"null\"],\"maxLength\":1024},"                                   \
+    "\"normalize\":{\"type\":[\"boolean\",\"null\"]},"                                                       \
+    "\"truncate\":{\"default\":true,\"enum\":[true,false,\"none\",\"start\",\"end\",null],\"description\":"  \
+    "\"false: a "                                                                                            \
+    "text over the model's limit of tokens is an error.\"},"                                                 \
+    "\"context\":{\"enum\":[\"realtime\",\"analysis\",\"batch\",\"sensitive\",\"default\",null]},"           \
+    "\"category\":{\"type\":[\"string\",\"null\"],\"maxLength\":1024},"                                      \
     "\"preferred_provider\":{\"type\":[\"string\",\"null\"],\"maxLength\":128,\"examples\":[\"local\"]}"
 #define NOT_BLANK "{\"type\":\"string\",\"minLength\":1,\"pattern\":\"\\\\S\",\"examples\":[\"Hello world\"]}"
 #define FLOATS "{\"type\":\"array\",\"items\":{\"type\":\"number\"}}"
 #define COUNT "{\"type\":\"integer\",\"minimum\":0}"
 #define AMOUNT "{\"type\":\"number\",\"minimum\":0}"
-#define TOTAL_MEMBERS                                                                                                     \
-    "\"provider\":{\"type\":\"string\"},\"space\":{\"type\":\"string\",\"description\":\"Only vectors of one space can "   \
+#define TOTAL_MEMBERS                                                                                      \
+    "\"provider\":{\"type\":\"string\"},\"space\":{\"type\":\"string\",\"description\":\"Only vectors of " \
+    "one space can "                                                                                       \
     "be compared.\"},\"latency_ms\":" AMOUNT ",\"cost_usd\":" AMOUNT ",\"tokens\":" COUNT
 #define TOTAL_NAMES "\"provider\",\"space\",\"latency_ms\",\"cost_usd\",\"tokens\""
 
-#define ONE_REQUEST(member)                                                                                               \
-    "{\"type\":\"object\",\"required\":[\"" member "\"],\"properties\":{\"" member "\":" NOT_BLANK "," COMMON_MEMBERS "}}"
-#define ONE_ANSWER                                                                                                        \
-    "{\"type\":\"object\",\"required\":[\"embedding\",\"dimension\",\"model\",\"cached\",\"cost\"," TOTAL_NAMES "],"       \
-    "\"properties\":{\"embedding\":" FLOATS ",\"dimension\":{\"type\":\"integer\",\"minimum\":1},\"model\":"              \
+#define ONE_REQUEST(member)                                                                        \
+    "{\"type\":\"object\",\"required\":[\"" member "\"],\"properties\":{\"" member "\":" NOT_BLANK \
+    "," COMMON_MEMBERS "}}"
+#define ONE_ANSWER                                                                                           \
+    "{\"type\":\"object\",\"required\":[\"embedding\",\"dimension\",\"model\",\"cached\","                   \
+    "\"cost\"," TOTAL_NAMES "],"                                                                             \
+    "\"properties\":{\"embedding\":" FLOATS ",\"dimension\":{\"type\":\"integer\",\"minimum\":1},\"model\":" \
     "{\"type\":\"string\"},\"cached\":{\"type\":\"boolean\"},\"cost\":" AMOUNT "," TOTAL_MEMBERS "}}"
-#define BATCH_REQUEST                                                                                                     \
-    "{\"type\":\"object\",\"required\":[\"texts\"],\"properties\":{\"texts\":{\"type\":\"array\",\"minItems\":1,"          \
-    "\"items\":{\"type\":\"string\"},\"examples\":[[\"text1\",\"text2\"]]},\"batch_size\":{\"type\":[\"integer\","          \
-    "\"null\"],\"minimum\":1,\"maximum\":100000,\"description\":\"Has no effect: batches are made by tokens.\"},"          \
-    "\"skip_empty\":{\"type\":[\"boolean\",\"null\"],\"default\":false,\"description\":\"Answer null for empty texts, "   \
+#define BATCH_REQUEST                                                                                      \
+    "{\"type\":\"object\",\"required\":[\"texts\"],\"properties\":{\"texts\":{\"type\":\"array\","         \
+    "\"minItems\":1,"                                                                                      \
+    "\"items\":{\"type\":\"string\"},\"examples\":[[\"text1\",\"text2\"]]},\"batch_size\":{\"type\":["     \
+    "\"integer\","                                                                                         \
+    "\"null\"],\"minimum\":1,\"maximum\":100000,\"description\":\"Has no effect: batches are made by "     \
+    "tokens.\"},"                                                                                          \
+    "\"skip_empty\":{\"type\":[\"boolean\",\"null\"],\"default\":false,\"description\":\"Answer null for " \
+    "empty texts, "                                                                                        \
     "in their places, instead of an error.\"}," COMMON_MEMBERS "}}"
-#define BATCH_ANSWER                                                                                                      \
-    "{\"type\":\"object\",\"required\":[\"embeddings\",\"dimension\",\"model\",\"total_embeddings\",\"cached_count\","     \
-    "\"total_cost\"," TOTAL_NAMES "],\"properties\":{\"embeddings\":{\"type\":\"array\",\"items\":{\"type\":"              \
-    "[\"array\",\"null\"],\"items\":{\"type\":\"number\"}}},\"dimension\":{\"type\":\"integer\",\"minimum\":1},"           \
-    "\"model\":{\"type\":\"string\"},\"total_embeddings\":" COUNT ",\"cached_count\":" COUNT ",\"total_cost\":" AMOUNT     \
-    "," TOTAL_MEMBERS "}}"
-#define MODELS_ANSWER                                                                                                     \
-    "{\"type\":\"object\",\"required\":[\"models\",\"default\"],\"properties\":{\"models\":{\"type\":\"array\",\"items\":" \
-    "{\"type\":\"object\",\"required\":[\"name\",\"provider\",\"dimension\",\"max_batch_size\",\"max_input_length\","      \
-    "\"cost_per_1k_tokens\",\"loaded\",\"available\",\"default\"],\"properties\":{\"name\":{\"type\":\"string\"},"         \
-    "\"provider\":{\"type\":\"string\"},\"repository\":{\"type\":[\"string\",\"null\"]},\"dimension\":" COUNT              \
-    ",\"max_batch_size\":" COUNT ",\"max_input_length\":" COUNT ",\"cost_per_1k_tokens\":" AMOUNT                          \
-    ",\"loaded\":{\"type\":\"boolean\"},\"available\":{\"type\":\"boolean\",\"description\":\"Its files are here.\"},"     \
-    "\"default\":{\"type\":\"boolean\"},\"revision\":{\"type\":\"string\"},\"mteb_score\":{\"type\":\"number\"}}}},"       \
-    "\"default\":{\"type\":\"string\"},\"recommendation\":{\"type\":\"object\",\"required\":[\"goal\",\"reason\","         \
-    "\"models\"],\"properties\":{\"goal\":{\"type\":\"string\"},\"reason\":{\"type\":\"string\"},\"models\":"              \
+#define BATCH_ANSWER                                                                                  \
+    "{\"type\":\"object\",\"required\":[\"embeddings\",\"dimension\",\"model\",\"total_embeddings\"," \
+    "\"cached_count\","                                                                               \
+    "\"total_cost\"," TOTAL_NAMES                                                                     \
+    "],\"properties\":{\"embeddings\":{\"type\":\"array\",\"items\":{\"type\":"                       \
+    "[\"array\",\"null\"],\"items\":{\"type\":\"number\"}}},\"dimension\":{\"type\":\"integer\","     \
+    "\"minimum\":1},"                                                                                 \
+    "\"model\":{\"type\":\"string\"},\"total_embeddings\":" COUNT ",\"cached_count\":" COUNT          \
+    ",\"total_cost\":" AMOUNT "," TOTAL_MEMBERS "}}"
+#define MODELS_ANSWER                                                                                        \
+    "{\"type\":\"object\",\"required\":[\"models\",\"default\"],\"properties\":{\"models\":{\"type\":"       \
+    "\"array\",\"items\":"                                                                                   \
+    "{\"type\":\"object\",\"required\":[\"name\",\"provider\",\"dimension\",\"max_batch_size\",\"max_input_" \
+    "length\","                                                                                              \
+    "\"cost_per_1k_tokens\",\"loaded\",\"available\",\"default\"],\"properties\":{\"name\":{\"type\":"       \
+    "\"string\"},"                                                                                           \
+    "\"provider\":{\"type\":\"string\"},\"repository\":{\"type\":[\"string\",\"null\"]},"                    \
+    "\"dimension\":" COUNT ",\"max_batch_size\":" COUNT ",\"max_input_length\":" COUNT                       \
+    ",\"cost_per_1k_tokens\":" AMOUNT ",\"loaded\":{\"type\":\"boolean\"},\"available\":{\"type\":"          \
+    "\"boolean\",\"description\":\"Its files are here.\"},"                                                  \
+    "\"default\":{\"type\":\"boolean\"},\"revision\":{\"type\":\"string\"},\"mteb_score\":{\"type\":"        \
+    "\"number\"}}}},"                                                                                        \
+    "\"default\":{\"type\":\"string\"},\"recommendation\":{\"type\":\"object\",\"required\":[\"goal\","      \
+    "\"reason\","                                                                                            \
+    "\"models\"],\"properties\":{\"goal\":{\"type\":\"string\"},\"reason\":{\"type\":\"string\"},"           \
+    "\"models\":"                                                                                            \
     "{\"type\":\"array\",\"items\":{\"type\":\"string\"}}}}}}"
-#define METRICS_ANSWER                                                                                                    \
-    "{\"type\":\"object\",\"required\":[\"metrics\"],\"properties\":{\"metrics\":{\"type\":\"object\",\"required\":["      \
-    "\"total_embeddings_generated\",\"cache_hit_rate\",\"total_cost_usd\",\"models_loaded\"],\"properties\":{"            \
-    "\"total_requests\":" COUNT ",\"total_texts\":" COUNT ",\"total_embeddings_generated\":" COUNT ",\"cache_hits\":"      \
-    COUNT ",\"cache_misses\":" COUNT ",\"cache_hit_rate\":{\"type\":\"number\",\"minimum\":0,\"maximum\":1},"              \
-    "\"l1_hits\":" COUNT ",\"l2_hits\":" COUNT ",\"shared_computations\":" COUNT ",\"total_tokens\":" COUNT                \
-    ",\"total_errors\":" COUNT ",\"total_cost_usd\":" AMOUNT ",\"p50_latency_ms\":" AMOUNT ",\"p95_latency_ms\":" AMOUNT   \
-    ",\"p99_latency_ms\":" AMOUNT ",\"models_loaded\":" COUNT ",\"caching_enabled\":{\"type\":\"boolean\"},"               \
+#define METRICS_ANSWER                                                                                      \
+    "{\"type\":\"object\",\"required\":[\"metrics\"],\"properties\":{\"metrics\":{\"type\":\"object\","     \
+    "\"required\":["                                                                                        \
+    "\"total_embeddings_generated\",\"cache_hit_rate\",\"total_cost_usd\",\"models_loaded\"],"              \
+    "\"properties\":{"                                                                                      \
+    "\"total_requests\":" COUNT ",\"total_texts\":" COUNT ",\"total_embeddings_generated\":" COUNT          \
+    ",\"cache_hits\":" COUNT ",\"cache_misses\":" COUNT                                                     \
+    ",\"cache_hit_rate\":{\"type\":\"number\",\"minimum\":0,\"maximum\":1},"                                \
+    "\"l1_hits\":" COUNT ",\"l2_hits\":" COUNT ",\"shared_computations\":" COUNT ",\"total_tokens\":" COUNT \
+    ",\"total_errors\":" COUNT ",\"total_cost_usd\":" AMOUNT ",\"p50_latency_ms\":" AMOUNT                  \
+    ",\"p95_latency_ms\":" AMOUNT ",\"p99_latency_ms\":" AMOUNT ",\"models_loaded\":" COUNT                 \
+    ",\"caching_enabled\":{\"type\":\"boolean\"},"                                                          \
     "\"since_seconds\":" AMOUNT "}}}}"
-#define HEALTH_ANSWER                                                                                                     \
-    "{\"type\":\"object\",\"required\":[\"status\",\"service\",\"default_model\",\"caching_enabled\",\"models_loaded\"],"  \
-    "\"properties\":{\"status\":{\"type\":\"string\"},\"service\":{\"type\":\"string\"},\"default_model\":"               \
-    "{\"type\":\"string\"},\"caching_enabled\":{\"type\":\"boolean\"},\"models_loaded\":" COUNT                            \
+#define HEALTH_ANSWER                                                                                       \
+    "{\"type\":\"object\",\"required\":[\"status\",\"service\",\"default_model\",\"caching_enabled\","      \
+    "\"models_loaded\"],"                                                                                   \
+    "\"properties\":{\"status\":{\"type\":\"string\"},\"service\":{\"type\":\"string\"},\"default_model\":" \
+    "{\"type\":\"string\"},\"caching_enabled\":{\"type\":\"boolean\"},\"models_loaded\":" COUNT             \
     ",\"ready\":{\"type\":\"boolean\"},\"version\":{\"type\":\"string\"}}}"
 
 const emb_route emb_routes_embedder[] = {
-    { EMB_HTTP_POST, "/embed/text", EMB_FAMILY_EMBEDDER, EMB_AUTH_KEY, embed_text, "Embed a text.", ONE_REQUEST("text"),
-      ONE_ANSWER, NULL, NULL },
-    { EMB_HTTP_POST, "/embed/batch", EMB_FAMILY_EMBEDDER, EMB_AUTH_KEY, embed_batch, "Embed texts.", BATCH_REQUEST,
-      BATCH_ANSWER, NULL, NULL },
-    { EMB_HTTP_POST, "/embed/query", EMB_FAMILY_EMBEDDER, EMB_AUTH_KEY, embed_query,
-      "Embed a query, with the model's prompt for queries.", ONE_REQUEST("query"), ONE_ANSWER, NULL, NULL },
-    { EMB_HTTP_GET, "/embed/models", EMB_FAMILY_EMBEDDER, EMB_AUTH_KEY, list_models,
-      "Models that are here and others that are known; with ?goal=" EMB_GOAL_NAMES ", which to take.", NULL, MODELS_ANSWER,
-      NULL, "goal" },
-    { EMB_HTTP_GET, "/embed/metrics", EMB_FAMILY_EMBEDDER, EMB_AUTH_METRICS, get_metrics,
-      "Totals since the start or the last reset.", NULL, METRICS_ANSWER, NULL, NULL },
-    { EMB_HTTP_POST, "/embed/metrics/reset", EMB_FAMILY_EMBEDDER, EMB_AUTH_KEY, reset_metrics, "Set the totals to 0.", NULL,
-      "{\"type\":\"object\",\"required\":[\"status\",\"message\"],\"properties\":{\"status\":{\"type\":\"string\"},"
-      "\"message\":{\"type\":\"string\"}}}", NULL, NULL },
-    { EMB_HTTP_GET, "/embed/health", EMB_FAMILY_EMBEDDER, EMB_AUTH_HEALTH, get_health, "Whether the service is up.", NULL,
-      HEALTH_ANSWER, NULL, NULL },
-    { 0 }
-};
+    {EMB_HTTP_POST, "/embed/text", EMB_FAMILY_EMBEDDER, EMB_AUTH_KEY, embed_text, "Embed a text.",
+     ONE_REQUEST("text"), ONE_ANSWER, NULL, NULL},
+    {EMB_HTTP_POST, "/embed/batch", EMB_FAMILY_EMBEDDER, EMB_AUTH_KEY, embed_batch, "Embed texts.",
+     BATCH_REQUEST, BATCH_ANSWER, NULL, NULL},
+    {EMB_HTTP_POST, "/embed/query", EMB_FAMILY_EMBEDDER, EMB_AUTH_KEY, embed_query,
+     "Embed a query, with the model's prompt for queries.", ONE_REQUEST("query"), ONE_ANSWER, NULL, NULL},
+    {EMB_HTTP_GET, "/embed/models", EMB_FAMILY_EMBEDDER, EMB_AUTH_KEY, list_models,
+     "Models that are here and others that are known; with ?goal=" EMB_GOAL_NAMES ", which to take.", NULL,
+     MODELS_ANSWER, NULL, "goal"},
+    {EMB_HTTP_GET, "/embed/metrics", EMB_FAMILY_EMBEDDER, EMB_AUTH_METRICS, get_metrics,
+     "Totals since the start or the last reset.", NULL, METRICS_ANSWER, NULL, NULL},
+    {EMB_HTTP_POST, "/embed/metrics/reset", EMB_FAMILY_EMBEDDER, EMB_AUTH_KEY, reset_metrics,
+     "Set the totals to 0.", NULL,
+     "{\"type\":\"object\",\"required\":[\"status\",\"message\"],\"properties\":{\"status\":{\"type\":"
+     "\"string\"},"
+     "\"message\":{\"type\":\"string\"}}}",
+     NULL, NULL},
+    {EMB_HTTP_GET, "/embed/health", EMB_FAMILY_EMBEDDER, EMB_AUTH_HEALTH, get_health,
+     "Whether the service is up.", NULL, HEALTH_ANSWER, NULL, NULL},
+    {0}};

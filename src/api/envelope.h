@@ -12,8 +12,8 @@
 
 typedef struct emb_failure {
     int status;
-    const char *code;    /* or NULL */
-    const char *param;   /* the member concerned, "texts[3]"; or NULL */
+    const char *code;  /* or NULL */
+    const char *param; /* the member concerned, "texts[3]"; or NULL */
     const char *message;
 } emb_failure;
 

@@ -1,8 +1,9 @@
 /*
  * explain.c: POST /api/v1/embeddings/route: how a request would be routed, without running it.
  *
- * The plan is the router's own, from the same snapshot of health, budget and latency that an embedding would use, with a
- * sentence for each candidate: why it would be asked, or why it is passed over. Nothing is sent, spent or kept.
+ * The plan is the router's own, from the same snapshot of health, budget and latency that an embedding would
+ * use, with a sentence for each candidate: why it would be asked, or why it is passed over. Nothing is sent,
+ * spent or kept.
  */
 #include "api/decode.h"
 #include "api/hybrid.h"
@@ -39,7 +40,8 @@ static void explain_on_worker(emb_api_call *call)
 {
     emb_explanation *e = emb_arena_alloc(call->arena, sizeof *e);
     emb_error err;
-    emb_status status = e ? emb_service_explain(call->service, &call->request, call->arena, e, &err) : EMB_E_NOMEM;
+    emb_status status =
+        e ? emb_service_explain(call->service, &call->request, call->arena, e, &err) : EMB_E_NOMEM;
     if (status == EMB_E_NOMEM) {
         emb_call_fail(call, 503, "out_of_memory", NULL, "Memory is short; try again later.");
         return;
@@ -88,23 +90,25 @@ static void explain(emb_api_call *call)
 
 #define STRING "{\"type\":\"string\"}"
 #define MAYBE "{\"type\":[\"string\",\"null\"]}"
-#define CANDIDATE                                                                                                         \
-    "{\"type\":\"object\",\"required\":[\"provider\",\"kind\",\"model\",\"space\",\"eligible\",\"why\","                  \
-    "\"estimated_cost_usd\"],\"properties\":{\"provider\":" STRING ",\"kind\":" STRING ",\"model\":" STRING               \
-    ",\"space\":" STRING ",\"eligible\":{\"type\":\"boolean\"},\"order\":" EMB_HYBRID_COUNT ",\"passed_over_by\":" STRING \
-    ",\"why\":" STRING ",\"estimated_cost_usd\":" EMB_HYBRID_AMOUNT ",\"p95_ms\":" EMB_HYBRID_AMOUNT                      \
-    ",\"budget_left_usd\":" EMB_HYBRID_AMOUNT "}}"
-#define ANSWER                                                                                                            \
-    "{\"type\":\"object\",\"required\":[\"routable\",\"provider\",\"model\",\"space\",\"path\",\"rule\",\"reason\","      \
-    "\"context\",\"pii\",\"candidates\"],\"properties\":{\"routable\":{\"type\":\"boolean\"},\"provider\":" MAYBE         \
-    ",\"model\":" MAYBE ",\"space\":" MAYBE ",\"path\":{\"enum\":[\"hybrid\",\"legacy\"]},\"rule\":" STRING               \
-    ",\"reason\":" STRING ",\"status\":" EMB_HYBRID_COUNT ",\"context\":" STRING ",\"pii\":{\"type\":\"boolean\"},"       \
-    "\"pii_kinds\":" STRING ",\"bucket\":" EMB_HYBRID_AMOUNT ",\"rollout_percentage\":" EMB_HYBRID_AMOUNT                 \
-    ",\"estimated_tokens\":" EMB_HYBRID_COUNT ",\"candidates\":{\"type\":\"array\",\"items\":" CANDIDATE                  \
+#define CANDIDATE                                                                                           \
+    "{\"type\":\"object\",\"required\":[\"provider\",\"kind\",\"model\",\"space\",\"eligible\",\"why\","    \
+    "\"estimated_cost_usd\"],\"properties\":{\"provider\":" STRING ",\"kind\":" STRING ",\"model\":" STRING \
+    ",\"space\":" STRING ",\"eligible\":{\"type\":\"boolean\"},\"order\":" EMB_HYBRID_COUNT                 \
+    ",\"passed_over_by\":" STRING ",\"why\":" STRING ",\"estimated_cost_usd\":" EMB_HYBRID_AMOUNT           \
+    ",\"p95_ms\":" EMB_HYBRID_AMOUNT ",\"budget_left_usd\":" EMB_HYBRID_AMOUNT "}}"
+#define ANSWER                                                                                            \
+    "{\"type\":\"object\",\"required\":[\"routable\",\"provider\",\"model\",\"space\",\"path\",\"rule\"," \
+    "\"reason\","                                                                                         \
+    "\"context\",\"pii\",\"candidates\"],\"properties\":{\"routable\":{\"type\":\"boolean\"},"            \
+    "\"provider\":" MAYBE ",\"model\":" MAYBE ",\"space\":" MAYBE                                         \
+    ",\"path\":{\"enum\":[\"hybrid\",\"legacy\"]},\"rule\":" STRING ",\"reason\":" STRING                 \
+    ",\"status\":" EMB_HYBRID_COUNT ",\"context\":" STRING ",\"pii\":{\"type\":\"boolean\"},"             \
+    "\"pii_kinds\":" STRING ",\"bucket\":" EMB_HYBRID_AMOUNT ",\"rollout_percentage\":" EMB_HYBRID_AMOUNT \
+    ",\"estimated_tokens\":" EMB_HYBRID_COUNT ",\"candidates\":{\"type\":\"array\",\"items\":" CANDIDATE  \
     "},\"local_error\":" STRING "}}"
 
 const emb_route emb_routes_explain[] = {
-    { EMB_HTTP_POST, "/api/v1/embeddings/route", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, explain,
-      "How a request would be routed, and why not otherwise; nothing is run.", EMB_HYBRID_EMBED_REQUEST, ANSWER, NULL, NULL },
-    { 0 }
-};
+    {EMB_HTTP_POST, "/api/v1/embeddings/route", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, explain,
+     "How a request would be routed, and why not otherwise; nothing is run.", EMB_HYBRID_EMBED_REQUEST,
+     ANSWER, NULL, NULL},
+    {0}};

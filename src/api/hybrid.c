@@ -1,15 +1,16 @@
 /*
  * hybrid.c: the hybrid system's routes below /api/v1/embeddings that embed and compare, and tell how it goes.
  *
- * Every text is answered with its route: who made its vector, in which space, at which cost, by which rule. `route` tells
- * the same of a request that is not run, with every candidate that was passed over.
+ * Every text is answered with its route: who made its vector, in which space, at which cost, by which rule.
+ * `route` tells the same of a request that is not run, with every candidate that was passed over.
  *
- * A pinned space names model, revision and settings ("local/bge-m3@5617a9f61b02:1024:cls:l2"). Model and dimensions are
- * taken from it where the request does not say; whatever the answer's space then is, it must be the pinned one, or the
- * request fails with 409: vectors of another space are never handed out under its name.
+ * A pinned space names model, revision and settings ("local/bge-m3@5617a9f61b02:1024:cls:l2"). Model and
+ * dimensions are taken from it where the request does not say; whatever the answer's space then is, it must
+ * be the pinned one, or the request fails with 409: vectors of another space are never handed out under its
+ * name.
  */
-#include "api/decode.h"
 #include "api/hybrid.h"
+#include "api/decode.h"
 #include "api/out.h"
 
 #include <stdio.h>
@@ -25,14 +26,16 @@ static bool keeps_space(emb_api_call *call, const emb_answer *a)
     if (!pinned || strcmp(pinned, a->space) == 0)
         return true;
     emb_call_fail(call, 409, "space_unavailable", "space",
-                  "The space \"%.200s\" was asked for; what is here makes \"%.200s\", and vectors of two spaces cannot be "
-                  "compared.", pinned, a->space);
+                  "The space \"%.200s\" was asked for; what is here makes \"%.200s\", and vectors of two "
+                  "spaces cannot be "
+                  "compared.",
+                  pinned, a->space);
     return false;
 }
 
 static const char *source_name(uint8_t source)
 {
-    static const char *const names[] = { "none", "l1", "l2", "computed", "shared" };
+    static const char *const names[] = {"none", "l1", "l2", "computed", "shared"};
     return source < sizeof names / sizeof *names ? names[source] : "none";
 }
 
@@ -110,7 +113,8 @@ static bool pin_space(emb_api_call *call, const char *space, emb_request *r)
     if (!slash || !at || at <= slash + 1 || !colon || end == colon + 1 || *end != ':' || dimension == 0) {
         emb_call_fail_field(call, "space",
                             "\"%.120s\" is not a space; an answer's \"space\" is one, such as "
-                            "\"local/bge-m3@5617a9f61b02:1024:cls:l2\".", space);
+                            "\"local/bge-m3@5617a9f61b02:1024:cls:l2\".",
+                            space);
         return false;
     }
     size_t length = strlen(space);
@@ -148,7 +152,8 @@ bool emb_hybrid_decode(emb_api_call *call, emb_request *r)
 {
     emb_json_value root;
     return emb_call_json(call, &root) && emb_call_headers(call, r) &&
-           emb_decode_texts(call, root, "texts", EMB_TEXTS_ONE | EMB_TEXTS_MANY | EMB_TEXTS_NOT_EMPTY, r, NULL) &&
+           emb_decode_texts(call, root, "texts", EMB_TEXTS_ONE | EMB_TEXTS_MANY | EMB_TEXTS_NOT_EMPTY, r,
+                            NULL) &&
            decode_options(call, root, r);
 }
 
@@ -182,7 +187,7 @@ static void compare(emb_api_call *call)
     emb_request r = EMB_REQUEST_INIT, one = EMB_REQUEST_INIT;
     emb_json_value root;
     emb_text *both = emb_arena_calloc(call->arena, 2, sizeof *both);
-    static const char *const members[] = { "a", "b" };
+    static const char *const members[] = {"a", "b"};
     if (!both) {
         emb_call_fail(call, 503, "out_of_memory", NULL, "Memory is short; try again later.");
         return;
@@ -207,8 +212,10 @@ static const char *status_of(const emb_instance_view *v, bool ready)
 {
     if (strcmp(v->kind, "local") == 0)
         return ready ? "healthy" : "starting";
-    return v->breaker.state == EMB_BREAKER_OPEN ? "unhealthy" : v->limited ? "limited"
-           : v->breaker.state == EMB_BREAKER_HALF_OPEN ? "recovering" : "healthy";
+    return v->breaker.state == EMB_BREAKER_OPEN        ? "unhealthy"
+           : v->limited                                ? "limited"
+           : v->breaker.state == EMB_BREAKER_HALF_OPEN ? "recovering"
+                                                       : "healthy";
 }
 
 static void write_breaker(emb_out *o, const emb_instance_view *v)
@@ -315,7 +322,8 @@ static void write_health_on_worker(emb_exchange *x)
     write_health(call, cache ? &stats : NULL);
 }
 
-/* Asking the cache may take a moment; when no worker is free, the answer comes at once and says nothing of it. */
+/* Asking the cache may take a moment; when no worker is free, the answer comes at once and says nothing of
+ * it. */
 static void get_health(emb_api_call *call)
 {
     if (!emb_exchange_park(call->x, write_health_on_worker))
@@ -455,56 +463,72 @@ static void get_metrics(emb_api_call *call)
 #define COUNT EMB_HYBRID_COUNT
 #define AMOUNT EMB_HYBRID_AMOUNT
 #define EMBED_REQUEST EMB_HYBRID_EMBED_REQUEST
-#define RESULT                                                                                                            \
-    "{\"type\":\"object\",\"required\":[\"index\",\"provider\",\"model\",\"space\",\"cost_usd\",\"latency_ms\",\"cached\"," \
-    "\"source\",\"tokens\",\"route\"],\"properties\":{\"index\":" COUNT ",\"provider\":" STRING ",\"model\":" STRING       \
-    ",\"space\":" STRING ",\"cost_usd\":" AMOUNT ",\"latency_ms\":" AMOUNT ",\"cached\":" BOOLEAN                          \
-    ",\"source\":{\"enum\":[\"none\",\"l1\",\"l2\",\"computed\",\"shared\"]},\"tokens\":" COUNT                            \
-    ",\"route\":{\"type\":\"object\",\"required\":[\"provider\",\"path\",\"rule\",\"reason\"],\"properties\":"             \
-    "{\"provider\":" STRING ",\"path\":{\"enum\":[\"hybrid\",\"legacy\"]},\"rule\":" STRING ",\"reason\":" STRING             \
-    ",\"fallback_from\":" STRING "}}}}"
-#define EMBED_ANSWER                                                                                                      \
-    "{\"type\":\"object\",\"required\":[\"embeddings\",\"dimension\",\"provider\",\"model\",\"space\",\"results\","        \
-    "\"cached_count\",\"total_tokens\",\"total_cost_usd\",\"latency_ms\"],\"properties\":{\"embeddings\":{\"type\":"       \
-    "\"array\",\"items\":{\"type\":\"array\",\"items\":{\"type\":\"number\"}}},\"dimension\":" COUNT ",\"provider\":"      \
-    STRING ",\"model\":" STRING ",\"space\":" STRING ",\"results\":{\"type\":\"array\",\"items\":" RESULT                  \
-    "},\"cached_count\":" COUNT ",\"total_tokens\":" COUNT ",\"total_cost_usd\":" AMOUNT ",\"latency_ms\":" AMOUNT "}}"
-#define COMPARE_REQUEST                                                                                                   \
-    "{\"type\":\"object\",\"required\":[\"a\",\"b\"],\"properties\":{\"a\":" NOT_BLANK ",\"b\":" NOT_BLANK                 \
+#define RESULT                                                                                              \
+    "{\"type\":\"object\",\"required\":[\"index\",\"provider\",\"model\",\"space\",\"cost_usd\",\"latency_" \
+    "ms\",\"cached\","                                                                                      \
+    "\"source\",\"tokens\",\"route\"],\"properties\":{\"index\":" COUNT ",\"provider\":" STRING             \
+    ",\"model\":" STRING ",\"space\":" STRING ",\"cost_usd\":" AMOUNT ",\"latency_ms\":" AMOUNT             \
+    ",\"cached\":" BOOLEAN                                                                                  \
+    ",\"source\":{\"enum\":[\"none\",\"l1\",\"l2\",\"computed\",\"shared\"]},\"tokens\":" COUNT             \
+    ",\"route\":{\"type\":\"object\",\"required\":[\"provider\",\"path\",\"rule\",\"reason\"],"             \
+    "\"properties\":"                                                                                       \
+    "{\"provider\":" STRING ",\"path\":{\"enum\":[\"hybrid\",\"legacy\"]},\"rule\":" STRING                 \
+    ",\"reason\":" STRING ",\"fallback_from\":" STRING "}}}}"
+#define EMBED_ANSWER                                                                                        \
+    "{\"type\":\"object\",\"required\":[\"embeddings\",\"dimension\",\"provider\",\"model\",\"space\","     \
+    "\"results\","                                                                                          \
+    "\"cached_count\",\"total_tokens\",\"total_cost_usd\",\"latency_ms\"],\"properties\":{\"embeddings\":{" \
+    "\"type\":"                                                                                             \
+    "\"array\",\"items\":{\"type\":\"array\",\"items\":{\"type\":\"number\"}}},\"dimension\":" COUNT        \
+    ",\"provider\":" STRING ",\"model\":" STRING ",\"space\":" STRING                                       \
+    ",\"results\":{\"type\":\"array\",\"items\":" RESULT "},\"cached_count\":" COUNT                        \
+    ",\"total_tokens\":" COUNT ",\"total_cost_usd\":" AMOUNT ",\"latency_ms\":" AMOUNT "}}"
+#define COMPARE_REQUEST                                                                                    \
+    "{\"type\":\"object\",\"required\":[\"a\",\"b\"],\"properties\":{\"a\":" NOT_BLANK ",\"b\":" NOT_BLANK \
     "," OPTION_MEMBERS "},\"examples\":[{\"a\":\"profit\",\"b\":\"earnings\"}]}"
-#define COMPARE_ANSWER                                                                                                    \
-    "{\"type\":\"object\",\"required\":[\"cosine\",\"provider\",\"model\",\"space\",\"dimension\"],\"properties\":{"       \
-    "\"cosine\":{\"type\":\"number\"},\"provider\":" STRING ",\"model\":" STRING ",\"space\":" STRING ",\"dimension\":"    \
-    COUNT "}}"
-#define HEALTH_ANSWER                                                                                                     \
-    "{\"type\":\"object\",\"required\":[\"status\",\"providers\",\"cache\",\"version\"],\"properties\":{\"status\":"       \
-    "{\"enum\":[\"healthy\",\"degraded\",\"starting\",\"draining\"]},\"providers\":{\"type\":\"array\",\"items\":"         \
-    "{\"type\":\"object\",\"required\":[\"name\",\"status\"],\"properties\":{\"name\":" STRING ",\"status\":" STRING       \
-    ",\"default_model\":{\"type\":[\"string\",\"null\"]},\"models_loaded\":" COUNT "}}},\"cache\":{\"type\":\"object\",\"required\":["           \
-    "\"enabled\",\"l2\"],\"properties\":{\"enabled\":" BOOLEAN ",\"l2\":" STRING ",\"l2_up\":" BOOLEAN "}},"              \
+#define COMPARE_ANSWER                                                                                \
+    "{\"type\":\"object\",\"required\":[\"cosine\",\"provider\",\"model\",\"space\",\"dimension\"],"  \
+    "\"properties\":{"                                                                                \
+    "\"cosine\":{\"type\":\"number\"},\"provider\":" STRING ",\"model\":" STRING ",\"space\":" STRING \
+    ",\"dimension\":" COUNT "}}"
+#define HEALTH_ANSWER                                                                                        \
+    "{\"type\":\"object\",\"required\":[\"status\",\"providers\",\"cache\",\"version\"],\"properties\":{"    \
+    "\"status\":"                                                                                            \
+    "{\"enum\":[\"healthy\",\"degraded\",\"starting\",\"draining\"]},\"providers\":{\"type\":\"array\","     \
+    "\"items\":"                                                                                             \
+    "{\"type\":\"object\",\"required\":[\"name\",\"status\"],\"properties\":{\"name\":" STRING               \
+    ",\"status\":" STRING ",\"default_model\":{\"type\":[\"string\",\"null\"]},\"models_loaded\":" COUNT     \
+    "}}},\"cache\":{\"type\":\"object\",\"required\":["                                                      \
+    "\"enabled\",\"l2\"],\"properties\":{\"enabled\":" BOOLEAN ",\"l2\":" STRING ",\"l2_up\":" BOOLEAN "}}," \
     "\"version\":" STRING "}}"
-#define LATENCY                                                                                                           \
-    "{\"type\":\"object\",\"required\":[\"p50_ms\",\"p95_ms\",\"p99_ms\"],\"properties\":{\"p50_ms\":" AMOUNT              \
-    ",\"p95_ms\":" AMOUNT ",\"p99_ms\":" AMOUNT "}}"
-#define METRICS_ANSWER                                                                                                    \
-    "{\"type\":\"object\",\"required\":[\"since_seconds\",\"latency\",\"requests\",\"throughput\",\"texts\",\"cache\","    \
-    "\"models\"],\"properties\":{\"since_seconds\":" AMOUNT ",\"latency\":{\"type\":\"object\",\"required\":["             \
-    "\"requests\",\"embed\",\"queue\",\"compute\"],\"additionalProperties\":" LATENCY "},\"requests\":{\"type\":"          \
-    "\"object\",\"required\":[\"total\",\"errors\",\"error_rate\"]},\"throughput\":{\"type\":\"object\",\"required\":["    \
-    "\"requests_per_second\",\"texts_per_second\",\"tokens_per_second\"],\"additionalProperties\":" AMOUNT                 \
-    "},\"texts\":{\"type\":\"object\",\"required\":[\"total\",\"l1\",\"l2\",\"computed\",\"shared\"],"                     \
-    "\"additionalProperties\":" COUNT "},\"tokens\":" COUNT ",\"cost_usd\":" AMOUNT ",\"cache\":" EMB_HYBRID_CACHE_SCHEMA  \
-    ",\"models\":{\"type\":\"array\",\"items\":{\"type\":\"object\",\"required\":[\"name\",\"provider\",\"loaded\","       \
+#define LATENCY                                                                                   \
+    "{\"type\":\"object\",\"required\":[\"p50_ms\",\"p95_ms\",\"p99_ms\"],\"properties\":{\"p50_" \
+    "ms\":" AMOUNT ",\"p95_ms\":" AMOUNT ",\"p99_ms\":" AMOUNT "}}"
+#define METRICS_ANSWER                                                                                      \
+    "{\"type\":\"object\",\"required\":[\"since_seconds\",\"latency\",\"requests\",\"throughput\","         \
+    "\"texts\",\"cache\","                                                                                  \
+    "\"models\"],\"properties\":{\"since_seconds\":" AMOUNT                                                 \
+    ",\"latency\":{\"type\":\"object\",\"required\":["                                                      \
+    "\"requests\",\"embed\",\"queue\",\"compute\"],\"additionalProperties\":" LATENCY                       \
+    "},\"requests\":{\"type\":"                                                                             \
+    "\"object\",\"required\":[\"total\",\"errors\",\"error_rate\"]},\"throughput\":{\"type\":\"object\","   \
+    "\"required\":["                                                                                        \
+    "\"requests_per_second\",\"texts_per_second\",\"tokens_per_second\"],\"additionalProperties\":" AMOUNT  \
+    "},\"texts\":{\"type\":\"object\",\"required\":[\"total\",\"l1\",\"l2\",\"computed\",\"shared\"],"      \
+    "\"additionalProperties\":" COUNT "},\"tokens\":" COUNT ",\"cost_usd\":" AMOUNT                         \
+    ",\"cache\":" EMB_HYBRID_CACHE_SCHEMA ",\"models\":{\"type\":\"array\",\"items\":{\"type\":\"object\"," \
+    "\"required\":[\"name\",\"provider\",\"loaded\","                                                       \
     "\"texts\",\"tokens\"]}}}}"
 
 const emb_route emb_routes_hybrid[] = {
-    { EMB_HTTP_POST, "/api/v1/embeddings", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, embed,
-      "Embed texts and tell of each who made its vector, where and at which cost.", EMBED_REQUEST, EMBED_ANSWER, NULL, NULL },
-    { EMB_HTTP_POST, "/api/v1/embeddings/compare", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, compare, "The cosine of two texts.",
-      COMPARE_REQUEST, COMPARE_ANSWER, NULL, NULL },
-    { EMB_HTTP_GET, "/api/v1/embeddings/health", EMB_FAMILY_HYBRID, EMB_AUTH_HEALTH, get_health,
-      "Whether providers and cache are well.", NULL, HEALTH_ANSWER, NULL, NULL },
-    { EMB_HTTP_GET, "/api/v1/embeddings/metrics", EMB_FAMILY_HYBRID, EMB_AUTH_METRICS, get_metrics,
-      "Latencies, throughput, cache and models; totals since the start or the last reset.", NULL, METRICS_ANSWER, NULL, NULL },
-    { 0 }
-};
+    {EMB_HTTP_POST, "/api/v1/embeddings", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, embed,
+     "Embed texts and tell of each who made its vector, where and at which cost.", EMBED_REQUEST,
+     EMBED_ANSWER, NULL, NULL},
+    {EMB_HTTP_POST, "/api/v1/embeddings/compare", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, compare,
+     "The cosine of two texts.", COMPARE_REQUEST, COMPARE_ANSWER, NULL, NULL},
+    {EMB_HTTP_GET, "/api/v1/embeddings/health", EMB_FAMILY_HYBRID, EMB_AUTH_HEALTH, get_health,
+     "Whether providers and cache are well.", NULL, HEALTH_ANSWER, NULL, NULL},
+    {EMB_HTTP_GET, "/api/v1/embeddings/metrics", EMB_FAMILY_HYBRID, EMB_AUTH_METRICS, get_metrics,
+     "Latencies, throughput, cache and models; totals since the start or the last reset.", NULL,
+     METRICS_ANSWER, NULL, NULL},
+    {0}};

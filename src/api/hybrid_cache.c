@@ -1,10 +1,10 @@
 /*
  * hybrid_cache.c: what is in the cache, taking it out, and filling it before anybody asks.
  *
- * Taking everything out needs all=true, so that a parameter that was left out by mistake empties nothing. Warming
- * answers with a report; where the client accepts text/event-stream it gets progress first: events "progress"
- * {"done","total"} at most ten times a second, then one "report", or "error" in the family's envelope, since the status
- * line is long gone by then. A client that leaves ends the work.
+ * Taking everything out needs all=true, so that a parameter that was left out by mistake empties nothing.
+ * Warming answers with a report; where the client accepts text/event-stream it gets progress first: events
+ * "progress" {"done","total"} at most ten times a second, then one "report", or "error" in the family's
+ * envelope, since the status line is long gone by then. A client that leaves ends the work.
  *
  * Everything here may ask the second level, so everything runs on workers.
  */
@@ -95,7 +95,7 @@ static bool read_age(const char *text, uint64_t *seconds)
     static const struct {
         char unit;
         uint64_t seconds;
-    } units[] = { { 0, 1 }, { 's', 1 }, { 'm', 60 }, { 'h', 3600 }, { 'd', 86400 }, { 'w', 604800 } };
+    } units[] = {{0, 1}, {'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}, {'w', 604800}};
     char *end;
     if (*text < '0' || *text > '9')
         return false;
@@ -113,7 +113,7 @@ static bool read_filter(emb_api_call *call, emb_cache_filter *filter)
     const char *older = emb_exchange_query(call->x, "older_than"), *key = emb_exchange_query(call->x, "key");
     const char *all = emb_exchange_query(call->x, "all");
     emb_cache_key *parsed = emb_arena_calloc(call->arena, 1, sizeof *parsed);
-    *filter = (emb_cache_filter){ .model = emb_exchange_query(call->x, "model") };
+    *filter = (emb_cache_filter){.model = emb_exchange_query(call->x, "model")};
     if (!parsed)
         emb_call_fail(call, 503, "out_of_memory", NULL, "Memory is short; try again later.");
     else if (filter->model && !*filter->model)
@@ -127,9 +127,11 @@ static bool read_filter(emb_api_call *call, emb_cache_filter *filter)
     else if (all && strcmp(all, "true") != 0)
         emb_call_fail(call, 422, "invalid_value", "?all", "all: \"%.60s\" is not true.", all);
     else if (!filter->model && !older && !key && !all)
-        emb_call_fail(call, 422, "missing", "?all", "Say what to remove: model, older_than, key, or all=true.");
+        emb_call_fail(call, 422, "missing", "?all",
+                      "Say what to remove: model, older_than, key, or all=true.");
     else if (filter->model && call->caller && !emb_caller_may_use(call->caller, filter->model))
-        emb_call_fail(call, 403, "model_not_allowed", "?model", "This API key may not use the model %.200s.", filter->model);
+        emb_call_fail(call, 403, "model_not_allowed", "?model", "This API key may not use the model %.200s.",
+                      filter->model);
     else {
         filter->key = key ? parsed : NULL;
         return true;
@@ -196,8 +198,8 @@ typedef struct warm_state {
 static void send_event(emb_exchange *x, const char *event, const void *data, size_t length)
 {
     emb_buf text = EMB_BUF_INIT(64 << 10);
-    if (emb_buf_addf(&text, "event: %s\ndata: ", event) == EMB_OK && emb_buf_add(&text, data, length) == EMB_OK &&
-        emb_buf_add(&text, "\n\n", 2) == EMB_OK &&
+    if (emb_buf_addf(&text, "event: %s\ndata: ", event) == EMB_OK &&
+        emb_buf_add(&text, data, length) == EMB_OK && emb_buf_add(&text, "\n\n", 2) == EMB_OK &&
         !emb_exchange_stream_write(x, text.data, text.length)) {
         /* the client has left: `gone` is set and ends the work */
     }
@@ -249,7 +251,8 @@ static void end_stream(emb_api_call *call, const emb_warm_report *report, const 
     emb_exchange_stream_end(x);
 }
 
-/* The name to warm for. Where requests go to a provider, so do these; what is here is opened before the answer begins. */
+/* The name to warm for. Where requests go to a provider, so do these; what is here is opened before the
+ * answer begins. */
 static bool model_to_warm(emb_api_call *call, const char **name)
 {
     *name = call->request.model;
@@ -265,7 +268,7 @@ static void warm_on_worker(emb_api_call *call)
 {
     warm_state *state = call->state;
     emb_warm_report report;
-    emb_error err = { 0 };
+    emb_error err = {0};
     const char *model;
     if (!model_to_warm(call, &model))
         return;
@@ -274,8 +277,9 @@ static void warm_on_worker(emb_api_call *call)
         emb_exchange_add_header(call->x, "cache-control", "no-store");
         emb_exchange_stream_begin(call->x, 200, "text/event-stream");
     }
-    emb_status status = emb_warm(call->service, &state->source, model, call->request.role,
-                                 state->streams ? tell_progress : NULL, call, emb_exchange_gone(call->x), &report, &err);
+    emb_status status =
+        emb_warm(call->service, &state->source, model, call->request.role,
+                 state->streams ? tell_progress : NULL, call, emb_exchange_gone(call->x), &report, &err);
     if (!status && call->caller)
         emb_caller_count_tokens(call->caller, report.tokens, emb_now_ns());
     if (state->streams) {
@@ -316,7 +320,8 @@ static bool decode_source(emb_api_call *call, emb_json_value root, emb_warm_sour
     int given = is_there(root, "list") + is_there(root, "texts") + is_there(root, "most_used");
     if (given != 1) {
         emb_call_fail(call, 422, given ? "invalid_value" : "missing", "list",
-                      "%s of list, texts and most_used is there; exactly one is needed.", given ? "More than one" : "None");
+                      "%s of list, texts and most_used is there; exactly one is needed.",
+                      given ? "More than one" : "None");
         return false;
     }
     if (is_there(root, "texts")) {
@@ -357,29 +362,36 @@ static void warm(emb_api_call *call)
 
 /* ---- the table ---- */
 
-#define WARM_REQUEST                                                                                                      \
-    "{\"type\":\"object\",\"description\":\"One of list, texts and most_used.\",\"properties\":{\"list\":{\"type\":"       \
-    "[\"string\",\"null\"],\"maxLength\":1024,\"description\":\"A list that ships.\",\"examples\":[\"finance\"]},"         \
-    "\"texts\":{\"type\":[\"array\",\"null\"],\"minItems\":1,\"items\":{\"type\":\"string\",\"minLength\":1}},"            \
-    "\"most_used\":{\"type\":[\"integer\",\"null\"],\"minimum\":1,\"maximum\":1000000,\"description\":\"So many of the "   \
-    "most used texts of the second level; needs cache.store_text.\"},\"model\":{\"type\":[\"string\",\"null\"],"           \
-    "\"maxLength\":1024},\"input_type\":{\"enum\":[\"none\",\"query\",\"document\",null]}},\"examples\":[{\"texts\":["     \
+#define WARM_REQUEST                                                                                         \
+    "{\"type\":\"object\",\"description\":\"One of list, texts and "                                         \
+    "most_used.\",\"properties\":{\"list\":{\"type\":"                                                       \
+    "[\"string\",\"null\"],\"maxLength\":1024,\"description\":\"A list that "                                \
+    "ships.\",\"examples\":[\"finance\"]},"                                                                  \
+    "\"texts\":{\"type\":[\"array\",\"null\"],\"minItems\":1,\"items\":{\"type\":\"string\",\"minLength\":"  \
+    "1}},"                                                                                                   \
+    "\"most_used\":{\"type\":[\"integer\",\"null\"],\"minimum\":1,\"maximum\":1000000,\"description\":\"So " \
+    "many of the "                                                                                           \
+    "most used texts of the second level; needs "                                                            \
+    "cache.store_text.\"},\"model\":{\"type\":[\"string\",\"null\"],"                                        \
+    "\"maxLength\":1024},\"input_type\":{\"enum\":[\"none\",\"query\",\"document\",null]}},\"examples\":[{"  \
+    "\"texts\":["                                                                                            \
     "\"net income\"]}]}"
 #define COUNT EMB_HYBRID_COUNT
-#define WARM_ANSWER                                                                                                       \
-    "{\"type\":\"object\",\"required\":[\"model\",\"texts\",\"cached\",\"computed\",\"failed\",\"tokens\",\"elapsed_ms\"]," \
-    "\"properties\":{\"model\":{\"type\":\"string\"},\"texts\":" COUNT ",\"cached\":" COUNT ",\"computed\":" COUNT         \
-    ",\"failed\":" COUNT ",\"tokens\":" COUNT ",\"elapsed_ms\":" EMB_HYBRID_AMOUNT "}}"
+#define WARM_ANSWER                                                                                         \
+    "{\"type\":\"object\",\"required\":[\"model\",\"texts\",\"cached\",\"computed\",\"failed\",\"tokens\"," \
+    "\"elapsed_ms\"],"                                                                                      \
+    "\"properties\":{\"model\":{\"type\":\"string\"},\"texts\":" COUNT ",\"cached\":" COUNT                 \
+    ",\"computed\":" COUNT ",\"failed\":" COUNT ",\"tokens\":" COUNT ",\"elapsed_ms\":" EMB_HYBRID_AMOUNT   \
+    "}}"
 
 const emb_route emb_routes_hybrid_cache[] = {
-    { EMB_HTTP_GET, "/api/v1/embeddings/cache", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, get_stats, "What the cache holds and finds.",
-      NULL, EMB_HYBRID_CACHE_SCHEMA, NULL, NULL },
-    { EMB_HTTP_DELETE, "/api/v1/embeddings/cache", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, clear,
-      "Remove what matches all that is given: model, older_than (seconds, or 12h, 7d), key; or all=true.", NULL,
-      "{\"type\":\"object\",\"required\":[\"removed\"],\"properties\":{\"removed\":" COUNT "}}", NULL,
-      "model,older_than,key,all" },
-    { EMB_HTTP_POST, "/api/v1/embeddings/cache/warm", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, warm,
-      "Embed texts before anybody asks; with Accept: text/event-stream, events tell the progress.", WARM_REQUEST, WARM_ANSWER,
-      NULL, NULL },
-    { 0 }
-};
+    {EMB_HTTP_GET, "/api/v1/embeddings/cache", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, get_stats,
+     "What the cache holds and finds.", NULL, EMB_HYBRID_CACHE_SCHEMA, NULL, NULL},
+    {EMB_HTTP_DELETE, "/api/v1/embeddings/cache", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, clear,
+     "Remove what matches all that is given: model, older_than (seconds, or 12h, 7d), key; or all=true.",
+     NULL, "{\"type\":\"object\",\"required\":[\"removed\"],\"properties\":{\"removed\":" COUNT "}}", NULL,
+     "model,older_than,key,all"},
+    {EMB_HTTP_POST, "/api/v1/embeddings/cache/warm", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, warm,
+     "Embed texts before anybody asks; with Accept: text/event-stream, events tell the progress.",
+     WARM_REQUEST, WARM_ANSWER, NULL, NULL},
+    {0}};

@@ -1,14 +1,15 @@
 /*
  * model_server.c: routes of model servers: DocVector's POST /embed, and those of text-embeddings-inference.
  *
- * POST /embed takes both bodies and tells them by their member, "texts" or "inputs". The Hugging Face hub's client posts
- * to the address that it was given, which may be the bare service ("/"), or below /models/… and /pipeline/…, and sends
- * feature-extraction and sentence-similarity alike; these routes are told apart by the shape of "inputs" (similarity.c).
+ * POST /embed takes both bodies and tells them by their member, "texts" or "inputs". The Hugging Face hub's
+ * client posts to the address that it was given, which may be the bare service ("/"), or below /models/… and
+ * /pipeline/…, and sends feature-extraction and sentence-similarity alike; these routes are told apart by the
+ * shape of "inputs" (similarity.c).
  *
- * As text-embeddings-inference has it: vectors are normalised unless "normalize" says no; token ids are embedded as they
- * are; no prompt unless prompt_name names one or the model has a default; too many inputs are 422. max_client_batch_size
- * is server.max_inputs. What needs another kind of model (rerank, predict, sparse) is checked in full, then refused with
- * 424: never answered with something that looks like a score.
+ * As text-embeddings-inference has it: vectors are normalised unless "normalize" says no; token ids are
+ * embedded as they are; no prompt unless prompt_name names one or the model has a default; too many inputs
+ * are 422. max_client_batch_size is server.max_inputs. What needs another kind of model (rerank, predict,
+ * sparse) is checked in full, then refused with 424: never answered with something that looks like a score.
  */
 #include "api/model_server.h"
 
@@ -86,7 +87,8 @@ static void embed_texts(emb_api_call *call, emb_json_value root, emb_request *r)
 {
     size_t batch_size = 0;
     if (emb_decode_texts(call, root, "texts", EMB_TEXTS_MANY | EMB_TEXTS_EMPTY_LIST, r, NULL) &&
-        emb_server_options(call, root, r) && emb_decode_count(call, root, "batch_size", 1, BATCH_SIZE_MAX, &batch_size))
+        emb_server_options(call, root, r) &&
+        emb_decode_count(call, root, "batch_size", 1, BATCH_SIZE_MAX, &batch_size))
         emb_call_embed(call, r, write_named);
 }
 
@@ -106,14 +108,16 @@ static void embed(emb_api_call *call)
         return;
     bool texts = is_there(root, "texts"), inputs = is_there(root, "inputs");
     if (texts && inputs)
-        emb_call_fail(call, 422, "invalid_value", "inputs", "texts and inputs are both there; one of them is needed.");
+        emb_call_fail(call, 422, "invalid_value", "inputs",
+                      "texts and inputs are both there; one of them is needed.");
     else if (texts)
         embed_texts(call, root, &r);
     else if (inputs)
         emb_server_embed_inputs(call, root, &r);
     else
         emb_call_fail(call, 422, "missing", "inputs",
-                      "Neither \"texts\" (an array of strings) nor \"inputs\" (a string, an array of strings, or token ids) "
+                      "Neither \"texts\" (an array of strings) nor \"inputs\" (a string, an array of "
+                      "strings, or token ids) "
                       "is there; one of them is needed.");
 }
 
@@ -124,8 +128,9 @@ static void refuse(emb_api_call *call)
     const char *const *reason = call->state; /* what it is not; what it would take */
     emb_served *m = emb_call_model(call, call->request.model);
     if (m)
-        emb_call_fail(call, 424, "model_cannot", "model", "model is not a %s model: %.200s makes vectors of texts. %s", reason[0],
-                      m->name, reason[1]);
+        emb_call_fail(call, 424, "model_cannot", "model",
+                      "model is not a %s model: %.200s makes vectors of texts. %s", reason[0], m->name,
+                      reason[1]);
 }
 
 static void refuse_after_checks(emb_api_call *call, const char *const *reason)
@@ -137,8 +142,8 @@ static void refuse_after_checks(emb_api_call *call, const char *const *reason)
 static void embed_sparse(emb_api_call *call)
 {
     static const char *const reason[] = {
-        "sparse embedding", "A SPLADE model would, which this version cannot load; POST /embed makes dense vectors."
-    };
+        "sparse embedding",
+        "A SPLADE model would, which this version cannot load; POST /embed makes dense vectors."};
     emb_json_value root;
     unsigned kinds = EMB_TEXTS_ONE | EMB_TEXTS_MANY | EMB_TEXTS_IDS | EMB_TEXTS_NOT_ZERO;
     if (emb_call_json(call, &root) && emb_decode_texts(call, root, "inputs", kinds, &call->request, NULL) &&
@@ -148,17 +153,17 @@ static void embed_sparse(emb_api_call *call)
 
 static void rerank(emb_api_call *call)
 {
-    static const char *const reason[] = {
-        "re-ranker", "A cross-encoder such as bge-reranker-base would, which this version cannot load; embed query and texts "
-                     "and compare their cosines instead."
-    };
+    static const char *const reason[] = {"re-ranker", "A cross-encoder such as bge-reranker-base would, "
+                                                      "which this version cannot load; embed query and texts "
+                                                      "and compare their cosines instead."};
     emb_json_value root;
     emb_text query;
     bool raw_scores, return_text;
     if (emb_call_json(call, &root) && emb_decode_text(call, root, "query", &query) &&
         emb_decode_texts(call, root, "texts", EMB_TEXTS_MANY, &call->request, NULL) &&
         emb_decode_bool(call, root, "raw_scores", &raw_scores) &&
-        emb_decode_bool(call, root, "return_text", &return_text) && emb_server_options(call, root, &call->request))
+        emb_decode_bool(call, root, "return_text", &return_text) &&
+        emb_server_options(call, root, &call->request))
         refuse_after_checks(call, reason);
 }
 
@@ -189,11 +194,13 @@ static bool check_predict_inputs(emb_api_call *call, emb_json_value root)
         return true;
     size_t count = emb_json_count(inputs);
     if (emb_json_type_of(inputs) != EMB_JSON_ARRAY) {
-        emb_call_fail_field(call, "inputs", "must be a text without NUL bytes, a pair of texts, or an array of those.");
+        emb_call_fail_field(call, "inputs",
+                            "must be a text without NUL bytes, a pair of texts, or an array of those.");
         return false;
     }
     if (count == 0) {
-        emb_call_fail(call, 400, "empty", "inputs", "inputs is an empty array; at least one element is needed.");
+        emb_call_fail(call, 400, "empty", "inputs",
+                      "inputs is an empty array; at least one element is needed.");
         return false;
     }
     if (count > call->config->max_inputs) {
@@ -205,7 +212,9 @@ static bool check_predict_inputs(emb_api_call *call, emb_json_value root)
     emb_json_iter it = emb_json_begin(inputs);
     for (size_t i = 0; emb_json_next(&it, NULL, NULL, &value); i++)
         if (!is_sequence(value)) {
-            emb_call_fail_field(call, "inputs", "must hold texts without NUL bytes, or pairs of them; index %zu does not.", i);
+            emb_call_fail_field(call, "inputs",
+                                "must hold texts without NUL bytes, or pairs of them; index %zu does not.",
+                                i);
             return false;
         }
     return true;
@@ -213,12 +222,13 @@ static bool check_predict_inputs(emb_api_call *call, emb_json_value root)
 
 static void predict(emb_api_call *call)
 {
-    static const char *const reason[] = { "classifier",
-                                          "A model for sequence classification would, which this version cannot load." };
+    static const char *const reason[] = {
+        "classifier", "A model for sequence classification would, which this version cannot load."};
     emb_json_value root;
     bool raw_scores;
     if (emb_call_json(call, &root) && check_predict_inputs(call, root) &&
-        emb_decode_bool(call, root, "raw_scores", &raw_scores) && emb_server_options(call, root, &call->request))
+        emb_decode_bool(call, root, "raw_scores", &raw_scores) &&
+        emb_server_options(call, root, &call->request))
         refuse_after_checks(call, reason);
 }
 
@@ -226,7 +236,9 @@ static void predict(emb_api_call *call)
 
 static const char *dtype_of(emb_precision precision)
 {
-    return precision == EMB_PRECISION_BF16 ? "bfloat16" : precision == EMB_PRECISION_INT8 ? "int8" : "float32";
+    return precision == EMB_PRECISION_BF16   ? "bfloat16"
+           : precision == EMB_PRECISION_INT8 ? "int8"
+                                             : "float32";
 }
 
 static void get_info_on_worker(emb_api_call *call)
@@ -246,7 +258,8 @@ static void get_info_on_worker(emb_api_call *call)
     emb_out_text(&o, "model_dtype", dtype_of(info.precision));
     emb_out_open(&o, "model_type", '{');
     emb_out_open(&o, "embedding", '{');
-    emb_out_text(&o, "pooling", info.pooling == EMB_POOLING_LAST ? "last_token" : emb_pooling_name(info.pooling));
+    emb_out_text(&o, "pooling",
+                 info.pooling == EMB_POOLING_LAST ? "last_token" : emb_pooling_name(info.pooling));
     emb_out_close(&o, '}');
     emb_out_close(&o, '}');
     emb_out_count(&o, "max_concurrent_requests", c->max_concurrent_requests);
@@ -273,65 +286,83 @@ static void get_info(emb_api_call *call)
 
 #define FLOATS "{\"type\":\"array\",\"items\":{\"type\":\"number\"}}"
 #define ROWS "{\"type\":\"array\",\"items\":" FLOATS "}"
-#define RERANK_REQUEST                                                                                                    \
-    "{\"type\":\"object\",\"required\":[\"query\",\"texts\"],\"properties\":{\"query\":{\"type\":\"string\"},\"texts\":"   \
-    "{\"type\":\"array\",\"minItems\":1,\"items\":{\"type\":\"string\"}},\"raw_scores\":{\"type\":[\"boolean\",\"null\"]},"  \
+#define RERANK_REQUEST                                                                               \
+    "{\"type\":\"object\",\"required\":[\"query\",\"texts\"],\"properties\":{\"query\":{\"type\":"   \
+    "\"string\"},\"texts\":"                                                                         \
+    "{\"type\":\"array\",\"minItems\":1,\"items\":{\"type\":\"string\"}},\"raw_scores\":{\"type\":[" \
+    "\"boolean\",\"null\"]},"                                                                        \
     "\"return_text\":{\"type\":[\"boolean\",\"null\"]}," EMB_SERVER_OPTION_MEMBERS "}}"
-#define RERANK_ANSWER                                                                                                     \
-    "{\"type\":\"array\",\"items\":{\"type\":\"object\",\"required\":[\"index\",\"score\"],\"properties\":{\"index\":"     \
+#define RERANK_ANSWER                                                                                        \
+    "{\"type\":\"array\",\"items\":{\"type\":\"object\",\"required\":[\"index\",\"score\"],\"properties\":{" \
+    "\"index\":"                                                                                             \
     "{\"type\":\"integer\"},\"text\":{\"type\":\"string\"},\"score\":{\"type\":\"number\"}}}}"
-#define SEQUENCE "{\"type\":\"string\"},{\"type\":\"array\",\"minItems\":1,\"maxItems\":2,\"items\":{\"type\":\"string\"}}"
-#define PREDICT_REQUEST                                                                                                   \
-    "{\"type\":\"object\",\"required\":[\"inputs\"],\"properties\":{\"inputs\":{\"anyOf\":[" SEQUENCE                      \
-    ",{\"type\":\"array\",\"minItems\":1,\"items\":{\"anyOf\":[" SEQUENCE "]}}]},\"raw_scores\":{\"type\":[\"boolean\","    \
+#define SEQUENCE                                                                                   \
+    "{\"type\":\"string\"},{\"type\":\"array\",\"minItems\":1,\"maxItems\":2,\"items\":{\"type\":" \
+    "\"string\"}}"
+#define PREDICT_REQUEST                                                                               \
+    "{\"type\":\"object\",\"required\":[\"inputs\"],\"properties\":{\"inputs\":{\"anyOf\":[" SEQUENCE \
+    ",{\"type\":\"array\",\"minItems\":1,\"items\":{\"anyOf\":[" SEQUENCE                             \
+    "]}}]},\"raw_scores\":{\"type\":[\"boolean\","                                                    \
     "\"null\"]}," EMB_SERVER_OPTION_MEMBERS "}}"
-#define PREDICT_ANSWER                                                                                                    \
-    "{\"type\":\"array\",\"items\":{\"type\":\"object\",\"required\":[\"score\",\"label\"],\"properties\":{\"score\":"     \
+#define PREDICT_ANSWER                                                                                       \
+    "{\"type\":\"array\",\"items\":{\"type\":\"object\",\"required\":[\"score\",\"label\"],\"properties\":{" \
+    "\"score\":"                                                                                             \
     "{\"type\":\"number\"},\"label\":{\"type\":\"string\"}}}}"
-#define SPARSE_ANSWER                                                                                                     \
-    "{\"type\":\"array\",\"items\":{\"type\":\"array\",\"items\":{\"type\":\"object\",\"required\":[\"index\",\"value\"],"  \
+#define SPARSE_ANSWER                                                                                 \
+    "{\"type\":\"array\",\"items\":{\"type\":\"array\",\"items\":{\"type\":\"object\",\"required\":[" \
+    "\"index\",\"value\"],"                                                                           \
     "\"properties\":{\"index\":{\"type\":\"integer\"},\"value\":{\"type\":\"number\"}}}}}"
 #define COUNT "{\"type\":\"integer\",\"minimum\":0}"
-#define INFO_ANSWER                                                                                                       \
-    "{\"type\":\"object\",\"required\":[\"model_id\",\"model_sha\",\"model_dtype\",\"model_type\","                        \
-    "\"max_concurrent_requests\",\"max_input_length\",\"max_batch_tokens\",\"max_client_batch_size\",\"auto_truncate\","   \
-    "\"tokenization_workers\",\"version\"],\"properties\":{\"model_id\":{\"type\":\"string\"},\"model_sha\":"              \
-    "{\"type\":\"string\"},\"model_dtype\":{\"enum\":[\"float32\",\"bfloat16\",\"int8\"]},\"model_type\":"                 \
-    "{\"type\":\"object\",\"required\":[\"embedding\"],\"properties\":{\"embedding\":{\"type\":\"object\",\"required\":["   \
-    "\"pooling\"],\"properties\":{\"pooling\":{\"type\":\"string\"}}}}},\"max_concurrent_requests\":" COUNT               \
-    ",\"max_input_length\":" COUNT ",\"max_batch_tokens\":" COUNT ",\"max_batch_requests\":{\"type\":\"null\"},"           \
-    "\"max_client_batch_size\":" COUNT ",\"auto_truncate\":{\"type\":\"boolean\"},\"tokenization_workers\":" COUNT         \
-    ",\"version\":{\"type\":\"string\"},\"sha\":{\"type\":\"null\"},\"docker_label\":{\"type\":\"null\"},\"dimension\":"   \
-    COUNT "}}"
+#define INFO_ANSWER                                                                                         \
+    "{\"type\":\"object\",\"required\":[\"model_id\",\"model_sha\",\"model_dtype\",\"model_type\","         \
+    "\"max_concurrent_requests\",\"max_input_length\",\"max_batch_tokens\",\"max_client_batch_size\","      \
+    "\"auto_truncate\","                                                                                    \
+    "\"tokenization_workers\",\"version\"],\"properties\":{\"model_id\":{\"type\":\"string\"},\"model_"     \
+    "sha\":"                                                                                                \
+    "{\"type\":\"string\"},\"model_dtype\":{\"enum\":[\"float32\",\"bfloat16\",\"int8\"]},\"model_type\":"  \
+    "{\"type\":\"object\",\"required\":[\"embedding\"],\"properties\":{\"embedding\":{\"type\":\"object\"," \
+    "\"required\":["                                                                                        \
+    "\"pooling\"],\"properties\":{\"pooling\":{\"type\":\"string\"}}}}},\"max_concurrent_requests\":" COUNT \
+    ",\"max_input_length\":" COUNT ",\"max_batch_tokens\":" COUNT                                           \
+    ",\"max_batch_requests\":{\"type\":\"null\"},"                                                          \
+    "\"max_client_batch_size\":" COUNT                                                                      \
+    ",\"auto_truncate\":{\"type\":\"boolean\"},\"tokenization_workers\":" COUNT                             \
+    ",\"version\":{\"type\":\"string\"},\"sha\":{\"type\":\"null\"},\"docker_label\":{\"type\":\"null\"},"  \
+    "\"dimension\":" COUNT "}}"
 /* The title makes both bodies readable in /docs. */
-#define EMBED_REQUEST                                                                                                     \
-    "{\"anyOf\":[{\"title\":\"text-embeddings-inference\",\"type\":\"object\",\"required\":[\"inputs\"],\"properties\":{"  \
-    "\"texts\":{\"type\":\"null\"},\"inputs\":" EMB_SERVER_INPUTS "," EMB_SERVER_OPTION_MEMBERS "}},"                      \
-    "{\"title\":\"DocVector\",\"type\":\"object\",\"required\":[\"texts\"],\"properties\":{\"inputs\":{\"type\":\"null\"}," \
-    "\"texts\":{\"type\":\"array\",\"items\":{\"type\":\"string\"},\"examples\":[[\"Hello world\"]]},\"batch_size\":"      \
-    "{\"type\":[\"integer\",\"null\"],\"minimum\":1,\"maximum\":100000,\"description\":\"Has no effect: batches are made "  \
+#define EMBED_REQUEST                                                                                     \
+    "{\"anyOf\":[{\"title\":\"text-embeddings-inference\",\"type\":\"object\",\"required\":[\"inputs\"]," \
+    "\"properties\":{"                                                                                    \
+    "\"texts\":{\"type\":\"null\"},\"inputs\":" EMB_SERVER_INPUTS "," EMB_SERVER_OPTION_MEMBERS "}},"     \
+    "{\"title\":\"DocVector\",\"type\":\"object\",\"required\":[\"texts\"],\"properties\":{\"inputs\":{"  \
+    "\"type\":\"null\"},"                                                                                 \
+    "\"texts\":{\"type\":\"array\",\"items\":{\"type\":\"string\"},\"examples\":[[\"Hello "               \
+    "world\"]]},\"batch_size\":"                                                                          \
+    "{\"type\":[\"integer\",\"null\"],\"minimum\":1,\"maximum\":100000,\"description\":\"Has no effect: " \
+    "batches are made "                                                                                   \
     "by tokens.\"}," EMB_SERVER_OPTION_MEMBERS "}}]}"
-#define EMBED_ANSWER                                                                                                      \
-    "{\"oneOf\":[" ROWS ",{\"type\":\"object\",\"required\":[\"embeddings\",\"model\",\"dimension\"],\"properties\":{"     \
-    "\"embeddings\":" ROWS ",\"model\":{\"type\":\"string\"},\"dimension\":{\"type\":\"integer\",\"minimum\":1}}}]}"
-#define INPUTS_REQUEST                                                                                                    \
-    "{\"type\":\"object\",\"required\":[\"inputs\"],\"properties\":{\"inputs\":" EMB_SERVER_INPUTS ","                     \
-    EMB_SERVER_OPTION_MEMBERS "}}"
+#define EMBED_ANSWER                                                                               \
+    "{\"oneOf\":[" ROWS                                                                            \
+    ",{\"type\":\"object\",\"required\":[\"embeddings\",\"model\",\"dimension\"],\"properties\":{" \
+    "\"embeddings\":" ROWS                                                                         \
+    ",\"model\":{\"type\":\"string\"},\"dimension\":{\"type\":\"integer\",\"minimum\":1}}}]}"
+#define INPUTS_REQUEST                                                                             \
+    "{\"type\":\"object\",\"required\":[\"inputs\"],\"properties\":{\"inputs\":" EMB_SERVER_INPUTS \
+    "," EMB_SERVER_OPTION_MEMBERS "}}"
 
 const emb_route emb_routes_model_server[] = {
-    { EMB_HTTP_POST, "/embed", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, embed,
-      "Embed: {texts} answers {embeddings, model, dimension}, {inputs} the bare array of vectors.", EMBED_REQUEST,
-      EMBED_ANSWER, NULL, NULL },
-    { EMB_HTTP_POST, "/embed_all", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, emb_server_embed_all,
-      "A vector for each token of each text: the last layer's states.", INPUTS_REQUEST,
-      "{\"type\":\"array\",\"items\":" ROWS "}", NULL, NULL },
-    { EMB_HTTP_POST, "/embed_sparse", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, embed_sparse,
-      "Sparse vectors; 424 while no model makes them.", INPUTS_REQUEST, SPARSE_ANSWER, NULL, NULL },
-    { EMB_HTTP_POST, "/rerank", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, rerank,
-      "Order texts by a query; 424 while no model can.", RERANK_REQUEST, RERANK_ANSWER, NULL, NULL },
-    { EMB_HTTP_POST, "/predict", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, predict,
-      "Classify texts or pairs; 424 while no model can.", PREDICT_REQUEST, PREDICT_ANSWER, NULL, NULL },
-    { EMB_HTTP_GET, "/info", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, get_info, "The model and the limits.", NULL, INFO_ANSWER,
-      NULL, "model" },
-    { 0 }
-};
+    {EMB_HTTP_POST, "/embed", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, embed,
+     "Embed: {texts} answers {embeddings, model, dimension}, {inputs} the bare array of vectors.",
+     EMBED_REQUEST, EMBED_ANSWER, NULL, NULL},
+    {EMB_HTTP_POST, "/embed_all", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, emb_server_embed_all,
+     "A vector for each token of each text: the last layer's states.", INPUTS_REQUEST,
+     "{\"type\":\"array\",\"items\":" ROWS "}", NULL, NULL},
+    {EMB_HTTP_POST, "/embed_sparse", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, embed_sparse,
+     "Sparse vectors; 424 while no model makes them.", INPUTS_REQUEST, SPARSE_ANSWER, NULL, NULL},
+    {EMB_HTTP_POST, "/rerank", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, rerank,
+     "Order texts by a query; 424 while no model can.", RERANK_REQUEST, RERANK_ANSWER, NULL, NULL},
+    {EMB_HTTP_POST, "/predict", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, predict,
+     "Classify texts or pairs; 424 while no model can.", PREDICT_REQUEST, PREDICT_ANSWER, NULL, NULL},
+    {EMB_HTTP_GET, "/info", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, get_info, "The model and the limits.",
+     NULL, INFO_ANSWER, NULL, "model"},
+    {0}};

@@ -308,6 +308,6 @@ const emb_route emb_routes_ollama[] = {
      "{\"type\":\"object\",\"required\":[\"model\"],\"properties\":{" MODEL_MEMBER "}}",
      "{\"type\":\"object\",\"required\":[\"details\",\"model_info\",\"capabilities\"],\"properties\":{"
      "\"details\":" DETAILS ",\"model_info\":{\"type\":\"object\"},\"capabilities\":{\"type\":\"array\","
-                            "\"items\":{\"type\":\"string\"}}}}",
+     "\"items\":{\"type\":\"string\"}}}}",
      NULL, NULL},
     {0}};

@@ -3,7 +3,8 @@
  *
  *     if (emb_openapi_write(table, &buf)) …   // EMB_E_NOMEM, EMB_E_LIMIT from the buffer
  *
- * Everything in it comes from the rows: paths, methods, parameters, schemas, who may call, and the families' errors.
+ * Everything in it comes from the rows: paths, methods, parameters, schemas, who may call, and the families'
+ * errors.
  */
 #ifndef EMB_API_OPENAPI_H
 #define EMB_API_OPENAPI_H

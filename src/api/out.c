@@ -1,6 +1,6 @@
 /*
- * A comma is due unless the last byte opens something or ends a name: that one byte of memory, the buffer's own, stands
- * for a stack of states. Rejected: building a tree and printing it, which copies every vector.
+ * A comma is due unless the last byte opens something or ends a name: that one byte of memory, the buffer's
+ * own, stands for a stack of states. Rejected: building a tree and printing it, which copies every vector.
  */
 #include "api/out.h"
 
@@ -114,7 +114,8 @@ void emb_out_usd(emb_out *out, const char *name, uint64_t nusd)
 {
     char text[40];
     put_name(out, name);
-    size_t length = (size_t)snprintf(text, sizeof text, "%" PRIu64 ".%09" PRIu64, nusd / 1000000000, nusd % 1000000000);
+    size_t length =
+        (size_t)snprintf(text, sizeof text, "%" PRIu64 ".%09" PRIu64, nusd / 1000000000, nusd % 1000000000);
     while (text[length - 1] == '0')
         length--;
     put(out, text, length - (text[length - 1] == '.'));

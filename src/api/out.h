@@ -9,8 +9,8 @@
  *     emb_out_close(&o, '}');
  *     emb_out_reply(&o, call, answer);
  *
- * Commas come by themselves. The first failure is carried along and answered by emb_out_reply, so nothing between has to
- * be checked. name NULL: an element of an array, or the root. Of one thread, like its call.
+ * Commas come by themselves. The first failure is carried along and answered by emb_out_reply, so nothing
+ * between has to be checked. name NULL: an element of an array, or the root. Of one thread, like its call.
  */
 #ifndef EMB_API_OUT_H
 #define EMB_API_OUT_H

@@ -1,8 +1,10 @@
 /*
- * pii.c: POST /api/v1/embeddings/pii: which kinds of personal data and secrets texts hold, and where; never what.
+ * pii.c: POST /api/v1/embeddings/pii: which kinds of personal data and secrets texts hold, and where; never
+ * what.
  *
- * The scanner is linear and fast (megabytes in milliseconds), so a small request is answered where it was decoded; more than
- * HERE_BYTES goes to a worker. Opening a scanner without patterns of one's own is one small block: it is not kept.
+ * The scanner is linear and fast (megabytes in milliseconds), so a small request is answered where it was
+ * decoded; more than HERE_BYTES goes to a worker. Opening a scanner without patterns of one's own is one
+ * small block: it is not kept.
  */
 #include "api/decode.h"
 #include "api/hybrid.h"
@@ -18,7 +20,7 @@ enum { FOUND_AT_ONCE = 64, HERE_BYTES = 64 << 10, LIST_BYTES = 512 };
 static void write_text(emb_out *o, const emb_pii *scanner, const emb_text *text, size_t index)
 {
     emb_pii_finding found[FOUND_AT_ONCE];
-    emb_pii_progress p = { 0 };
+    emb_pii_progress p = {0};
     emb_out_open(o, NULL, '{');
     emb_out_count(o, "index", index);
     emb_out_open(o, "findings", '[');
@@ -41,7 +43,7 @@ static void answer(emb_api_call *call)
 {
     emb_pii *scanner;
     emb_error err;
-    emb_pii_options options = { .kinds = call->state };
+    emb_pii_options options = {.kinds = call->state};
     emb_status status = emb_pii_open(&scanner, &options, &err);
     if (status == EMB_E_INVALID)
         emb_call_fail_field(call, "kinds", "%s", err.message);
@@ -76,12 +78,15 @@ static bool decode_kinds(emb_api_call *call, emb_json_value root)
     }
     bool good = emb_json_type_of(list) == EMB_JSON_ARRAY;
     for (emb_json_iter it = emb_json_begin(list); good && emb_json_next(&it, NULL, NULL, &each);) {
-        good = emb_json_string(each, &name, &n) && n < LIST_BYTES - 2 - at && !memchr(name, 0, n) && !memchr(name, ',', n);
+        good = emb_json_string(each, &name, &n) && n < LIST_BYTES - 2 - at && !memchr(name, 0, n) &&
+               !memchr(name, ',', n);
         if (good)
             at += (size_t)snprintf(joined + at, LIST_BYTES - at, "%s%.*s", at ? "," : "", (int)n, name);
     }
     if (!good || !at) {
-        emb_call_fail_field(call, "kinds", "is not a list of kinds, such as [\"email\", \"phone\"]; left out, all are meant.");
+        emb_call_fail_field(
+            call, "kinds",
+            "is not a list of kinds, such as [\"email\", \"phone\"]; left out, all are meant.");
         return false;
     }
     call->state = joined;
@@ -94,7 +99,8 @@ static void find(emb_api_call *call)
     emb_request *r = &call->request;
     size_t bytes = 0;
     if (!emb_call_json(call, &root) ||
-        !emb_decode_texts(call, root, "texts", EMB_TEXTS_ONE | EMB_TEXTS_MANY, r, NULL) || !decode_kinds(call, root))
+        !emb_decode_texts(call, root, "texts", EMB_TEXTS_ONE | EMB_TEXTS_MANY, r, NULL) ||
+        !decode_kinds(call, root))
         return;
     for (size_t i = 0; i < r->count; i++)
         bytes += r->texts[i].length;
@@ -104,23 +110,29 @@ static void find(emb_api_call *call)
         answer(call);
 }
 
-#define KIND                                                                                                              \
-    "{\"enum\":[\"email\",\"phone\",\"us_ssn\",\"us_itin\",\"credit_card\",\"iban\",\"us_routing\",\"passport\","          \
-    "\"driving_licence\",\"ip_address\",\"mac_address\",\"birth_date\",\"street_address\",\"crypto_wallet\",\"api_key\"," \
+#define KIND                                                                                         \
+    "{\"enum\":[\"email\",\"phone\",\"us_ssn\",\"us_itin\",\"credit_card\",\"iban\",\"us_routing\"," \
+    "\"passport\","                                                                                  \
+    "\"driving_licence\",\"ip_address\",\"mac_address\",\"birth_date\",\"street_address\",\"crypto_" \
+    "wallet\",\"api_key\","                                                                          \
     "\"private_key\"]}"
-#define REQUEST                                                                                                           \
-    "{\"type\":\"object\",\"required\":[\"texts\"],\"properties\":{\"texts\":{\"anyOf\":[{\"type\":\"string\"},{\"type\":" \
-    "\"array\",\"minItems\":1,\"items\":{\"type\":\"string\"}}],\"examples\":[[\"Mail me at ann@example.com\"]]},"          \
+#define REQUEST                                                                                      \
+    "{\"type\":\"object\",\"required\":[\"texts\"],\"properties\":{\"texts\":{\"anyOf\":[{\"type\":" \
+    "\"string\"},{\"type\":"                                                                         \
+    "\"array\",\"minItems\":1,\"items\":{\"type\":\"string\"}}],\"examples\":[[\"Mail me at "        \
+    "ann@example.com\"]]},"                                                                          \
     "\"kinds\":{\"type\":[\"array\",\"null\"],\"minItems\":1,\"maxItems\":16,\"items\":" KIND "}}}"
-#define ANSWER                                                                                                            \
-    "{\"type\":\"object\",\"required\":[\"results\"],\"properties\":{\"results\":{\"type\":\"array\",\"items\":{\"type\":"  \
-    "\"object\",\"required\":[\"index\",\"findings\"],\"properties\":{\"index\":" EMB_HYBRID_COUNT                        \
-    ",\"findings\":{\"type\":\"array\",\"items\":{\"type\":\"object\",\"required\":[\"kind\",\"start\",\"end\","           \
-    "\"confidence\"],\"properties\":{\"kind\":" KIND ",\"start\":" EMB_HYBRID_COUNT ",\"end\":" EMB_HYBRID_COUNT            \
-    ",\"confidence\":{\"enum\":[\"pattern\",\"context\",\"checksum\"]}}}}}}}}}"
+#define ANSWER                                                                                           \
+    "{\"type\":\"object\",\"required\":[\"results\"],\"properties\":{\"results\":{\"type\":\"array\","   \
+    "\"items\":{\"type\":"                                                                               \
+    "\"object\",\"required\":[\"index\",\"findings\"],\"properties\":{\"index\":" EMB_HYBRID_COUNT       \
+    ",\"findings\":{\"type\":\"array\",\"items\":{\"type\":\"object\",\"required\":[\"kind\",\"start\"," \
+    "\"end\","                                                                                           \
+    "\"confidence\"],\"properties\":{\"kind\":" KIND ",\"start\":" EMB_HYBRID_COUNT                      \
+    ",\"end\":" EMB_HYBRID_COUNT ",\"confidence\":{\"enum\":[\"pattern\",\"context\",\"checksum\"]}}}}}}}}}"
 
 const emb_route emb_routes_pii[] = {
-    { EMB_HTTP_POST, "/api/v1/embeddings/pii", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, find,
-      "Personal data and secrets in texts: kinds and byte offsets, never values.", REQUEST, ANSWER, NULL, NULL },
-    { 0 }
-};
+    {EMB_HTTP_POST, "/api/v1/embeddings/pii", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, find,
+     "Personal data and secrets in texts: kinds and byte offsets, never values.", REQUEST, ANSWER, NULL,
+     NULL},
+    {0}};

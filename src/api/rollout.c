@@ -1,11 +1,12 @@
 /*
  * rollout.c: the share of callers on the hybrid path: what it is and was, and changing it.
  *
- * One POST with an action, not a route for each: what is done to a rollout is an event in one log, and a client that
- * puts an earlier state back (`embedd rollout verify`) sends what it read. Every answer is the state after it, read from
- * the store, so that it is what other processes will see, too.
+ * One POST with an action, not a route for each: what is done to a rollout is an event in one log, and a
+ * client that puts an earlier state back (`embedd rollout verify`) sends what it read. Every answer is the
+ * state after it, read from the store, so that it is what other processes will see, too.
  *
- * Both routes ask the store, so they run on workers. Who did it is the name of the API key; a body cannot say otherwise.
+ * Both routes ask the store, so they run on workers. Who did it is the name of the API key; a body cannot say
+ * otherwise.
  */
 #include "api/decode.h"
 #include "api/hybrid.h"
@@ -94,7 +95,7 @@ static void answer(emb_api_call *call, emb_rollout *rollout)
     emb_rollout_view view;
     emb_rollout_event *events = NULL;
     size_t count = 0;
-    emb_error err = { 0 };
+    emb_error err = {0};
     if (emb_rollout_refresh(rollout, &err) ||
         (state->audit && emb_rollout_audit(rollout, state->audit, call->arena, &events, &count, &err))) {
         fail(call, &err);
@@ -115,8 +116,9 @@ static emb_rollout *find_rollout(emb_api_call *call)
 {
     emb_rollout *rollout = emb_service_rollout(call->service);
     if (!rollout)
-        emb_call_fail(call, 503, "rollout_off", NULL,
-                      "There is no rollout here: its store could not be opened; the log and data.store_url say more.");
+        emb_call_fail(
+            call, 503, "rollout_off", NULL,
+            "There is no rollout here: its store could not be opened; the log and data.store_url say more.");
     return rollout;
 }
 
@@ -141,7 +143,8 @@ static bool read_limit(emb_api_call *call, size_t *out)
     for (const char *p = text; *p >= '0' && *p <= '9' && number <= AUDIT_MAX; p++)
         number = number * 10 + (size_t)(*p - '0');
     if (!*text || strspn(text, "0123456789") != strlen(text) || number > AUDIT_MAX) {
-        emb_call_fail(call, 422, "invalid_value", "?audit", "audit: \"%.40s\" is no number from 0 to %d.", text, AUDIT_MAX);
+        emb_call_fail(call, 422, "invalid_value", "?audit", "audit: \"%.40s\" is no number from 0 to %d.",
+                      text, AUDIT_MAX);
         return false;
     }
     *out = number;
@@ -172,7 +175,8 @@ static bool is_there(emb_json_value object, const char *member, emb_json_value *
 static bool read_percentage(emb_json_value object, double *out)
 {
     emb_json_value value;
-    return emb_json_get(object, "percentage", &value) && emb_json_double(value, out) && *out >= 0 && *out <= 100;
+    return emb_json_get(object, "percentage", &value) && emb_json_double(value, out) && *out >= 0 &&
+           *out <= 100;
 }
 
 static bool decode_percentage(emb_api_call *call, emb_json_value root, rollout_state *state)
@@ -193,7 +197,8 @@ static bool read_step(emb_json_value object, emb_rollout_step_config *out)
     emb_json_value value;
     int64_t hold;
     if (emb_json_type_of(object) != EMB_JSON_OBJECT || !read_percentage(object, &out->percentage) ||
-        !emb_json_get(object, "hold_seconds", &value) || !emb_json_int(value, &hold) || hold < 1 || hold > HOLD_MAX_S)
+        !emb_json_get(object, "hold_seconds", &value) || !emb_json_int(value, &hold) || hold < 1 ||
+        hold > HOLD_MAX_S)
         return false;
     out->hold_s = (uint64_t)hold;
     return true;
@@ -215,7 +220,8 @@ static bool decode_steps(emb_api_call *call, emb_json_value root, rollout_state 
     while (emb_json_next(&it, NULL, NULL, &step)) {
         emb_rollout_step_config *s = &state->steps[state->step_count];
         if (!read_step(step, s)) {
-            emb_call_fail_field(call, "steps", "step %zu must have percentage, 0 to 100, and hold_seconds, 1 to %d.",
+            emb_call_fail_field(call, "steps",
+                                "step %zu must have percentage, 0 to 100, and hold_seconds, 1 to %d.",
                                 state->step_count, HOLD_MAX_S);
             return false;
         }
@@ -240,7 +246,8 @@ static bool decode_action(emb_api_call *call, emb_json_value root, rollout_state
         !emb_decode_name(call, root, "reason", &state->reason))
         return false;
     if (state->reason && strlen(state->reason) > REASON_MAX) {
-        emb_call_fail_field(call, "reason", "must be at most %d bytes; it has %zu.", REASON_MAX, strlen(state->reason));
+        emb_call_fail_field(call, "reason", "must be at most %d bytes; it has %zu.", REASON_MAX,
+                            strlen(state->reason));
         return false;
     }
     if (state->action == SET)
@@ -267,15 +274,16 @@ static emb_status change(emb_rollout *rollout, const rollout_state *s, const cha
 
 static void change_on_worker(emb_api_call *call)
 {
-    static const char *const names[] = { "set", "schedule", "rollback", "clear", "verified" };
+    static const char *const names[] = {"set", "schedule", "rollback", "clear", "verified"};
     const rollout_state *state = call->state;
     emb_rollout *rollout = emb_service_rollout(call->service);
     const char *name = emb_caller_name(call->caller);
     const char *actor = name[0] ? name : "api";
-    emb_error err = { 0 };
+    emb_error err = {0};
     emb_status status = change(rollout, state, actor, &err);
-    emb_log(EMB_LOG_INFO, "audit: rollout", EMB_LOG_TEXT("action", names[state->action]), EMB_LOG_TEXT("actor", actor),
-            EMB_LOG_TEXT("reason", state->reason), EMB_LOG_BOOL("done", status == EMB_OK));
+    emb_log(EMB_LOG_INFO, "audit: rollout", EMB_LOG_TEXT("action", names[state->action]),
+            EMB_LOG_TEXT("actor", actor), EMB_LOG_TEXT("reason", state->reason),
+            EMB_LOG_BOOL("done", status == EMB_OK));
     if (status != EMB_OK)
         fail(call, &err);
     else
@@ -299,33 +307,41 @@ static void post_rollout(emb_api_call *call)
 #define WHEN "{\"type\":[\"integer\",\"null\"],\"minimum\":0}"
 #define TEXT "{\"type\":[\"string\",\"null\"]}"
 #define HOLD "{\"type\":\"integer\",\"minimum\":1,\"maximum\":31622400}"
-#define STEP                                                                                                              \
-    "{\"type\":\"object\",\"required\":[\"percentage\",\"hold_seconds\"],\"properties\":{\"percentage\":" PERCENTAGE      \
-    ",\"hold_seconds\":" HOLD "}}"
-#define REQUEST                                                                                                           \
-    "{\"type\":\"object\",\"required\":[\"action\"],\"description\":\"set needs percentage, schedule needs steps that "    \
-    "rise.\",\"properties\":{\"action\":{\"enum\":[\"set\",\"schedule\",\"rollback\",\"clear\",\"verified\"]},"             \
-    "\"percentage\":" SHARE ",\"steps\":{\"type\":[\"array\",\"null\"],\"minItems\":1,\"maxItems\":32,\"items\":" STEP     \
-    "},\"reason\":{\"type\":[\"string\",\"null\"],\"maxLength\":199}},\"examples\":[{\"action\":\"set\",\"percentage\":"   \
+#define STEP                                                                               \
+    "{\"type\":\"object\",\"required\":[\"percentage\",\"hold_seconds\"],\"properties\":{" \
+    "\"percentage\":" PERCENTAGE ",\"hold_seconds\":" HOLD "}}"
+#define REQUEST                                                                                              \
+    "{\"type\":\"object\",\"required\":[\"action\"],\"description\":\"set needs percentage, schedule needs " \
+    "steps that "                                                                                            \
+    "rise.\",\"properties\":{\"action\":{\"enum\":[\"set\",\"schedule\",\"rollback\",\"clear\","             \
+    "\"verified\"]},"                                                                                        \
+    "\"percentage\":" SHARE                                                                                  \
+    ",\"steps\":{\"type\":[\"array\",\"null\"],\"minItems\":1,\"maxItems\":32,\"items\":" STEP               \
+    "},\"reason\":{\"type\":[\"string\",\"null\"],\"maxLength\":199}},\"examples\":[{\"action\":\"set\","    \
+    "\"percentage\":"                                                                                        \
     "25,\"reason\":\"the canary looks good\"}]}"
-#define EVENT                                                                                                             \
-    "{\"type\":\"object\",\"required\":[\"id\",\"time\",\"action\",\"from\",\"to\",\"actor\",\"reason\"],\"properties\":"  \
-    "{\"id\":" EMB_HYBRID_COUNT ",\"time\":" EMB_HYBRID_COUNT ",\"action\":{\"type\":\"string\"},\"from\":" SHARE          \
-    ",\"to\":" SHARE ",\"actor\":{\"type\":\"string\"},\"reason\":" TEXT "}}"
-#define ANSWER                                                                                                            \
-    "{\"type\":\"object\",\"required\":[\"mode\",\"percentage\",\"actor\",\"reason\",\"changed_at\","                      \
-    "\"rollback_verified_at\",\"step\",\"step_since\",\"step_until\",\"schedule\",\"audit\"],\"properties\":{\"mode\":"    \
-    "{\"enum\":[\"configured\",\"fixed\",\"scheduled\",\"rolled_back\",\"finished\"]},\"percentage\":" PERCENTAGE          \
-    ",\"actor\":" TEXT ",\"reason\":" TEXT ",\"changed_at\":" WHEN ",\"rollback_verified_at\":" WHEN ",\"step\":" WHEN     \
-    ",\"step_since\":" WHEN ",\"step_until\":" WHEN ",\"schedule\":{\"type\":\"array\",\"items\":" STEP "},\"audit\":"     \
+#define EVENT                                                                                              \
+    "{\"type\":\"object\",\"required\":[\"id\",\"time\",\"action\",\"from\",\"to\",\"actor\",\"reason\"]," \
+    "\"properties\":"                                                                                      \
+    "{\"id\":" EMB_HYBRID_COUNT ",\"time\":" EMB_HYBRID_COUNT                                              \
+    ",\"action\":{\"type\":\"string\"},\"from\":" SHARE ",\"to\":" SHARE                                   \
+    ",\"actor\":{\"type\":\"string\"},\"reason\":" TEXT "}}"
+#define ANSWER                                                                                          \
+    "{\"type\":\"object\",\"required\":[\"mode\",\"percentage\",\"actor\",\"reason\",\"changed_at\","   \
+    "\"rollback_verified_at\",\"step\",\"step_since\",\"step_until\",\"schedule\",\"audit\"],"          \
+    "\"properties\":{\"mode\":"                                                                         \
+    "{\"enum\":[\"configured\",\"fixed\",\"scheduled\",\"rolled_back\",\"finished\"]},"                 \
+    "\"percentage\":" PERCENTAGE ",\"actor\":" TEXT ",\"reason\":" TEXT ",\"changed_at\":" WHEN         \
+    ",\"rollback_verified_at\":" WHEN ",\"step\":" WHEN ",\"step_since\":" WHEN ",\"step_until\":" WHEN \
+    ",\"schedule\":{\"type\":\"array\",\"items\":" STEP "},\"audit\":"                                  \
     "{\"type\":\"array\",\"items\":" EVENT "}}}"
 
 const emb_route emb_routes_rollout[] = {
-    { EMB_HTTP_GET, "/api/v1/embeddings/rollout", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, get_rollout,
-      "The share of callers on the hybrid path, its schedule, and what was done to it, the newest first.", NULL, ANSWER, NULL,
-      "audit" },
-    { EMB_HTTP_POST, "/api/v1/embeddings/rollout", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, post_rollout,
-      "Set a share, start a schedule, roll back, or go back to the configuration; the answer is the state after it.", REQUEST,
-      ANSWER, NULL, NULL },
-    { 0 }
-};
+    {EMB_HTTP_GET, "/api/v1/embeddings/rollout", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, get_rollout,
+     "The share of callers on the hybrid path, its schedule, and what was done to it, the newest first.",
+     NULL, ANSWER, NULL, "audit"},
+    {EMB_HTTP_POST, "/api/v1/embeddings/rollout", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, post_rollout,
+     "Set a share, start a schedule, roll back, or go back to the configuration; the answer is the state "
+     "after it.",
+     REQUEST, ANSWER, NULL, NULL},
+    {0}};

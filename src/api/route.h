@@ -7,9 +7,9 @@
  *         { 0 }
  *     };
  *
- * A path may hold parameters, "/v1/models/{id}"; "{id...}" as the last takes the rest with its slashes. Schemas are
- * JSON Schema texts (OpenAPI 3.1) of the JSON request body and of the 200 answer; NULL: none. They are what
- * /openapi.json shows, and tests/api checks real answers against them.
+ * A path may hold parameters, "/v1/models/{id}"; "{id...}" as the last takes the rest with its slashes.
+ * Schemas are JSON Schema texts (OpenAPI 3.1) of the JSON request body and of the 200 answer; NULL: none.
+ * They are what /openapi.json shows, and tests/api checks real answers against them.
  */
 #ifndef EMB_API_ROUTE_H
 #define EMB_API_ROUTE_H
@@ -41,22 +41,9 @@ typedef struct emb_route {
 } emb_route;
 
 /* Each ends with a row whose path is NULL. */
-extern const emb_route emb_routes_openai[],
-    emb_routes_cohere[],
-    emb_routes_ollama[],
-    emb_routes_embedder[],
-    emb_routes_model_server[],
-    emb_routes_similarity[],
-    emb_routes_tokens[],
-    emb_routes_hybrid[],
-    emb_routes_hybrid_cache[],
-    emb_routes_explain[],
-    emb_routes_costs[],
-    emb_routes_shadow[],
-    emb_routes_alerts[],
-    emb_routes_rollout[],
-    emb_routes_pii[],
-    emb_routes_system[],
-    emb_routes_docs[];
+extern const emb_route emb_routes_openai[], emb_routes_cohere[], emb_routes_ollama[], emb_routes_embedder[],
+    emb_routes_model_server[], emb_routes_similarity[], emb_routes_tokens[], emb_routes_hybrid[],
+    emb_routes_hybrid_cache[], emb_routes_explain[], emb_routes_costs[], emb_routes_shadow[],
+    emb_routes_alerts[], emb_routes_rollout[], emb_routes_pii[], emb_routes_system[], emb_routes_docs[];
 
 #endif

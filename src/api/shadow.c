@@ -1,9 +1,9 @@
 /*
  * shadow.c: what the candidate would have answered, and whether it is ready for production.
  *
- * Both routes read a database and may measure the window of recent texts, so they run on workers. The verdict is made of
- * what the parts of the service know; a part that is off leaves its criterion "not recorded", which does not pass, and the
- * answer is 200 all the same: a dashboard wants to show what is missing.
+ * Both routes read a database and may measure the window of recent texts, so they run on workers. The verdict
+ * is made of what the parts of the service know; a part that is off leaves its criterion "not recorded",
+ * which does not pass, and the answer is 200 all the same: a dashboard wants to show what is missing.
  */
 #include "api/hybrid.h"
 
@@ -127,7 +127,7 @@ static void get_on_worker(emb_api_call *call)
 {
     emb_shadow *shadow = emb_service_shadow(call->service);
     emb_shadow_report report;
-    emb_error err = { 0 };
+    emb_error err = {0};
     if (shadow && emb_shadow_make_report(shadow, call->state, call->arena, &report, &err)) {
         emb_call_fail_error(call, &err);
         return;
@@ -155,8 +155,8 @@ static bool read_number(emb_api_call *call, const char *name, double minimum, do
         return true;
     }
     snprintf(param, sizeof param, "?%s", name);
-    emb_call_fail(call, 422, "invalid_value", param, "%s: \"%.60s\" is not a number from %g to %g.", name, text, minimum,
-                  maximum);
+    emb_call_fail(call, 422, "invalid_value", param, "%s: \"%.60s\" is not a number from %g to %g.", name,
+                  text, minimum, maximum);
     return false;
 }
 
@@ -168,7 +168,8 @@ static void get_shadow(emb_api_call *call)
         emb_call_fail(call, 503, "out_of_memory", NULL, "Memory is short; try again later.");
         return;
     }
-    if (!read_number(call, "since_hours", 0, 100000, &hours) || !read_number(call, "samples", 0, SAMPLES_MAX, &samples))
+    if (!read_number(call, "since_hours", 0, 100000, &hours) ||
+        !read_number(call, "samples", 0, SAMPLES_MAX, &samples))
         return;
     query->since_s = hours > 0 ? (int64_t)time(NULL) - (int64_t)(hours * 3600) : 0;
     query->samples = (size_t)samples;
@@ -178,7 +179,7 @@ static void get_shadow(emb_api_call *call)
 
 static void clear_on_worker(emb_api_call *call)
 {
-    emb_error err = { 0 };
+    emb_error err = {0};
     if (emb_shadow_clear(emb_service_shadow(call->service), &err)) {
         emb_call_fail_error(call, &err);
         return;
@@ -194,7 +195,8 @@ static void clear_on_worker(emb_api_call *call)
 static void clear_shadow(emb_api_call *call)
 {
     if (!emb_service_shadow(call->service))
-        emb_call_fail(call, 409, "shadow_off", NULL, "There are no comparisons to clear: shadow mode is off.");
+        emb_call_fail(call, 409, "shadow_off", NULL,
+                      "There are no comparisons to clear: shadow mode is off.");
     else
         emb_call_park(call, clear_on_worker);
 }
@@ -204,7 +206,7 @@ static void clear_shadow(emb_api_call *call)
 typedef struct verdict {
     emb_shadow_report report;
     bool has_report, has_alerts;
-    emb_error failure;             /* why there is no report, if it says so */
+    emb_error failure; /* why there is no report, if it says so */
     unsigned critical, error, warning;
     emb_rollout_view rollout;
     emb_readiness readiness;
@@ -230,7 +232,8 @@ static void gather_rollout(emb_api_call *call, verdict *v, emb_readiness_input *
 {
     emb_rollout *rollout = emb_service_rollout(call->service);
     in->rollback_unknown = !rollout;
-    v->rollout = (emb_rollout_view){ .mode = EMB_ROLLOUT_CONFIGURED, .percentage = call->config->rollout_percentage };
+    v->rollout =
+        (emb_rollout_view){.mode = EMB_ROLLOUT_CONFIGURED, .percentage = call->config->rollout_percentage};
     if (rollout)
         emb_rollout_get(rollout, call->config->rollout_percentage, &v->rollout);
     in->rollback_verified_s = v->rollout.rollback_verified_s;
@@ -256,11 +259,14 @@ static void judge(emb_api_call *call, verdict *v)
     const emb_config *c = call->config;
     emb_shadow *shadow = emb_service_shadow(call->service);
     emb_readiness_input in = {
-        .required_similarity = c->alert_similarity_warning, .required_overlap = c->shadow_overlap,
-        .required_hours = c->readiness_hours,               .required_hit_rate = HIT_RATE,
-        .required_comparisons = c->readiness_comparisons,   .p95_limit_ms = (double)c->alert_p95_warning,
+        .required_similarity = c->alert_similarity_warning,
+        .required_overlap = c->shadow_overlap,
+        .required_hours = c->readiness_hours,
+        .required_hit_rate = HIT_RATE,
+        .required_comparisons = c->readiness_comparisons,
+        .p95_limit_ms = (double)c->alert_p95_warning,
     };
-    const emb_shadow_query query = { 0 };
+    const emb_shadow_query query = {0};
     v->has_report = shadow && !emb_shadow_make_report(shadow, &query, call->arena, &v->report, &v->failure);
     in.shadow = v->has_report ? &v->report : NULL;
     gather_alerts(call, v, &in);
@@ -304,9 +310,10 @@ static void recommend(const verdict *v, char *out, size_t size)
     const emb_readiness *r = &v->readiness;
     size_t at = 0;
     if (r->ready) {
-        snprintf(out, size, "%s", v->rollout.percentage < 100
-                 ? "Every criterion is met: the rollout may go on."
-                 : "Every criterion is met, and everybody is on the hybrid path already.");
+        snprintf(out, size, "%s",
+                 v->rollout.percentage < 100
+                     ? "Every criterion is met: the rollout may go on."
+                     : "Every criterion is met, and everybody is on the hybrid path already.");
         return;
     }
     at += (size_t)snprintf(out, size, "Do not roll out further yet; not met:");
@@ -315,7 +322,8 @@ static void recommend(const verdict *v, char *out, size_t size)
         const emb_readiness_criterion *c = &r->criteria[i];
         if (c->passed)
             continue;
-        at += (size_t)snprintf(out + at, size - at, "%s%s (%s, required %s)", between, c->name, c->actual, c->required);
+        at += (size_t)snprintf(out + at, size - at, "%s%s (%s, required %s)", between, c->name, c->actual,
+                               c->required);
         between = ", ";
     }
     if (at + 2 <= size)
@@ -371,51 +379,72 @@ static void get_readiness(emb_api_call *call)
 #define COUNT_OR_NULL "{\"type\":[\"integer\",\"null\"],\"minimum\":0}"
 #define TEXT_OR_NULL "{\"type\":[\"string\",\"null\"]}"
 #define NUMBER "{\"type\":\"number\"}"
-#define INTERVAL(kind)                                                                                                    \
-    "{\"type\":" kind ",\"required\":[\"mean\",\"low\",\"high\"],\"properties\":{\"mean\":" NUMBER ",\"low\":" NUMBER      \
-    ",\"high\":" NUMBER "}}"
-#define SIDE                                                                                                              \
-    "{\"type\":\"object\",\"required\":[\"p50_ms\",\"p95_ms\",\"cost_usd\"],\"properties\":{\"p50_ms\":" AMOUNT            \
-    ",\"p95_ms\":" AMOUNT ",\"cost_usd\":" AMOUNT "}}"
-#define GROUP_MEMBERS                                                                                                     \
-    "\"comparisons\":" COUNT ",\"failures\":" COUNT ",\"with_cosine\":" COUNT ",\"cosine\":"                               \
-    INTERVAL("[\"object\",\"null\"]") ",\"legacy\":" SIDE ",\"candidate\":" SIDE
-#define SUMMARY_MEMBERS                                                                                                   \
-    "\"enabled\":{\"type\":\"boolean\"}," GROUP_MEMBERS ",\"failure_share\":" INTERVAL("\"object\"") ",\"first\":"         \
-    TEXT_OR_NULL ",\"last\":" TEXT_OR_NULL ",\"same_space\":{\"type\":\"boolean\"},\"window\":" COUNT                      \
-    ",\"neighbour_overlap\":" INTERVAL("[\"object\",\"null\"]") ",\"rank_correlation\":"                                   \
-    INTERVAL("[\"object\",\"null\"]") ",\"dropped\":" COUNT ",\"queued\":" COUNT
-#define SAMPLES_SCHEMA                                                                                                    \
-    "{\"type\":\"array\",\"items\":{\"type\":\"object\",\"required\":[\"text_hash\",\"cosine\",\"error\"],\"properties\":{" \
-    "\"time\":" TEXT_OR_NULL ",\"text_hash\":{\"type\":\"string\",\"description\":\"SHA-256 of the text, its first 16 "    \
-    "bytes.\"},\"category\":{\"type\":\"string\"},\"legacy\":{\"type\":\"string\"},\"candidate\":{\"type\":\"string\"},"   \
-    "\"cosine\":{\"type\":[\"number\",\"null\"]},\"legacy_ms\":" AMOUNT ",\"candidate_ms\":" AMOUNT ",\"error\":"          \
-    TEXT_OR_NULL "}}}"
-#define REPORT_ANSWER                                                                                                     \
-    "{\"type\":\"object\",\"required\":[\"enabled\"],\"properties\":{" SUMMARY_MEMBERS ",\"categories\":{\"type\":"        \
-    "\"array\",\"items\":{\"type\":\"object\",\"required\":[\"category\",\"comparisons\"],\"properties\":{\"category\":"   \
-    "{\"type\":\"string\"}," GROUP_MEMBERS "}}},\"worst\":" SAMPLES_SCHEMA ",\"newest\":" SAMPLES_SCHEMA "}}"
-#define READINESS_ANSWER                                                                                                  \
-    "{\"type\":\"object\",\"required\":[\"ready\",\"criteria\",\"shadow\",\"alerts\",\"rollout\",\"recommendation\"],"     \
-    "\"properties\":{\"ready\":{\"type\":\"boolean\"},\"criteria\":{\"type\":\"array\",\"items\":{\"type\":\"object\","    \
-    "\"required\":[\"name\",\"required\",\"actual\",\"passed\"],\"properties\":{\"name\":{\"type\":\"string\"},"           \
-    "\"required\":{\"type\":\"string\"},\"actual\":{\"type\":\"string\"},\"passed\":{\"type\":\"boolean\"}}}},"            \
-    "\"shadow\":{\"type\":\"object\",\"required\":[\"enabled\"],\"properties\":{" SUMMARY_MEMBERS                          \
-    ",\"error\":{\"type\":\"string\"}}},\"alerts\":{\"type\":\"object\",\"required\":[\"critical\",\"error\","             \
-    "\"warning\"],\"properties\":{\"critical\":" COUNT_OR_NULL ",\"error\":" COUNT_OR_NULL ",\"warning\":" COUNT_OR_NULL   \
-    "}},\"rollout\":{\"type\":\"object\",\"required\":[\"mode\",\"percentage\"],\"properties\":{\"mode\":{\"type\":"       \
-    "\"string\"},\"percentage\":{\"type\":\"number\",\"minimum\":0,\"maximum\":100}}},\"recommendation\":{\"type\":"       \
+#define INTERVAL(kind)                                                                             \
+    "{\"type\":" kind ",\"required\":[\"mean\",\"low\",\"high\"],\"properties\":{\"mean\":" NUMBER \
+    ",\"low\":" NUMBER ",\"high\":" NUMBER "}}"
+#define SIDE                                                                                        \
+    "{\"type\":\"object\",\"required\":[\"p50_ms\",\"p95_ms\",\"cost_usd\"],\"properties\":{\"p50_" \
+    "ms\":" AMOUNT ",\"p95_ms\":" AMOUNT ",\"cost_usd\":" AMOUNT "}}"
+#define GROUP_MEMBERS                                                         \
+    "\"comparisons\":" COUNT ",\"failures\":" COUNT ",\"with_cosine\":" COUNT \
+    ",\"cosine\":" INTERVAL("[\"object\",\"null\"]") ",\"legacy\":" SIDE ",\"candidate\":" SIDE
+#define SUMMARY_MEMBERS                                                                                      \
+    "\"enabled\":{\"type\":\"boolean\"}," GROUP_MEMBERS ",\"failure_share\":" INTERVAL(                      \
+        "\"object\"") ",\"first\":" TEXT_OR_NULL ",\"last\":" TEXT_OR_NULL                                   \
+                      ",\"same_space\":{\"type\":\"boolean\"},\"window\":" COUNT                             \
+                      ",\"neighbour_overlap\":" INTERVAL(                                                    \
+                          "[\"object\",\"null\"]") ",\"rank_correlation\":" INTERVAL("[\"object\","          \
+                                                                                     "\"null\"]") ",\"dropp" \
+                                                                                                  "ed\""     \
+                                                                                                  ":" COUNT  \
+                                                                                                  ",\"queue" \
+                                                                                                  "d\""      \
+                                                                                                  ":" COUNT
+#define SAMPLES_SCHEMA                                                                                       \
+    "{\"type\":\"array\",\"items\":{\"type\":\"object\",\"required\":[\"text_hash\",\"cosine\",\"error\"],"  \
+    "\"properties\":{"                                                                                       \
+    "\"time\":" TEXT_OR_NULL                                                                                 \
+    ",\"text_hash\":{\"type\":\"string\",\"description\":\"SHA-256 of the text, its first 16 "               \
+    "bytes.\"},\"category\":{\"type\":\"string\"},\"legacy\":{\"type\":\"string\"},\"candidate\":{\"type\":" \
+    "\"string\"},"                                                                                           \
+    "\"cosine\":{\"type\":[\"number\",\"null\"]},\"legacy_ms\":" AMOUNT ",\"candidate_ms\":" AMOUNT          \
+    ",\"error\":" TEXT_OR_NULL "}}}"
+#define REPORT_ANSWER                                                                                       \
+    "{\"type\":\"object\",\"required\":[\"enabled\"],\"properties\":{" SUMMARY_MEMBERS                      \
+    ",\"categories\":{\"type\":"                                                                            \
+    "\"array\",\"items\":{\"type\":\"object\",\"required\":[\"category\",\"comparisons\"],\"properties\":{" \
+    "\"category\":"                                                                                         \
+    "{\"type\":\"string\"}," GROUP_MEMBERS "}}},\"worst\":" SAMPLES_SCHEMA ",\"newest\":" SAMPLES_SCHEMA    \
+    "}}"
+#define READINESS_ANSWER                                                                                     \
+    "{\"type\":\"object\",\"required\":[\"ready\",\"criteria\",\"shadow\",\"alerts\",\"rollout\","           \
+    "\"recommendation\"],"                                                                                   \
+    "\"properties\":{\"ready\":{\"type\":\"boolean\"},\"criteria\":{\"type\":\"array\",\"items\":{\"type\":" \
+    "\"object\","                                                                                            \
+    "\"required\":[\"name\",\"required\",\"actual\",\"passed\"],\"properties\":{\"name\":{\"type\":"         \
+    "\"string\"},"                                                                                           \
+    "\"required\":{\"type\":\"string\"},\"actual\":{\"type\":\"string\"},\"passed\":{\"type\":\"boolean\"}}" \
+    "}},"                                                                                                    \
+    "\"shadow\":{\"type\":\"object\",\"required\":[\"enabled\"],\"properties\":{" SUMMARY_MEMBERS            \
+    ",\"error\":{\"type\":\"string\"}}},\"alerts\":{\"type\":\"object\",\"required\":[\"critical\","         \
+    "\"error\","                                                                                             \
+    "\"warning\"],\"properties\":{\"critical\":" COUNT_OR_NULL ",\"error\":" COUNT_OR_NULL                   \
+    ",\"warning\":" COUNT_OR_NULL "}},\"rollout\":{\"type\":\"object\",\"required\":[\"mode\","              \
+    "\"percentage\"],\"properties\":{\"mode\":{\"type\":"                                                    \
+    "\"string\"},\"percentage\":{\"type\":\"number\",\"minimum\":0,\"maximum\":100}}},\"recommendation\":{"  \
+    "\"type\":"                                                                                              \
     "\"string\"}}}"
 
 const emb_route emb_routes_shadow[] = {
-    { EMB_HTTP_GET, "/api/v1/embeddings/shadow", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, get_shadow,
-      "What the candidate would have answered beside what was answered: figures, the worst and the newest pairs.", NULL,
-      REPORT_ANSWER, NULL, "since_hours,samples" },
-    { EMB_HTTP_DELETE, "/api/v1/embeddings/shadow", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, clear_shadow,
-      "Remove all stored comparisons.", NULL,
-      "{\"type\":\"object\",\"required\":[\"cleared\"],\"properties\":{\"cleared\":{\"type\":\"boolean\"}}}", NULL, NULL },
-    { EMB_HTTP_GET, "/api/v1/embeddings/production-readiness", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, get_readiness,
-      "Whether the candidate is ready for production: each criterion with what it requires and what there is.", NULL,
-      READINESS_ANSWER, NULL, NULL },
-    { 0 }
-};
+    {EMB_HTTP_GET, "/api/v1/embeddings/shadow", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, get_shadow,
+     "What the candidate would have answered beside what was answered: figures, the worst and the newest "
+     "pairs.",
+     NULL, REPORT_ANSWER, NULL, "since_hours,samples"},
+    {EMB_HTTP_DELETE, "/api/v1/embeddings/shadow", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, clear_shadow,
+     "Remove all stored comparisons.", NULL,
+     "{\"type\":\"object\",\"required\":[\"cleared\"],\"properties\":{\"cleared\":{\"type\":\"boolean\"}}}",
+     NULL, NULL},
+    {EMB_HTTP_GET, "/api/v1/embeddings/production-readiness", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, get_readiness,
+     "Whether the candidate is ready for production: each criterion with what it requires and what there is.",
+     NULL, READINESS_ANSWER, NULL, NULL},
+    {0}};

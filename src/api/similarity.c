@@ -1,12 +1,13 @@
 /*
  * similarity.c: cosines, and the paths of the Hugging Face hub's client.
  *
- * huggingface_hub posts {"inputs": …} to the very address that it was given, or to …/models/{model}[/pipeline/{task}]
- * below it. Feature extraction and sentence similarity differ in the shape of "inputs" alone: an object with
- * source_sentence is similarity, wherever it comes in; a task in the path has to agree.
+ * huggingface_hub posts {"inputs": …} to the very address that it was given, or to
+ * …/models/{model}[/pipeline/{task}] below it. Feature extraction and sentence similarity differ in the shape
+ * of "inputs" alone: an object with source_sentence is similarity, wherever it comes in; a task in the path
+ * has to agree.
  *
- * Cosines are of vectors in full precision, in the order of the sentences; the source is embedded with them in one
- * request, as its first text.
+ * Cosines are of vectors in full precision, in the order of the sentences; the source is embedded with them
+ * in one request, as its first text.
  */
 #include "api/model_server.h"
 
@@ -44,7 +45,8 @@ static bool join_texts(emb_api_call *call, emb_text source, emb_request *r)
     if (r->count <= call->config->max_inputs)
         return true;
     emb_call_fail(call, 422, "too_many_inputs", "sentences",
-                  "%zu sentences and their source are more than the %zu texts that one request may have (server.max_inputs).",
+                  "%zu sentences and their source are more than the %zu texts that one request may have "
+                  "(server.max_inputs).",
                   r->count - 1, call->config->max_inputs);
     return false;
 }
@@ -78,7 +80,7 @@ static void similarity(emb_api_call *call)
 
 /* ---- the hub client's paths ---- */
 
-static const char *const tasks[] = { "feature-extraction", "sentence-similarity" };
+static const char *const tasks[] = {"feature-extraction", "sentence-similarity"};
 
 static int task_named(const char *name, size_t length)
 {
@@ -108,8 +110,10 @@ static void run_task(emb_api_call *call, int task, const char *model)
 
 static void no_task(emb_api_call *call, const char *name)
 {
-    emb_call_fail(call, 404, "route_not_found", NULL,
-                  "The task \"%.60s\" is none of this service; it has feature-extraction and sentence-similarity.", name);
+    emb_call_fail(
+        call, 404, "route_not_found", NULL,
+        "The task \"%.60s\" is none of this service; it has feature-extraction and sentence-similarity.",
+        name);
 }
 
 static void at_root(emb_api_call *call)
@@ -147,31 +151,31 @@ static void at_pipeline(emb_api_call *call)
 
 /* ---- the table ---- */
 
-#define SIMILARITY_INPUTS                                                                                                 \
-    "{\"type\":\"object\",\"required\":[\"source_sentence\",\"sentences\"],\"properties\":{\"source_sentence\":"           \
-    "{\"type\":\"string\"},\"sentences\":{\"type\":\"array\",\"minItems\":1,\"items\":{\"type\":\"string\"}}},"             \
+#define SIMILARITY_INPUTS                                                                                    \
+    "{\"type\":\"object\",\"required\":[\"source_sentence\",\"sentences\"],\"properties\":{\"source_"        \
+    "sentence\":"                                                                                            \
+    "{\"type\":\"string\"},\"sentences\":{\"type\":\"array\",\"minItems\":1,\"items\":{\"type\":\"string\"}" \
+    "}},"                                                                                                    \
     "\"examples\":[{\"source_sentence\":\"Hello world\",\"sentences\":[\"Hello\",\"Good bye\"]}]}"
-#define SIMILARITY_REQUEST                                                                                                \
-    "{\"type\":\"object\",\"required\":[\"inputs\"],\"properties\":{\"inputs\":" SIMILARITY_INPUTS ","                     \
-    EMB_SERVER_OPTION_MEMBERS "}}"
-#define TASK_REQUEST                                                                                                      \
-    "{\"type\":\"object\",\"required\":[\"inputs\"],\"properties\":{\"inputs\":{\"anyOf\":[" EMB_SERVER_INPUTS ","         \
-    SIMILARITY_INPUTS "]}," EMB_SERVER_OPTION_MEMBERS "}}"
+#define SIMILARITY_REQUEST                                                                         \
+    "{\"type\":\"object\",\"required\":[\"inputs\"],\"properties\":{\"inputs\":" SIMILARITY_INPUTS \
+    "," EMB_SERVER_OPTION_MEMBERS "}}"
+#define TASK_REQUEST                                                                        \
+    "{\"type\":\"object\",\"required\":[\"inputs\"],\"properties\":{\"inputs\":{\"anyOf\":" \
+    "[" EMB_SERVER_INPUTS "," SIMILARITY_INPUTS "]}," EMB_SERVER_OPTION_MEMBERS "}}"
 #define NUMBERS "{\"type\":\"array\",\"items\":{\"type\":\"number\"}}"
-#define TASK_ANSWER                                                                                                       \
-    "{\"anyOf\":[" NUMBERS ",{\"type\":\"array\",\"items\":" NUMBERS "}]}"
+#define TASK_ANSWER "{\"anyOf\":[" NUMBERS ",{\"type\":\"array\",\"items\":" NUMBERS "}]}"
 #define TASK_SUMMARY "As the Hugging Face hub's client sends it: feature extraction or sentence similarity."
 
 const emb_route emb_routes_similarity[] = {
-    { EMB_HTTP_POST, "/similarity", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, similarity,
-      "Cosines of a sentence to others.", SIMILARITY_REQUEST, NUMBERS, NULL, NULL },
-    { EMB_HTTP_POST, "/", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, at_root, TASK_SUMMARY, TASK_REQUEST, TASK_ANSWER, NULL,
-      NULL },
-    { EMB_HTTP_POST, "/models/{model...}", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, at_model, TASK_SUMMARY, TASK_REQUEST,
-      TASK_ANSWER, NULL, NULL },
-    { EMB_HTTP_POST, "/hf-inference/models/{model...}", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, at_model, TASK_SUMMARY,
-      TASK_REQUEST, TASK_ANSWER, NULL, NULL },
-    { EMB_HTTP_POST, "/pipeline/{task}/{model...}", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, at_pipeline, TASK_SUMMARY,
-      TASK_REQUEST, TASK_ANSWER, NULL, NULL },
-    { 0 }
-};
+    {EMB_HTTP_POST, "/similarity", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, similarity,
+     "Cosines of a sentence to others.", SIMILARITY_REQUEST, NUMBERS, NULL, NULL},
+    {EMB_HTTP_POST, "/", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, at_root, TASK_SUMMARY, TASK_REQUEST,
+     TASK_ANSWER, NULL, NULL},
+    {EMB_HTTP_POST, "/models/{model...}", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, at_model, TASK_SUMMARY,
+     TASK_REQUEST, TASK_ANSWER, NULL, NULL},
+    {EMB_HTTP_POST, "/hf-inference/models/{model...}", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, at_model,
+     TASK_SUMMARY, TASK_REQUEST, TASK_ANSWER, NULL, NULL},
+    {EMB_HTTP_POST, "/pipeline/{task}/{model...}", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, at_pipeline,
+     TASK_SUMMARY, TASK_REQUEST, TASK_ANSWER, NULL, NULL},
+    {0}};

@@ -1,12 +1,12 @@
 /*
  * system.c: what supervisors and Prometheus ask for.
  *
- * /health says that the process answers, whatever it is busy with: it stays 200 while draining, so that nobody restarts
- * a process that is about to finish. /ready says whether to send it requests. Both answer on the loop's thread and wait
- * for nothing.
+ * /health says that the process answers, whatever it is busy with: it stays 200 while draining, so that
+ * nobody restarts a process that is about to finish. /ready says whether to send it requests. Both answer on
+ * the loop's thread and wait for nothing.
  *
- * /metrics goes to a worker, since counting ten thousand open files takes a while; when all workers are busy it is
- * written in place rather than refused: overload is when one wants to look.
+ * /metrics goes to a worker, since counting ten thousand open files takes a while; when all workers are busy
+ * it is written in place rather than refused: overload is when one wants to look.
  */
 #include "api/out.h"
 
@@ -70,13 +70,16 @@ static void get_metrics(emb_api_call *call)
 }
 
 const emb_route emb_routes_system[] = {
-    { EMB_HTTP_GET, "/health", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_HEALTH, get_health, "Whether the process answers.", NULL,
-      "{\"type\":\"object\",\"required\":[\"status\",\"model\",\"device\"],\"properties\":{\"status\":{\"type\":\"string\"},"
-      "\"model\":{\"type\":\"string\"},\"device\":{\"type\":\"string\"},\"version\":{\"type\":\"string\"}}}", NULL, NULL },
-    { EMB_HTTP_GET, "/ready", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_HEALTH, get_ready,
-      "Whether to send it requests: 503 until models are loaded, and while it stops.", NULL,
-      "{\"type\":\"object\",\"required\":[\"status\"],\"properties\":{\"status\":{\"const\":\"ready\"}}}", NULL, NULL },
-    { EMB_HTTP_GET, "/metrics", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_METRICS, get_metrics, "Counters for Prometheus.", NULL,
-      NULL, "text/plain", NULL },
-    { 0 }
-};
+    {EMB_HTTP_GET, "/health", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_HEALTH, get_health,
+     "Whether the process answers.", NULL,
+     "{\"type\":\"object\",\"required\":[\"status\",\"model\",\"device\"],\"properties\":{\"status\":{"
+     "\"type\":\"string\"},"
+     "\"model\":{\"type\":\"string\"},\"device\":{\"type\":\"string\"},\"version\":{\"type\":\"string\"}}}",
+     NULL, NULL},
+    {EMB_HTTP_GET, "/ready", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_HEALTH, get_ready,
+     "Whether to send it requests: 503 until models are loaded, and while it stops.", NULL,
+     "{\"type\":\"object\",\"required\":[\"status\"],\"properties\":{\"status\":{\"const\":\"ready\"}}}",
+     NULL, NULL},
+    {EMB_HTTP_GET, "/metrics", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_METRICS, get_metrics,
+     "Counters for Prometheus.", NULL, NULL, "text/plain", NULL},
+    {0}};

@@ -1,9 +1,10 @@
 /*
  * tokens.c: texts to tokens and back, as text-embeddings-inference has it.
  *
- * A token's `text` is the piece of the input that it stands for, between the bytes `start` and `stop`; of a special token
- * it is the token itself, with null for both. With prompt_name the prompt goes before the text and offsets count from its
- * beginning. Nothing is truncated. Work is done on a worker, text by text, and ends when the client has left.
+ * A token's `text` is the piece of the input that it stands for, between the bytes `start` and `stop`; of a
+ * special token it is the token itself, with null for both. With prompt_name the prompt goes before the text
+ * and offsets count from its beginning. Nothing is truncated. Work is done on a worker, text by text, and
+ * ends when the client has left.
  */
 #include "api/model_server.h"
 
@@ -61,11 +62,12 @@ static emb_status join(emb_buf *joined, const char *prompt, const emb_text *text
     emb_status status = emb_buf_add_str(joined, prompt);
     if (!status)
         status = emb_buf_add(joined, text->data, text->length);
-    *out = (emb_text){ joined->data, joined->length };
+    *out = (emb_text){joined->data, joined->length};
     return status;
 }
 
-static emb_status tokenize_one(emb_out *o, emb_model *model, const emb_text *text, bool add_special, emb_error *err)
+static emb_status tokenize_one(emb_out *o, emb_model *model, const emb_text *text, bool add_special,
+                               emb_error *err)
 {
     emb_tokens tokens;
     emb_status status = emb_tokenize(model, text->data, text->length, add_special, 0, &tokens, err);
@@ -116,7 +118,8 @@ static void tokenize(emb_api_call *call)
     bool add_special = true;
     emb_request *r = &call->request;
     if (!emb_call_json(call, &root) ||
-        !emb_decode_texts(call, root, "inputs", EMB_TEXTS_ONE | EMB_TEXTS_MANY | EMB_TEXTS_NOT_ZERO, r, NULL) ||
+        !emb_decode_texts(call, root, "inputs", EMB_TEXTS_ONE | EMB_TEXTS_MANY | EMB_TEXTS_NOT_ZERO, r,
+                          NULL) ||
         !emb_decode_model(call, root, r) || !emb_decode_name(call, root, "prompt_name", &r->prompt_name) ||
         !emb_decode_bool(call, root, "add_special_tokens", &add_special))
         return;
@@ -157,10 +160,12 @@ static void decode(emb_api_call *call)
     if (!emb_call_json(call, &root) || !emb_decode_texts(call, root, "ids", EMB_TEXTS_IDS, r, NULL))
         return;
     if (!r->ids) {
-        emb_call_fail_field(call, "ids", "must be an array of token ids, or an array of such arrays; it holds strings.");
+        emb_call_fail_field(call, "ids",
+                            "must be an array of token ids, or an array of such arrays; it holds strings.");
         return;
     }
-    if (!emb_decode_model(call, root, r) || !emb_decode_bool(call, root, "skip_special_tokens", &skip_special))
+    if (!emb_decode_model(call, root, r) ||
+        !emb_decode_bool(call, root, "skip_special_tokens", &skip_special))
         return;
     call->state = skip_special ? NULL : call;
     emb_call_park(call, decode_on_worker);
@@ -168,26 +173,32 @@ static void decode(emb_api_call *call)
 
 /* ---- the table ---- */
 
-#define MODEL_MEMBER "\"model\":{\"type\":[\"string\",\"null\"],\"maxLength\":1024,\"examples\":[\"all-MiniLM-L6-v2\"]}"
-#define TOKENIZE_REQUEST                                                                                                  \
-    "{\"type\":\"object\",\"required\":[\"inputs\"],\"properties\":{\"inputs\":{\"anyOf\":[{\"type\":\"string\","           \
-    "\"minLength\":1},{\"type\":\"array\",\"minItems\":1,\"items\":{\"type\":\"string\",\"minLength\":1}}],\"examples\":["  \
-    "\"Hello world\"]},\"add_special_tokens\":{\"type\":[\"boolean\",\"null\"],\"default\":true},\"prompt_name\":"         \
+#define MODEL_MEMBER \
+    "\"model\":{\"type\":[\"string\",\"null\"],\"maxLength\":1024,\"examples\":[\"all-MiniLM-L6-v2\"]}"
+#define TOKENIZE_REQUEST                                                                                     \
+    "{\"type\":\"object\",\"required\":[\"inputs\"],\"properties\":{\"inputs\":{\"anyOf\":[{\"type\":"       \
+    "\"string\","                                                                                            \
+    "\"minLength\":1},{\"type\":\"array\",\"minItems\":1,\"items\":{\"type\":\"string\",\"minLength\":1}}]," \
+    "\"examples\":["                                                                                         \
+    "\"Hello "                                                                                               \
+    "world\"]},\"add_special_tokens\":{\"type\":[\"boolean\",\"null\"],\"default\":true},\"prompt_name\":"   \
     "{\"type\":[\"string\",\"null\"],\"maxLength\":1024}," MODEL_MEMBER "}}"
 #define OFFSET "{\"type\":[\"integer\",\"null\"],\"minimum\":0}"
-#define TOKENIZE_ANSWER                                                                                                   \
-    "{\"type\":\"array\",\"items\":{\"type\":\"array\",\"items\":{\"type\":\"object\",\"required\":[\"id\",\"text\","      \
-    "\"special\",\"start\",\"stop\"],\"properties\":{\"id\":{\"type\":\"integer\"},\"text\":{\"type\":\"string\"},"         \
+#define TOKENIZE_ANSWER                                                                                      \
+    "{\"type\":\"array\",\"items\":{\"type\":\"array\",\"items\":{\"type\":\"object\",\"required\":[\"id\"," \
+    "\"text\","                                                                                              \
+    "\"special\",\"start\",\"stop\"],\"properties\":{\"id\":{\"type\":\"integer\"},\"text\":{\"type\":"      \
+    "\"string\"},"                                                                                           \
     "\"special\":{\"type\":\"boolean\"},\"start\":" OFFSET ",\"stop\":" OFFSET "}}}}"
-#define DECODE_REQUEST                                                                                                    \
-    "{\"type\":\"object\",\"required\":[\"ids\"],\"properties\":{\"ids\":{\"anyOf\":[" EMB_SERVER_IDS                      \
-    ",{\"type\":\"array\",\"minItems\":1,\"items\":" EMB_SERVER_IDS "}],\"examples\":[[101,7592,2088,102]]},"              \
+#define DECODE_REQUEST                                                                                \
+    "{\"type\":\"object\",\"required\":[\"ids\"],\"properties\":{\"ids\":{\"anyOf\":[" EMB_SERVER_IDS \
+    ",{\"type\":\"array\",\"minItems\":1,\"items\":" EMB_SERVER_IDS                                   \
+    "}],\"examples\":[[101,7592,2088,102]]},"                                                         \
     "\"skip_special_tokens\":{\"type\":[\"boolean\",\"null\"],\"default\":true}," MODEL_MEMBER "}}"
 
 const emb_route emb_routes_tokens[] = {
-    { EMB_HTTP_POST, "/tokenize", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, tokenize, "Texts to tokens.", TOKENIZE_REQUEST,
-      TOKENIZE_ANSWER, NULL, NULL },
-    { EMB_HTTP_POST, "/decode", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, decode, "Token ids to texts.", DECODE_REQUEST,
-      "{\"type\":\"array\",\"items\":{\"type\":\"string\"}}", NULL, NULL },
-    { 0 }
-};
+    {EMB_HTTP_POST, "/tokenize", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, tokenize, "Texts to tokens.",
+     TOKENIZE_REQUEST, TOKENIZE_ANSWER, NULL, NULL},
+    {EMB_HTTP_POST, "/decode", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, decode, "Token ids to texts.",
+     DECODE_REQUEST, "{\"type\":\"array\",\"items\":{\"type\":\"string\"}}", NULL, NULL},
+    {0}};

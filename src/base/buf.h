@@ -18,7 +18,10 @@ typedef struct emb_buf {
     size_t length, capacity, maximum;
 } emb_buf;
 
-#define EMB_BUF_INIT(maximum_bytes) { NULL, 0, 0, (maximum_bytes) }
+#define EMB_BUF_INIT(maximum_bytes) \
+    {                               \
+        NULL, 0, 0, (maximum_bytes) \
+    }
 
 void emb_buf_init(emb_buf *buf, size_t maximum_bytes);
 void emb_buf_fini(emb_buf *buf);
@@ -30,6 +33,9 @@ EMB_MUST_CHECK emb_status emb_buf_addf(emb_buf *buf, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 /* NUL behind the contents (not counted in length); NULL when memory is short. */
 EMB_MUST_CHECK const char *emb_buf_cstr(emb_buf *buf);
-static inline void emb_buf_clear(emb_buf *buf) { buf->length = 0; }
+static inline void emb_buf_clear(emb_buf *buf)
+{
+    buf->length = 0;
+}
 
 #endif

@@ -11,8 +11,8 @@
 const char *emb_status_text(emb_status status)
 {
     switch (status) {
-#define EMB_X(name, value, text, http, retry)                                                          \
-    case name:                                                                                         \
+#define EMB_X(name, value, text, http, retry) \
+    case name:                                \
         return text;
         EMB_STATUS_TABLE(EMB_X)
 #undef EMB_X
@@ -23,8 +23,8 @@ const char *emb_status_text(emb_status status)
 int emb_status_http(emb_status status)
 {
     switch (status) {
-#define EMB_X(name, value, text, http, retry)                                                          \
-    case name:                                                                                         \
+#define EMB_X(name, value, text, http, retry) \
+    case name:                                \
         return http;
         EMB_STATUS_TABLE(EMB_X)
 #undef EMB_X
@@ -35,8 +35,8 @@ int emb_status_http(emb_status status)
 bool emb_status_retryable(emb_status status)
 {
     switch (status) {
-#define EMB_X(name, value, text, http, retry)                                                          \
-    case name:                                                                                         \
+#define EMB_X(name, value, text, http, retry) \
+    case name:                                \
         return retry;
         EMB_STATUS_TABLE(EMB_X)
 #undef EMB_X

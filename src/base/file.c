@@ -138,7 +138,9 @@ emb_status emb_atomic_open(emb_atomic_file *file, const char *path, emb_error *e
 static void sync_directory_of(const char *path)
 {
     const char *slash = strrchr(path, '/');
-    char *directory = slash == path ? strdup("/") : slash ? strndup(path, (size_t)(slash - path)) : strdup(".");
+    char *directory = slash == path ? strdup("/")
+                      : slash       ? strndup(path, (size_t)(slash - path))
+                                    : strdup(".");
     int fd = directory ? open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     if (fd >= 0) {
         fsync(fd);

@@ -1,16 +1,17 @@
 /*
- * Two ways. Components of unit vectors, 1e-5 <= |x| < 1, take unit_text: x is scaled in double to eight digits before the
- * point, and the nearest multiple of ten, or else of one, that lies between the midpoints to the neighbours is taken
- * without branches; its digits are made at once in one word. Where that cannot decide, for one float in twenty, the
- * second way does.
+ * Two ways. Components of unit vectors, 1e-5 <= |x| < 1, take unit_text: x is scaled in double to eight
+ * digits before the point, and the nearest multiple of ten, or else of one, that lies between the midpoints
+ * to the neighbours is taken without branches; its digits are made at once in one word. Where that cannot
+ * decide, for one float in twenty, the second way does.
  *
- * The second, for all else, finds the shortest text by trial: scale in double so that 8 decimal digits stand before the
- * point, round, and see whether they read back; then try fewer digits, or take 9, which always suffice. 10^0..10^22 are
- * exact in double, so digits / 10^k is the correctly rounded double of the text; its conversion to float equals the
- * text's own unless the double lies exactly between two floats, and such candidates are refused unless exact. General
- * algorithms (Ryu, Dragonbox) handle all of double with tables and 128-bit products; the components of unit vectors need
- * neither. Below 1e-13 tiny_digits does as unit_text. What is left, and all outside 1e-37..1e9, is tried with printf:
- * rare, so its speed does not matter.
+ * The second, for all else, finds the shortest text by trial: scale in double so that 8 decimal digits stand
+ * before the point, round, and see whether they read back; then try fewer digits, or take 9, which always
+ * suffice. 10^0..10^22 are exact in double, so digits / 10^k is the correctly rounded double of the text; its
+ * conversion to float equals the text's own unless the double lies exactly between two floats, and such
+ * candidates are refused unless exact. General algorithms (Ryu, Dragonbox) handle all of double with tables
+ * and 128-bit products; the components of unit vectors need neither. Below 1e-13 tiny_digits does as
+ * unit_text. What is left, and all outside 1e-37..1e9, is tried with printf: rare, so its speed does not
+ * matter.
  */
 #include "base/float_text.h"
 
@@ -49,7 +50,8 @@ static int shortest_digits(float magnitude, uint64_t *digits, int *scale)
 {
     double d = magnitude;
     int exponent = (int)((ilogbf(magnitude) * 1233) >> 12); /* floor(log10), or one less */
-    if (exponent + 1 <= 9 && exponent + 1 >= -13 && d >= (exponent + 1 >= 0 ? power_of_ten[exponent + 1] : 1 / power_of_ten[-exponent - 1]))
+    if (exponent + 1 <= 9 && exponent + 1 >= -13 &&
+        d >= (exponent + 1 >= 0 ? power_of_ten[exponent + 1] : 1 / power_of_ten[-exponent - 1]))
         exponent++;
     int best = 0;
     uint64_t candidate = 0;
@@ -133,7 +135,8 @@ static size_t by_printf(float magnitude, char *out)
     return lay_out(digits, n, (int)n - 1 - exponent, out);
 }
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "digits are stored a word at a time, first digit lowest");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "digits are stored a word at a time, first digit lowest");
 
 /* Eight decimal digits of n < 10^8, one a byte, the first in the lowest. */
 static uint64_t eight_digits(uint32_t n)
@@ -145,20 +148,22 @@ static uint64_t eight_digits(uint32_t n)
     return tens | (twos - tens * 10) << 8;
 }
 
-/* The nearest multiple of ten, else of one, that is nearer to y than `half`, the way to the midpoint to the neighbours; 0 if
- * that cannot be told: too near to call, nine digits needed, or a second multiple of ten, perhaps a rounder one, in reach.
- * y is 10^7 .. 10^8, off by at most 2^-24; half is 0.3 .. 6. */
+/* The nearest multiple of ten, else of one, that is nearer to y than `half`, the way to the midpoint to the
+ * neighbours; 0 if that cannot be told: too near to call, nine digits needed, or a second multiple of ten,
+ * perhaps a rounder one, in reach. y is 10^7 .. 10^8, off by at most 2^-24; half is 0.3 .. 6. */
 static inline int64_t nearest_short(double y, double half)
 {
     static const double margin = 1e-6; /* far above the error of y */
     int64_t one = (int64_t)(y + 0.5), ten = (int64_t)(y * 0.1 + 0.5) * 10;
     double off_one = fabs((double)one - y), off_ten = fabs((double)ten - y);
-    bool unsure = (fabs(off_ten - half) < margin) | (off_one > half - margin) | (10 - off_ten < half + margin);
+    bool unsure =
+        (fabs(off_ten - half) < margin) | (off_one > half - margin) | (10 - off_ten < half + margin);
     int64_t digits = off_ten < half ? ten : one;
     return unsure | (digits >= 100000000) | (digits < 10000000) ? 0 : digits;
 }
 
-/* 2^(exponent - 24) for a normal float of these bits: half the way to its neighbours, unless it is a power of two. */
+/* 2^(exponent - 24) for a normal float of these bits: half the way to its neighbours, unless it is a power of
+ * two. */
 static inline double half_gap(uint32_t bits)
 {
     uint64_t half_bits = ((uint64_t)(bits >> 23) - 127 - 24 + 1023) << 52;
@@ -184,8 +189,9 @@ static inline size_t unit_text(float magnitude, char *out)
     return (size_t)(2 + zeros) + 8 - (size_t)__builtin_clzll(eight) / 8; /* without the zeros at the end */
 }
 
-/* Digits and scale of 1e-37 <= magnitude < 1e-13, which models have in components that they do not use; -1 if printf has
- * to decide. The power of ten is a product of two exact ones: two roundings, which nearest_short allows for. */
+/* Digits and scale of 1e-37 <= magnitude < 1e-13, which models have in components that they do not use; -1 if
+ * printf has to decide. The power of ten is a product of two exact ones: two roundings, which nearest_short
+ * allows for. */
 static int tiny_digits(float magnitude, uint64_t *digits, int *scale)
 {
     uint32_t bits;

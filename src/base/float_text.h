@@ -4,8 +4,8 @@
  *     char t[EMB_FLOAT_TEXT_MAX];
  *     size_t n = emb_float_text(-0.0344778f, t);   // "-0.0344778", not NUL-terminated
  *
- * Plain digits between 1e-5 and 1e9, otherwise an exponent ("1.5e-7"); always valid JSON. The value must be finite.
- * Thread-safe, allocates nothing, independent of the locale.
+ * Plain digits between 1e-5 and 1e9, otherwise an exponent ("1.5e-7"); always valid JSON. The value must be
+ * finite. Thread-safe, allocates nothing, independent of the locale.
  */
 #ifndef EMB_BASE_FLOAT_TEXT_H
 #define EMB_BASE_FLOAT_TEXT_H

@@ -35,8 +35,8 @@ typedef enum emb_json_type {
 } emb_json_type;
 
 /* Copies nothing of `text` that the caller must keep. `where` names the source in errors. */
-EMB_MUST_CHECK emb_status emb_json_open(const char *text, size_t length, const char *where,
-                                        emb_json **out, emb_error *err);
+EMB_MUST_CHECK emb_status emb_json_open(const char *text, size_t length, const char *where, emb_json **out,
+                                        emb_error *err);
 /* EMB_E_NOT_FOUND if there is no such file, EMB_E_LIMIT over max_bytes. */
 EMB_MUST_CHECK emb_status emb_json_open_file(const char *path, size_t max_bytes, emb_json **out,
                                              emb_error *err);

@@ -4,8 +4,8 @@
  *     const char *names[] = {"listen", "loops"};
  *     const char *hint = emb_nearest("lisen", names, 2); // "listen"; NULL when nothing is near
  *
- * Edit distance with neighbours exchanged counted as one mistake; a third of the letters may be wrong. A candidate
- * that begins with the word counts as near from three letters on. Thread-safe, allocates nothing.
+ * Edit distance with neighbours exchanged counted as one mistake; a third of the letters may be wrong. A
+ * candidate that begins with the word counts as near from three letters on. Thread-safe, allocates nothing.
  */
 #ifndef EMB_BASE_NEAREST_H
 #define EMB_BASE_NEAREST_H

@@ -1,17 +1,18 @@
 /*
  * Time zones from TZif files (RFC 8536), versions 1 to 4.
  *
- * Why not localtime_r: it knows one zone, that of the environment variable TZ, and setenv is not for programs with
- * threads. ICU would be a dependency of 30 MiB for three questions.
+ * Why not localtime_r: it knows one zone, that of the environment variable TZ, and setenv is not for programs
+ * with threads. ICU would be a dependency of 30 MiB for three questions.
  *
- * Everything rests on one question, period(): which offset holds at a time, and until when. Up to the last transition of
- * the file it is answered by binary search; after it by the file's footer, a POSIX rule ("CET-1CEST,M3.5.0,M10.5.0/3"),
- * whose transitions are worked out for the years around the time asked for. The start of a day goes through the periods
- * around it, so that days whose midnight does not exist begin when the clock leaps past it.
+ * Everything rests on one question, period(): which offset holds at a time, and until when. Up to the last
+ * transition of the file it is answered by binary search; after it by the file's footer, a POSIX rule
+ * ("CET-1CEST,M3.5.0,M10.5.0/3"), whose transitions are worked out for the years around the time asked for.
+ * The start of a day goes through the periods around it, so that days whose midnight does not exist begin
+ * when the clock leaps past it.
  *
- * A file comes from the system but is checked as any input: counts, indexes, order, offsets (less than 26 hours). Zones
- * with leap seconds ("right/…") count another kind of seconds and are refused. Cost: some 4 KiB a zone; 50 ns a
- * question, 300 ns by the footer.
+ * A file comes from the system but is checked as any input: counts, indexes, order, offsets (less than 26
+ * hours). Zones with leap seconds ("right/…") count another kind of seconds and are refused. Cost: some 4 KiB
+ * a zone; 50 ns a question, 300 ns by the footer.
  */
 #include "base/zone.h"
 
@@ -22,7 +23,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NAME_MAX_BYTES = 64, FILE_MAX = 1 << 20, HEADER = 44, OFFSET_MAX = 26 * 3600, DAY = 86400, RULE_TIMES = 8 };
+enum {
+    NAME_MAX_BYTES = 64,
+    FILE_MAX = 1 << 20,
+    HEADER = 44,
+    OFFSET_MAX = 26 * 3600,
+    DAY = 86400,
+    RULE_TIMES = 8
+};
 
 typedef enum rule_kind { RULE_JULIAN, RULE_DAY, RULE_MONTH } rule_kind; /* Jn, n, Mm.w.d */
 
@@ -40,10 +48,10 @@ typedef struct rule {
 
 struct emb_zone {
     rule footer;
-    int32_t first;      /* the offset before the first transition */
+    int32_t first; /* the offset before the first transition */
     size_t count;
-    int64_t *times;     /* ascending */
-    int32_t *offsets;   /* from times[i] on */
+    int64_t *times;   /* ascending */
+    int32_t *offsets; /* from times[i] on */
 };
 
 typedef struct period {
@@ -58,7 +66,8 @@ static int64_t floor_div(int64_t a, int64_t b)
     return a / b - (a % b < 0);
 }
 
-/* Days since 1970-01-01 of a date of the Gregorian calendar; years begin in March here, so that the leap day is last. */
+/* Days since 1970-01-01 of a date of the Gregorian calendar; years begin in March here, so that the leap day
+ * is last. */
 static int64_t days_of(int64_t year, int month, int day)
 {
     year -= month <= 2;
@@ -85,7 +94,7 @@ static bool is_leap(int64_t year)
 
 static int month_days(int64_t year, int month)
 {
-    static const int DAYS[] = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 };
+    static const int DAYS[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
     return DAYS[month - 1] + (month == 2 && is_leap(year));
 }
 
@@ -182,7 +191,7 @@ static bool read_month_rule(const char **at, rule_date *out)
 /* ",Mm.w.d[/time]", ",Jn[/time]", ",n[/time]" */
 static bool read_rule_date(const char **at, rule_date *out)
 {
-    *out = (rule_date){ .time_s = 2 * 3600 };
+    *out = (rule_date){.time_s = 2 * 3600};
     if (*(*at)++ != ',')
         return false;
     if (**at == 'M') {
@@ -204,7 +213,7 @@ static bool read_rule(const char *text, rule *out)
 {
     int32_t west;
     const char *p = text;
-    *out = (rule){ .known = true };
+    *out = (rule){.known = true};
     if (!skip_name(&p) || !read_time(&p, 24, &west))
         return false;
     out->standard = -west;
@@ -230,7 +239,8 @@ static int64_t rule_day(const rule_date *d, int64_t year)
         return january + d->day;
     if (d->kind == RULE_JULIAN)
         return january + d->day - 1 + (is_leap(year) && d->day > 59);
-    int64_t first = days_of(year, d->month, 1), weekday = ((first + 4) % 7 + 7) % 7; /* 1970-01-01 was a Thursday */
+    int64_t first = days_of(year, d->month, 1),
+            weekday = ((first + 4) % 7 + 7) % 7; /* 1970-01-01 was a Thursday */
     int64_t day = (d->day - weekday + 7) % 7 + 7 * (d->week - 1);
     if (day >= month_days(year, d->month))
         day -= 7;
@@ -257,11 +267,12 @@ static period rule_period(const rule *r, int64_t t)
     size_t count = 0;
     int month, day;
     if (!r->has_summer)
-        return (period){ r->standard, INT64_MAX };
+        return (period){r->standard, INT64_MAX};
     int64_t year = date_of(floor_div(t, DAY), &month, &day);
     for (int64_t y = year - 2; y < year + 2; y++) {
-        insert_change(list, count++, (change){ rule_day(&r->begin, y) * DAY + r->begin.time_s - r->standard, true });
-        insert_change(list, count++, (change){ rule_day(&r->end, y) * DAY + r->end.time_s - r->summer, false });
+        insert_change(list, count++,
+                      (change){rule_day(&r->begin, y) * DAY + r->begin.time_s - r->standard, true});
+        insert_change(list, count++, (change){rule_day(&r->end, y) * DAY + r->end.time_s - r->summer, false});
     }
     bool summer = list[0].at > t ? !list[0].to_summer : list[0].to_summer;
     int64_t until = t + 366 * DAY; /* nearer than any change that was not worked out may be */
@@ -272,7 +283,7 @@ static period rule_period(const rule *r, int64_t t)
         }
         summer = list[i].to_summer;
     }
-    return (period){ summer ? r->summer : r->standard, until };
+    return (period){summer ? r->summer : r->standard, until};
 }
 
 /* ---- the file ---- */
@@ -302,9 +313,15 @@ static bool read_block(const unsigned char *data, size_t length, unsigned time_b
 {
     if (length < HEADER || memcmp(data, "TZif", 4) != 0)
         return false;
-    *out = (tzif){ .data = data + HEADER, .time_bytes = time_bytes, .version = data[4],
-                   .locals = read_u32(data + 20), .standards = read_u32(data + 24), .leaps = read_u32(data + 28),
-                   .times = read_u32(data + 32), .types = read_u32(data + 36), .characters = read_u32(data + 40) };
+    *out = (tzif){.data = data + HEADER,
+                  .time_bytes = time_bytes,
+                  .version = data[4],
+                  .locals = read_u32(data + 20),
+                  .standards = read_u32(data + 24),
+                  .leaps = read_u32(data + 28),
+                  .times = read_u32(data + 32),
+                  .types = read_u32(data + 36),
+                  .characters = read_u32(data + 40)};
     if (out->times > FILE_MAX || out->types > 256 || out->characters > FILE_MAX || out->leaps > FILE_MAX ||
         out->standards > 256 || out->locals > 256)
         return false;
@@ -329,7 +346,8 @@ static emb_status corrupt(emb_error *err, const char *name)
 static emb_status fill(emb_zone *z, const tzif *f, const char *name, emb_error *err)
 {
     if (f->leaps)
-        return emb_fail(err, EMB_E_UNSUPPORTED, name, "the time zone counts leap seconds, which Unix time does not");
+        return emb_fail(err, EMB_E_UNSUPPORTED, name,
+                        "the time zone counts leap seconds, which Unix time does not");
     if (!read_offset(f, 0, &z->first))
         return corrupt(err, name);
     z->times = calloc(f->times + 1, sizeof *z->times);
@@ -389,12 +407,12 @@ static bool is_name(const char *name)
 
 static emb_status load(emb_zone *z, const char *name, emb_error *err)
 {
-    static const char *const FOLDERS[] = { "/usr/share/zoneinfo", "/usr/lib/zoneinfo", "/etc/zoneinfo" };
+    static const char *const FOLDERS[] = {"/usr/share/zoneinfo", "/usr/lib/zoneinfo", "/etc/zoneinfo"};
     char path[NAME_MAX_BYTES + 32], *data;
     size_t length;
     if (!is_name(name))
-        return emb_fail(err, EMB_E_INVALID, "timezone", "\"%.64s\" is not the name of a time zone such as Europe/Berlin",
-                        name);
+        return emb_fail(err, EMB_E_INVALID, "timezone",
+                        "\"%.64s\" is not the name of a time zone such as Europe/Berlin", name);
     for (size_t i = 0; i < sizeof FOLDERS / sizeof *FOLDERS; i++) {
         snprintf(path, sizeof path, "%s/%s", FOLDERS[i], name);
         if (!emb_is_file(path))
@@ -406,7 +424,8 @@ static emb_status load(emb_zone *z, const char *name, emb_error *err)
         }
         return st;
     }
-    return emb_fail(err, EMB_E_NOT_FOUND, "timezone", "this system has no time zone \"%s\" (package tzdata)", name);
+    return emb_fail(err, EMB_E_NOT_FOUND, "timezone", "this system has no time zone \"%s\" (package tzdata)",
+                    name);
 }
 
 emb_status emb_zone_open(const char *name, emb_zone **out, emb_error *err)
@@ -442,7 +461,7 @@ static period period_at(const emb_zone *z, int64_t t)
     if (z->count == 0 || t < z->times[0]) {
         if (z->count == 0 && z->footer.known)
             return rule_period(&z->footer, t);
-        return (period){ z->first, z->count ? z->times[0] : INT64_MAX };
+        return (period){z->first, z->count ? z->times[0] : INT64_MAX};
     }
     size_t low = 0, high = z->count; /* times[low] <= t < times[high] */
     while (high - low > 1) {
@@ -450,8 +469,8 @@ static period period_at(const emb_zone *z, int64_t t)
         *(z->times[middle] <= t ? &low : &high) = middle;
     }
     if (high < z->count)
-        return (period){ z->offsets[low], z->times[high] };
-    return z->footer.known ? rule_period(&z->footer, t) : (period){ z->offsets[low], INT64_MAX };
+        return (period){z->offsets[low], z->times[high]};
+    return z->footer.known ? rule_period(&z->footer, t) : (period){z->offsets[low], INT64_MAX};
 }
 
 int32_t emb_zone_offset(const emb_zone *zone, int64_t unix_s)

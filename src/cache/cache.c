@@ -1,18 +1,18 @@
 /*
- * The cache as a whole: L1 (l1.c), what is being computed (flight.c), L2 behind its circuit (front.c), and the queue of
- * writes (write_behind.c).
+ * The cache as a whole: L1 (l1.c), what is being computed (flight.c), L2 behind its circuit (front.c), and
+ * the queue of writes (write_behind.c).
  *
- * A lookup goes down the tiers in this order, and each answer is kept in those above. Between L1 and the table of what
- * is being computed there is a gap in which another call can finish: so L1 is asked again, under the table's lock, for
- * a key that would be led; publishing puts into L1 before it leaves the table. That makes "concurrent misses are
- * computed once" exact as long as L1 keeps what it was given.
+ * A lookup goes down the tiers in this order, and each answer is kept in those above. Between L1 and the
+ * table of what is being computed there is a gap in which another call can finish: so L1 is asked again,
+ * under the table's lock, for a key that would be led; publishing puts into L1 before it leaves the table.
+ * That makes "concurrent misses are computed once" exact as long as L1 keeps what it was given.
  *
- * Which request uses which tier is decided in flight.c's comment; age is the caller's (max-age), expiry the entry's.
- * The jitter of a time to live comes from the key: entries written together expire apart, and one text always at the
- * same share of its time.
+ * Which request uses which tier is decided in flight.c's comment; age is the caller's (max-age), expiry the
+ * entry's. The jitter of a time to live comes from the key: entries written together expire apart, and one
+ * text always at the same share of its time.
  *
- * A removal clears L2 before L1. What was read from L2 before it must not reach L1 after it: readers note a generation
- * beforehand and leave L1 alone if it has moved.
+ * A removal clears L2 before L1. What was read from L2 before it must not reach L1 after it: readers note a
+ * generation beforehand and leave L1 alone if it has moved.
  */
 #include "cache/cache.h"
 
@@ -39,7 +39,7 @@ enum { CONNECT_MS = 1000 };
 struct emb_cache {
     emb_l1 *l1;
     emb_flights *flights;
-    emb_front *front;   /* NULL without L2, and then there is no writer either */
+    emb_front *front; /* NULL without L2, and then there is no writer either */
     emb_writer *writer;
     atomic_bool store_text;
     atomic_size_t limit_entries, limit_bytes;
@@ -100,7 +100,8 @@ static emb_status open_series(emb_cache *c, emb_error *err)
 }
 
 /* The store is connected to before the first request comes, which has less patience. */
-static emb_status open_l2(emb_cache *c, const emb_cache_options *o, const emb_cache_parts *parts, emb_error *err)
+static emb_status open_l2(emb_cache *c, const emb_cache_options *o, const emb_cache_parts *parts,
+                          emb_error *err)
 {
     emb_status st = emb_front_open(parts->l2, parts->kind, o->l2_deadline_ms, o->metrics, &c->front, err);
     if (st != EMB_OK)
@@ -145,14 +146,15 @@ static bool wants_l2(const char *url)
 
 emb_status emb_cache_open(const emb_cache_options *o, emb_cache **out, emb_error *err)
 {
-    emb_cache_parts parts = { 0 };
+    emb_cache_parts parts = {0};
     if (wants_l2(o->l2_url)) {
         const emb_l2_kind *kind = emb_l2_find(o->l2_url);
-        const emb_l2_options options = { o->l2_bytes, CONNECT_MS };
+        const emb_l2_options options = {o->l2_bytes, CONNECT_MS};
         size_t scheme = strcspn(o->l2_url, ":");
         if (!kind)
             return emb_fail(err, EMB_E_INVALID, "cache.url",
-                            "cache.url: \"%.*s:\" is no store that this build knows; sqlite:PATH, redis://, rediss:// and "
+                            "cache.url: \"%.*s:\" is no store that this build knows; sqlite:PATH, redis://, "
+                            "rediss:// and "
                             "postgresql:// are, and \"none\"",
                             (int)(scheme < 32 ? scheme : 32), o->l2_url);
         emb_status st = kind->open(o->l2_url, &options, &parts.l2, err);
@@ -203,7 +205,7 @@ bool emb_cache_peek(emb_cache *c, emb_cache_lookup *lookups, size_t count, const
     if (!policy->read)
         return false;
     uint64_t start = emb_now_ns();
-    emb_l1_query query = { c->wall_s(), policy->max_age_s, count == 1 ? EMB_L1_COUNT_HIT : EMB_L1_LOOK };
+    emb_l1_query query = {c->wall_s(), policy->max_age_s, count == 1 ? EMB_L1_COUNT_HIT : EMB_L1_LOOK};
     for (size_t i = 0; i < count; i++) {
         emb_cache_lookup *l = &lookups[i];
         if (!emb_l1_get(c->l1, &l->key, &query, l->vector, l->dimension, &l->tokens))
@@ -224,7 +226,7 @@ static void ask_l1(emb_cache *c, emb_cache_flight *f, emb_cache_lookup *lookups,
         return;
     uint64_t start = emb_now_ns();
     size_t hits = 0;
-    emb_l1_query query = { c->wall_s(), policy->max_age_s, EMB_L1_COUNT };
+    emb_l1_query query = {c->wall_s(), policy->max_age_s, EMB_L1_COUNT};
     for (size_t i = 0; i < count; i++) {
         emb_cache_lookup *l = &lookups[i];
         if (emb_l1_get(c->l1, &l->key, &query, l->vector, l->dimension, &l->tokens)) {
@@ -297,7 +299,7 @@ static emb_status ask_l2(emb_cache *c, emb_cache_flight *f, size_t count, emb_er
     size_t n = emb_flight_led(f, indexes);
     for (size_t i = 0; i < n; i++)
         keys[i] = &emb_flight_lookup(f, indexes[i])->key;
-    l2_lookup q = { c, f, indexes, n, c->wall_s(), atomic_load(&c->generation), 0, 0 };
+    l2_lookup q = {c, f, indexes, n, c->wall_s(), atomic_load(&c->generation), 0, 0};
     if (n) {
         if (!emb_front_get(c->front, keys, n, emb_flight_deadline(f), on_l2_value, &q))
             emb_writer_wake(c->writer); /* to plan a probe, if that was one failure too many */
@@ -309,8 +311,9 @@ static emb_status ask_l2(emb_cache *c, emb_cache_flight *f, size_t count, emb_er
 
 /* ---- a flight ---- */
 
-emb_status emb_cache_begin(emb_cache *c, emb_cache_lookup *lookups, size_t count, const emb_cache_policy *policy,
-                           uint64_t deadline_ns, const volatile int *cancel, emb_cache_flight **out, emb_error *err)
+emb_status emb_cache_begin(emb_cache *c, emb_cache_lookup *lookups, size_t count,
+                           const emb_cache_policy *policy, uint64_t deadline_ns, const volatile int *cancel,
+                           emb_cache_flight **out, emb_error *err)
 {
     emb_cache_flight *f;
     emb_status st = emb_flight_make(c->flights, lookups, count, policy, deadline_ns, cancel, &f, err);
@@ -318,7 +321,7 @@ emb_status emb_cache_begin(emb_cache *c, emb_cache_lookup *lookups, size_t count
         return st;
     emb_flight_set_owner(f, c);
     ask_l1(c, f, lookups, count);
-    recheck_context recheck = { c, { c->wall_s(), policy->max_age_s, EMB_L1_LOOK } };
+    recheck_context recheck = {c, {c->wall_s(), policy->max_age_s, EMB_L1_LOOK}};
     emb_flight_join(f, policy->read && policy->write && policy->shared, recheck_l1, &recheck);
     st = ask_l2(c, f, count, err);
     if (st != EMB_OK) {
@@ -350,11 +353,12 @@ static void publish(emb_cache *c, emb_cache_flight *f, size_t index, uint64_t no
     if (!l)
         return;
     if (!emb_vector_is_finite(l->vector, l->dimension)) {
-        emb_flight_refuse(f, index, EMB_E_INTERNAL, "the vector that was computed holds a value that is not a number");
+        emb_flight_refuse(f, index, EMB_E_INTERNAL,
+                          "the vector that was computed holds a value that is not a number");
         return;
     }
     uint64_t ttl = jittered(&l->key, policy->ttl_s);
-    emb_value value = { l->vector, l->dimension, l->tokens, now_s, ttl ? now_s + ttl : 0 };
+    emb_value value = {l->vector, l->dimension, l->tokens, now_s, ttl ? now_s + ttl : 0};
     if (policy->write)
         emb_l1_put(c->l1, &l->key, &value, policy->model, now_s);
     emb_flight_fill(f, index, EMB_CACHE_COMPUTED, 0);
@@ -382,7 +386,7 @@ void emb_cache_end(emb_cache_flight *flight, emb_status status, const emb_error 
 
 void emb_cache_get_stats(emb_cache *c, emb_cache_stats *out)
 {
-    *out = (emb_cache_stats){ .l2_kind = "none" };
+    *out = (emb_cache_stats){.l2_kind = "none"};
     if (c->front) {
         emb_front_get_stats(c->front, out);
         emb_writer_get_stats(c->writer, out);
@@ -405,11 +409,11 @@ emb_status emb_cache_remove(emb_cache *c, const emb_cache_filter *filter, uint64
     atomic_fetch_add(&c->generation, 1);
     if (c->front) {
         uint64_t patience = emb_front_is_up(c->front) ? REMOVE_NS : SECOND;
-        emb_error why = { 0 };
+        emb_error why = {0};
         st = emb_writer_remove(c->writer, filter, now_s, emb_now_ns() + patience, &from_l2, &why);
         if (st != EMB_OK && st != EMB_E_NOMEM)
-            st = emb_fail(err, EMB_E_IO, "cache", "nothing or not all could be removed from the second level: %.400s",
-                          why.message);
+            st = emb_fail(err, EMB_E_IO, "cache",
+                          "nothing or not all could be removed from the second level: %.400s", why.message);
         else if (st != EMB_OK && err)
             *err = why;
     }
@@ -428,8 +432,8 @@ typedef struct visit_context {
     emb_value value; /* the one being visited */
 } visit_context;
 
-static bool on_visit(void *context, const emb_cache_key *key, const char *model, const void *data, size_t length,
-                     const char *text, size_t text_length)
+static bool on_visit(void *context, const emb_cache_key *key, const char *model, const void *data,
+                     size_t length, const char *text, size_t text_length)
 {
     visit_context *v = context;
     uint32_t dimension = emb_value_dimension(data, length);
@@ -460,9 +464,10 @@ static emb_status visit_most_used(emb_cache *c, size_t limit, visit_context *v, 
     return st == EMB_OK && v->no_memory ? emb_fail_nomem(err, "a vector", v->room * sizeof(float)) : st;
 }
 
-emb_status emb_cache_most_used(emb_cache *cache, size_t limit, emb_cache_visit visit, void *context, emb_error *err)
+emb_status emb_cache_most_used(emb_cache *cache, size_t limit, emb_cache_visit visit, void *context,
+                               emb_error *err)
 {
-    visit_context v = { .visit = visit, .context = context };
+    visit_context v = {.visit = visit, .context = context};
     return visit_most_used(cache, limit, &v, err);
 }
 
@@ -495,8 +500,8 @@ static bool load_one(void *context, const emb_cache_key *key, const char *model,
 emb_status emb_cache_preload(emb_cache *cache, size_t limit, uint64_t *loaded, emb_error *err)
 {
     size_t most = atomic_load(&cache->limit_entries);
-    visit_context v = { .visit = load_one };
-    preload p = { cache, &v, 0, cache->wall_s() };
+    visit_context v = {.visit = load_one};
+    preload p = {cache, &v, 0, cache->wall_s()};
     v.context = &p;
     emb_status st = visit_most_used(cache, limit < most ? limit : most, &v, err);
     *loaded = p.loaded;

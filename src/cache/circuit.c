@@ -1,6 +1,6 @@
 /*
- * A circuit breaker with growing waits. Failures are counted in a row and not over a window: what it guards answers or
- * does not, and one answer in time shows that it is worth asking.
+ * A circuit breaker with growing waits. Failures are counted in a row and not over a window: what it guards
+ * answers or does not, and one answer in time shows that it is worth asking.
  */
 #include "cache/circuit.h"
 

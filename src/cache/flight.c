@@ -1,21 +1,22 @@
 /*
  * Single flight.
  *
- * A flight is one call; it has a slot for each lookup. A slot is done, or led (this call computes it), or waits for
- * another call's slot of the same key, or is the twin of an earlier slot of its own call. A table lists the slots that
- * are led; each heads a list of those that wait for it. Slots are both, so that nothing is allocated after
- * emb_flight_make, and a waiter becomes leader by being listed in the other's place.
+ * A flight is one call; it has a slot for each lookup. A slot is done, or led (this call computes it), or
+ * waits for another call's slot of the same key, or is the twin of an earlier slot of its own call. A table
+ * lists the slots that are led; each heads a list of those that wait for it. Slots are both, so that nothing
+ * is allocated after emb_flight_make, and a waiter becomes leader by being listed in the other's place.
  *
- * One mutex for all of it. It is taken only for keys that are not in L1, each of which costs a store's answer or a
- * forward pass, and held for a hundred nanoseconds a key; per-key locks would have to be taken in order to move waiters
- * between flights. Whoever finishes a key copies its vector straight into the memory of those who wait: they leave
- * only by emb_flight_end, which takes the mutex too.
+ * One mutex for all of it. It is taken only for keys that are not in L1, each of which costs a store's answer
+ * or a forward pass, and held for a hundred nanoseconds a key; per-key locks would have to be taken in order
+ * to move waiters between flights. Whoever finishes a key copies its vector straight into the memory of those
+ * who wait: they leave only by emb_flight_end, which takes the mutex too.
  *
- * No deadlock: a flight waits only in emb_flight_next, and only when it leads nothing that is unfilled. A leader that
- * ends without having filled hands its keys over, to a flight that sleeps in emb_flight_next if there is one.
+ * No deadlock: a flight waits only in emb_flight_next, and only when it leads nothing that is unfilled. A
+ * leader that ends without having filled hands its keys over, to a flight that sleeps in emb_flight_next if
+ * there is one.
  *
- * Who takes part. Only requests that read, write and share. The others compute for themselves, so that nothing of them
- * reaches another request and nothing another request has stored reaches them:
+ * Who takes part. Only requests that read, write and share. The others compute for themselves, so that
+ * nothing of them reaches another request and nothing another request has stored reaches them:
  *     read, write, share     L1, table, L2; kept in L1 and L2
  *     read, write, private   L1; kept in L1 only; not in the table, which would hand its vector to others
  *     read, no-store         L1, L2; nothing is kept; not in the table, where a leader has to keep
@@ -24,9 +25,9 @@
  *     no-cache, no-store     nothing
  * Duplicates within a call are computed once in every case: they are the caller's own.
  *
- * Failures. A leader's failure goes to those who wait, unless it is its own affair: CANCELLED and DEADLINE; and errors of
- * its request (HTTP 4xx, 429 aside) when it led more than one key, since it may be another text that was at fault. Then
- * one who waits computes it.
+ * Failures. A leader's failure goes to those who wait, unless it is its own affair: CANCELLED and DEADLINE;
+ * and errors of its request (HTTP 4xx, 429 aside) when it led more than one key, since it may be another text
+ * that was at fault. Then one who waits computes it.
  */
 #include "cache/flight.h"
 
@@ -47,11 +48,11 @@ typedef struct slot slot;
 struct slot {
     emb_cache_flight *flight;
     slot_state state;
-    uint32_t twin;          /* the next slot of this call with the same key */
+    uint32_t twin; /* the next slot of this call with the same key */
     bool listed;
-    slot *chain;            /* in the table */
-    slot *first, *last;     /* who waits for it */
-    slot *next, *prev;      /* beside others who wait for `leader` */
+    slot *chain;        /* in the table */
+    slot *first, *last; /* who waits for it */
+    slot *next, *prev;  /* beside others who wait for `leader` */
     slot *leader;
 };
 
@@ -241,7 +242,7 @@ emb_status emb_flight_make(emb_flights *table, emb_cache_lookup *lookups, size_t
     f->cancel = cancel;
     f->twins = twins ? (uint32_t *)((char *)f + room) : NULL;
     for (size_t i = 0; i < count; i++) {
-        f->slots[i] = (slot){ .flight = f, .state = SLOT_LED, .twin = NO_TWIN };
+        f->slots[i] = (slot){.flight = f, .state = SLOT_LED, .twin = NO_TWIN};
         lookups[i].source = EMB_CACHE_NONE;
     }
     pthread_condattr_t attributes;
@@ -489,7 +490,7 @@ static void sleep_a_while(emb_cache_flight *f)
     }
     f->sleeps = true;
     if (until) {
-        struct timespec t = { (time_t)(until / 1000000000), (long)(until % 1000000000) };
+        struct timespec t = {(time_t)(until / 1000000000), (long)(until % 1000000000)};
         pthread_cond_timedwait(&f->changed, &f->table->lock, &t);
     } else {
         pthread_cond_wait(&f->changed, &f->table->lock);
@@ -506,10 +507,12 @@ static emb_status why_not_wait(emb_cache_flight *f, emb_error *err)
         return f->failure;
     }
     if (f->cancel && __atomic_load_n(f->cancel, __ATOMIC_RELAXED))
-        return emb_fail(err, EMB_E_CANCELLED, NULL, "cancelled while waiting for another request's computation");
+        return emb_fail(err, EMB_E_CANCELLED, NULL,
+                        "cancelled while waiting for another request's computation");
     if (f->deadline_ns && emb_now_ns() >= f->deadline_ns)
-        return emb_fail(err, EMB_E_DEADLINE, NULL,
-                        "the deadline passed while waiting for another request's computation of the same text");
+        return emb_fail(
+            err, EMB_E_DEADLINE, NULL,
+            "the deadline passed while waiting for another request's computation of the same text");
     return EMB_OK;
 }
 

@@ -8,8 +8,8 @@
  *     while (emb_flight_next(f, todo, &count, &status, err)) … emb_flight_fill(f, todo[k], EMB_CACHE_COMPUTED, now_s) …
  *     emb_flight_end(f, status, err);
  *
- * The rules are cache.h's (emb_cache_next, _publish, _end). Thread-safe; a flight is one thread's, apart from what others
- * fill in.
+ * The rules are cache.h's (emb_cache_next, _publish, _end). Thread-safe; a flight is one thread's, apart from
+ * what others fill in.
  */
 #ifndef EMB_CACHE_FLIGHT_H
 #define EMB_CACHE_FLIGHT_H
@@ -33,15 +33,16 @@ void emb_flight_found(emb_cache_flight *flight, size_t index, emb_cache_source s
 
 /* Whether L1 has it by now: called for a key that would be led, while nobody can finish computing it. */
 typedef bool (*emb_flight_recheck)(void *context, emb_cache_lookup *lookup);
-/* Makes duplicates of what is missing wait for their first, and, if `listed`, lists what this flight leads, or waits for
- * who leads it already. */
+/* Makes duplicates of what is missing wait for their first, and, if `listed`, lists what this flight leads,
+ * or waits for who leads it already. */
 void emb_flight_join(emb_cache_flight *flight, bool listed, emb_flight_recheck recheck, void *context);
 /* Slots that are led and not filled, into indexes; how many. */
 size_t emb_flight_led(emb_cache_flight *flight, size_t *indexes);
 
-bool emb_flight_next(emb_cache_flight *flight, size_t *todo, size_t *count, emb_status *status, emb_error *err);
-/* The lookup's vector and tokens are there: fills duplicates and those who wait, except those who want a younger one
- * than age_s. */
+bool emb_flight_next(emb_cache_flight *flight, size_t *todo, size_t *count, emb_status *status,
+                     emb_error *err);
+/* The lookup's vector and tokens are there: fills duplicates and those who wait, except those who want a
+ * younger one than age_s. */
 void emb_flight_fill(emb_cache_flight *flight, size_t index, emb_cache_source source, uint64_t age_s);
 /* The lookup is its caller's only; those who wait for it fail. */
 void emb_flight_refuse(emb_cache_flight *flight, size_t index, emb_status status, const char *message);

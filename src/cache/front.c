@@ -1,12 +1,13 @@
 /*
  * An L2 behind a circuit.
  *
- * A request that asks is counted by its answer; while the circuit is open it does not even take the lock. Only
- * failures that speak of L2 count: not memory that is short here, and not a time-out of a request whose own deadline was
- * nearer than L2's.
+ * A request that asks is counted by its answer; while the circuit is open it does not even take the lock.
+ * Only failures that speak of L2 count: not memory that is short here, and not a time-out of a request whose
+ * own deadline was nearer than L2's.
  *
- * A probe asks twice: once with time for connecting, which a request would not have, then within the ordinary deadline,
- * since an L2 that cannot keep it would only be asked to fail again. It asks for a key that nothing is filed under.
+ * A probe asks twice: once with time for connecting, which a request would not have, then within the ordinary
+ * deadline, since an L2 that cannot keep it would only be asked to fail again. It asks for a key that nothing
+ * is filed under.
  */
 #include "cache/front.h"
 
@@ -35,8 +36,8 @@ struct emb_front {
     emb_series *series_up, *series_hits, *series_misses, *series_corrupt, *series_seconds;
 };
 
-emb_status emb_front_open(emb_l2 *l2, const char *kind, uint32_t deadline_ms, emb_metrics *metrics, emb_front **out,
-                          emb_error *err)
+emb_status emb_front_open(emb_l2 *l2, const char *kind, uint32_t deadline_ms, emb_metrics *metrics,
+                          emb_front **out, emb_error *err)
 {
     emb_front *f = calloc(1, sizeof *f);
     if (!f) {
@@ -113,8 +114,8 @@ static void failed(emb_front *f, emb_status status, const emb_error *err, bool c
     }
     pthread_mutex_unlock(&f->lock);
     if (opened)
-        emb_log(EMB_LOG_WARN, "cache: the second level is down, going on without it", EMB_LOG_TEXT("kind", f->kind),
-                EMB_LOG_TEXT("error", err->message));
+        emb_log(EMB_LOG_WARN, "cache: the second level is down, going on without it",
+                EMB_LOG_TEXT("kind", f->kind), EMB_LOG_TEXT("error", err->message));
 }
 
 static void succeeded(emb_front *f, bool probe)
@@ -139,7 +140,7 @@ bool emb_front_get(emb_front *f, const emb_cache_key *const *keys, size_t count,
         return false;
     uint64_t start = emb_now_ns(), limit = start + (uint64_t)atomic_load(&f->deadline_ms) * 1000000;
     bool own = !deadline_ns || deadline_ns >= limit;
-    emb_error err = { 0 };
+    emb_error err = {0};
     emb_status st = f->l2->ops->get_many(f->l2, keys, count, own ? limit : deadline_ns, found, context, &err);
     emb_series_observe(f->series_seconds, (double)(emb_now_ns() - start) / 1e9);
     if (st == EMB_OK)
@@ -178,13 +179,13 @@ uint64_t emb_front_probe_due(emb_front *front)
 static emb_status ask(emb_front *f, uint64_t within_ns, emb_error *err)
 {
     static const emb_cache_key nothing;
-    const emb_cache_key *const keys[] = { &nothing };
+    const emb_cache_key *const keys[] = {&nothing};
     return f->l2->ops->get_many(f->l2, keys, 1, emb_now_ns() + within_ns, ignore, NULL, err);
 }
 
 void emb_front_probe(emb_front *f)
 {
-    emb_error err = { 0 };
+    emb_error err = {0};
     uint64_t usual = (uint64_t)atomic_load(&f->deadline_ms) * 1000000;
     emb_status st = ask(f, usual > CONNECT_NS ? usual : CONNECT_NS, &err);
     if (st == EMB_OK)
@@ -208,8 +209,8 @@ void emb_front_probe(emb_front *f)
 
 void emb_front_get_stats(emb_front *f, emb_cache_stats *out)
 {
-    emb_cache_tier_stats now = { 0 };
-    emb_error err = { 0 };
+    emb_cache_tier_stats now = {0};
+    emb_error err = {0};
     uint64_t deadline = emb_now_ns() + (uint64_t)atomic_load(&f->deadline_ms) * 1000000;
     bool known = emb_front_is_up(f) && f->l2->ops->stats(f->l2, deadline, &now, &err) == EMB_OK;
     pthread_mutex_lock(&f->lock);

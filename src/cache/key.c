@@ -1,15 +1,17 @@
 /*
  * What a vector is filed under.
  *
- * Two steps: a scope is the digest of everything that requests of one model and setting have in common, a key is the
- * digest of scope and text. So a text costs one hash of its own length (two SHA-256 blocks for a short query) and
- * nothing is allocated.
+ * Two steps: a scope is the digest of everything that requests of one model and setting have in common, a key
+ * is the digest of scope and text. So a text costs one hash of its own length (two SHA-256 blocks for a short
+ * query) and nothing is allocated.
  *
- * No two inputs read alike: a scope hashes fields of the form length (8 bytes) + bytes, numbers as 8 bytes, in a
- * fixed order and number; a key hashes 32 bytes of scope, one byte that tells text from ids, and then the input up to
- * its end. Numbers are little-endian; so is every machine embedd runs on, and value.h refuses to compile elsewhere.
+ * No two inputs read alike: a scope hashes fields of the form length (8 bytes) + bytes, numbers as 8 bytes,
+ * in a fixed order and number; a key hashes 32 bytes of scope, one byte that tells text from ids, and then
+ * the input up to its end. Numbers are little-endian; so is every machine embedd runs on, and value.h refuses
+ * to compile elsewhere.
  *
- * The version in the first field changes whenever vectors would for equal fields; then nothing old is found again.
+ * The version in the first field changes whenever vectors would for equal fields; then nothing old is found
+ * again.
  */
 #include "cache/key.h"
 
@@ -23,8 +25,8 @@ static const char PREFIX[] = "embed:v1:";
 static void add_field(emb_bytes *pieces, uint64_t *lengths, size_t *fields, const char *text, size_t length)
 {
     lengths[*fields] = length;
-    pieces[2 * *fields] = (emb_bytes){ &lengths[*fields], sizeof *lengths };
-    pieces[2 * *fields + 1] = (emb_bytes){ text ? text : "", length };
+    pieces[2 * *fields] = (emb_bytes){&lengths[*fields], sizeof *lengths};
+    pieces[2 * *fields + 1] = (emb_bytes){text ? text : "", length};
     ++*fields;
 }
 
@@ -45,15 +47,16 @@ bool emb_cache_scope_make(const emb_cache_scope_fields *f, emb_cache_scope *out)
     add_string(pieces, lengths, &fields, f->revision);
     add_string(pieces, lengths, &fields, f->precision);
     add_field(pieces, lengths, &fields, f->prompt, f->prompt ? f->prompt_length : 0);
-    uint64_t numbers[] = { f->dimensions, f->max_tokens, (uint64_t)f->pooling, (uint64_t)f->normalize,
-                           (uint64_t)f->truncation };
-    pieces[2 * fields] = (emb_bytes){ numbers, sizeof numbers };
+    uint64_t numbers[] = {f->dimensions, f->max_tokens, (uint64_t)f->pooling, (uint64_t)f->normalize,
+                          (uint64_t)f->truncation};
+    pieces[2 * fields] = (emb_bytes){numbers, sizeof numbers};
     return emb_sha256_pieces(pieces, 2 * fields + 1, out->bytes);
 }
 
-static bool key_of(const emb_cache_scope *scope, char kind, const void *data, size_t length, emb_cache_key *out)
+static bool key_of(const emb_cache_scope *scope, char kind, const void *data, size_t length,
+                   emb_cache_key *out)
 {
-    const emb_bytes pieces[] = { { scope->bytes, sizeof scope->bytes }, { &kind, 1 }, { data, length } };
+    const emb_bytes pieces[] = {{scope->bytes, sizeof scope->bytes}, {&kind, 1}, {data, length}};
     return emb_sha256_pieces(pieces, 3, out->bytes);
 }
 

@@ -1,22 +1,23 @@
 /*
  * Vectors in memory, by S3-FIFO.
  *
- * Policy. New entries go into a small queue, a sixth of the memory. What reaches its end and was used meanwhile moves to
- * the main queue, what was not leaves, and its fingerprint is remembered; a key that is remembered when it comes again
- * goes straight to main. Main is a queue too, in which a used entry gets another round for each of up to two uses.
- * So a scan passes through the small queue and leaves main alone, and a hit changes one byte and no list. (Yang et al.,
- * "FIFO queues are all you need for cache eviction", SOSP 2023.) Rejected: LRU (a scan empties it; every hit writes
- * three entries), SIEVE (simpler, but a scan is not kept out), W-TinyLFU and ARC (more state and code; W-TinyLFU
- * needs its window tuned to follow a changing working set). tests/unit/cache/l1_policy_test.c and bench/cache_bench.c
- * compare it with LRU. A tenth and three uses, as published, are a point better on a steady Zipf trace and several worse
- * where the working set moves.
+ * Policy. New entries go into a small queue, a sixth of the memory. What reaches its end and was used
+ * meanwhile moves to the main queue, what was not leaves, and its fingerprint is remembered; a key that is
+ * remembered when it comes again goes straight to main. Main is a queue too, in which a used entry gets
+ * another round for each of up to two uses. So a scan passes through the small queue and leaves main alone,
+ * and a hit changes one byte and no list. (Yang et al., "FIFO queues are all you need for cache eviction",
+ * SOSP 2023.) Rejected: LRU (a scan empties it; every hit writes three entries), SIEVE (simpler, but a scan
+ * is not kept out), W-TinyLFU and ARC (more state and code; W-TinyLFU needs its window tuned to follow a
+ * changing working set). tests/unit/cache/l1_policy_test.c and bench/cache_bench.c compare it with LRU. A
+ * tenth and three uses, as published, are a point better on a steady Zipf trace and several worse where the
+ * working set moves.
  *
- * Memory. One allocation an entry. What counts is what the allocator says it takes, its own header, the index and
- * the remembered fingerprints. The index is sized when limits are set, for entries of a kilobyte, so that no put
- * ever stands for a rehash; smaller entries make chains of a few.
+ * Memory. One allocation an entry. What counts is what the allocator says it takes, its own header, the index
+ * and the remembered fingerprints. The index is sized when limits are set, for entries of a kilobyte, so that
+ * no put ever stands for a rehash; smaller entries make chains of a few.
  *
- * Index and shards are chosen by the key's bits mixed with a seed of the process: keys are SHA-256, yet who can choose
- * texts could search for some that share a bucket.
+ * Index and shards are chosen by the key's bits mixed with a seed of the process: keys are SHA-256, yet who
+ * can choose texts could search for some that share a bucket.
  *
  * There is no checksum of memory: a read would cost three times as much. The dimension is compared.
  */
@@ -34,9 +35,9 @@
 
 enum {
     SHARDS_MAX = 64,
-    SMALL_SHARE = 6,      /* the small queue is one sixth */
+    SMALL_SHARE = 6, /* the small queue is one sixth */
     USES_MAX = 2,
-    PROMOTE_USES = 1,     /* uses in the small queue that lead to main */
+    PROMOTE_USES = 1, /* uses in the small queue that lead to main */
     GHOST_WAYS = 4,
     TYPICAL_BYTES = 1024, /* of an entry, to size the index by */
     LEAST_ENTRIES = 64,   /* of a shard */
@@ -69,8 +70,8 @@ typedef struct ghost {
 typedef struct shard {
     _Alignas(64) pthread_mutex_t lock;
     entry **buckets;
-    ghost *ghosts;      /* GHOST_WAYS beside each other make a set */
-    size_t slots;       /* of buckets and of ghosts: a power of two, or 0 */
+    ghost *ghosts; /* GHOST_WAYS beside each other make a set */
+    size_t slots;  /* of buckets and of ghosts: a power of two, or 0 */
     uint32_t ghost_time;
     size_t entries, bytes, limit_entries, limit_bytes;
     queue small, main;
@@ -168,7 +169,7 @@ static void remember(shard *s, uint64_t hash)
         if (s->ghost_time - set[i].time > s->ghost_time - oldest->time)
             oldest = &set[i];
     }
-    *oldest = (ghost){ fingerprint(hash), ++s->ghost_time };
+    *oldest = (ghost){fingerprint(hash), ++s->ghost_time};
 }
 
 static bool forget(shard *s, uint64_t hash)
@@ -192,8 +193,8 @@ static bool has_expired(const entry *e, uint64_t now_s)
 /* One step: an entry leaves, or gets another round. */
 static void evict_step(shard *s, uint64_t now_s)
 {
-    bool from_small = s->small.oldest && (!s->main.oldest || s->small.bytes * SMALL_SHARE >=
-                                                                  s->small.bytes + s->main.bytes);
+    bool from_small = s->small.oldest &&
+                      (!s->main.oldest || s->small.bytes * SMALL_SHARE >= s->small.bytes + s->main.bytes);
     queue *q = from_small ? &s->small : &s->main;
     entry *e = q->oldest;
     if (has_expired(e, now_s)) {
@@ -221,8 +222,8 @@ static void keep_limits(shard *s, uint64_t now_s)
 
 /* ---- reading and writing ---- */
 
-bool emb_l1_get(emb_l1 *l1, const emb_cache_key *key, const emb_l1_query *query, float *vector, uint32_t dimension,
-                uint32_t *tokens)
+bool emb_l1_get(emb_l1 *l1, const emb_cache_key *key, const emb_l1_query *query, float *vector,
+                uint32_t dimension, uint32_t *tokens)
 {
     if (!atomic_load_explicit(&l1->on, memory_order_relaxed))
         return false;
@@ -287,7 +288,8 @@ static void replace(shard *s, entry *old, entry *e)
     drop(s, old);
 }
 
-void emb_l1_put(emb_l1 *l1, const emb_cache_key *key, const emb_value *value, const char *model, uint64_t now_s)
+void emb_l1_put(emb_l1 *l1, const emb_cache_key *key, const emb_value *value, const char *model,
+                uint64_t now_s)
 {
     if (!atomic_load_explicit(&l1->on, memory_order_relaxed) || value->dimension > EMB_VALUE_MAX_DIMENSION)
         return;
@@ -342,7 +344,8 @@ uint64_t emb_l1_remove(emb_l1 *l1, const emb_cache_filter *filter, uint64_t now_
     for (size_t i = 0; i < (size_t)1 << l1->shard_bits; i++) {
         shard *s = &l1->shards[i];
         pthread_mutex_lock(&s->lock);
-        removed += remove_from(s, &s->small, filter, model, now_s) + remove_from(s, &s->main, filter, model, now_s);
+        removed +=
+            remove_from(s, &s->small, filter, model, now_s) + remove_from(s, &s->main, filter, model, now_s);
         pthread_mutex_unlock(&s->lock);
     }
     return removed;
@@ -350,7 +353,7 @@ uint64_t emb_l1_remove(emb_l1 *l1, const emb_cache_filter *filter, uint64_t now_
 
 void emb_l1_get_stats(emb_l1 *l1, emb_cache_tier_stats *out)
 {
-    *out = (emb_cache_tier_stats){ .bytes = sizeof *l1 };
+    *out = (emb_cache_tier_stats){.bytes = sizeof *l1};
     for (size_t i = 0; i < (size_t)1 << l1->shard_bits; i++) {
         shard *s = &l1->shards[i];
         pthread_mutex_lock(&s->lock);
@@ -377,8 +380,8 @@ static size_t power_of_two(size_t n)
 /* The index for these limits; the one there is stays if memory for another is short. */
 static void size_index(shard *s)
 {
-    size_t wanted = s->limit_bytes / TYPICAL_BYTES < s->limit_entries ? s->limit_bytes / TYPICAL_BYTES
-                                                                      : s->limit_entries;
+    size_t wanted =
+        s->limit_bytes / TYPICAL_BYTES < s->limit_entries ? s->limit_bytes / TYPICAL_BYTES : s->limit_entries;
     wanted = wanted ? power_of_two(wanted < GHOST_WAYS ? GHOST_WAYS : wanted) : 0;
     if (wanted == s->slots)
         return;

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-static const emb_l2_kind *const KINDS[] = { &emb_l2_sqlite, &emb_l2_redis, &emb_l2_postgresql };
+static const emb_l2_kind *const KINDS[] = {&emb_l2_sqlite, &emb_l2_redis, &emb_l2_postgresql};
 
 static bool lists(const char *schemes, const char *scheme, size_t length)
 {

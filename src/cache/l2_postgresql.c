@@ -62,77 +62,77 @@ static const char *const STEPS[] = {
     " uses bigint NOT NULL,"
     " last_used timestamptz NOT NULL) WITH (fillfactor = 70)",
 };
-static const emb_pg_schema SCHEMA = { "embedd_cache", STEPS, 1 };
+static const emb_pg_schema SCHEMA = {"embedd_cache", STEPS, 1};
 
 #define FRESH(c) "(" c ".expires_at IS NULL OR " c ".expires_at > now())"
 
 static const emb_pg_statement GET = {
     "embedd_cache_get", "SELECT k.n, c.embedding FROM unnest($1::bytea[]) WITH ORDINALITY AS k(key, n) "
-                        "JOIN embedd_cache c ON c.cache_key = k.key WHERE " FRESH("c")
-};
+                        "JOIN embedd_cache c ON c.cache_key = k.key WHERE " FRESH("c")};
 
 static const emb_pg_statement PUT = {
     "embedd_cache_put",
-    "INSERT INTO embedd_cache AS c (cache_key, model, dimension, tokens, embedding, text, created_at, expires_at) "
+    "INSERT INTO embedd_cache AS c (cache_key, model, dimension, tokens, embedding, text, created_at, "
+    "expires_at) "
     "SELECT DISTINCT ON (i.key) i.key, i.model, i.dimension, i.tokens, i.value, i.text, now(), "
     "CASE WHEN i.ttl > 0 THEN now() + i.ttl * interval '1 second' END "
     "FROM unnest($1::bytea[], $2::text[], $3::int4[], $4::int8[], $5::bytea[], $6::bytea[], $7::int8[]) "
     "WITH ORDINALITY AS i(key, model, dimension, tokens, value, text, ttl, n) ORDER BY i.key, i.n DESC "
     "ON CONFLICT (cache_key) DO UPDATE SET model = excluded.model, dimension = excluded.dimension, "
     "tokens = excluded.tokens, embedding = excluded.embedding, text = coalesce(excluded.text, c.text), "
-    "created_at = excluded.created_at, expires_at = excluded.expires_at"
-};
+    "created_at = excluded.created_at, expires_at = excluded.expires_at"};
 
 static const emb_pg_statement USES = {
-    "embedd_cache_uses", "INSERT INTO embedd_cache_uses AS u (cache_key, uses, last_used) SELECT i.key, i.n, now() "
-                         "FROM unnest($1::bytea[], $2::int8[]) AS i(key, n) "
-                         "WHERE EXISTS (SELECT FROM embedd_cache c WHERE c.cache_key = i.key) ORDER BY i.key "
-                         "ON CONFLICT (cache_key) DO UPDATE SET uses = u.uses + excluded.uses, "
-                         "last_used = excluded.last_used"
-};
+    "embedd_cache_uses",
+    "INSERT INTO embedd_cache_uses AS u (cache_key, uses, last_used) SELECT i.key, i.n, now() "
+    "FROM unnest($1::bytea[], $2::int8[]) AS i(key, n) "
+    "WHERE EXISTS (SELECT FROM embedd_cache c WHERE c.cache_key = i.key) ORDER BY i.key "
+    "ON CONFLICT (cache_key) DO UPDATE SET uses = u.uses + excluded.uses, "
+    "last_used = excluded.last_used"};
 
 /* $1 model or NULL, $2 age in seconds (0: any) */
-#define MATCHES                                                                                                        \
-    "($1::text IS NULL OR model = $1::text) AND ($2::int8 = 0 OR created_at < now() - $2::int8 * interval '1 second')"
-#define WITH_USES(condition)                                                                                           \
-    "WITH gone AS (DELETE FROM embedd_cache WHERE " condition " RETURNING cache_key), "                                \
-    "unused AS (DELETE FROM embedd_cache_uses u USING gone WHERE u.cache_key = gone.cache_key) "                       \
+#define MATCHES                                                                                             \
+    "($1::text IS NULL OR model = $1::text) AND ($2::int8 = 0 OR created_at < now() - $2::int8 * interval " \
+    "'1 second')"
+#define WITH_USES(condition)                                                                     \
+    "WITH gone AS (DELETE FROM embedd_cache WHERE " condition " RETURNING cache_key), "          \
+    "unused AS (DELETE FROM embedd_cache_uses u USING gone WHERE u.cache_key = gone.cache_key) " \
     "SELECT count(*) FROM gone"
 
-static const emb_pg_statement REMOVE_KEY = { "embedd_cache_remove_key",
-                                             WITH_USES("cache_key = $3::bytea AND " MATCHES) };
-static const emb_pg_statement REMOVE_PAGES = {
-    "embedd_cache_remove_pages", WITH_USES("ctid >= $3::tid AND ctid < $4::tid AND " MATCHES)
-};
+static const emb_pg_statement REMOVE_KEY = {"embedd_cache_remove_key",
+                                            WITH_USES("cache_key = $3::bytea AND " MATCHES)};
+static const emb_pg_statement REMOVE_PAGES = {"embedd_cache_remove_pages",
+                                              WITH_USES("ctid >= $3::tid AND ctid < $4::tid AND " MATCHES)};
 static const emb_pg_statement COUNT_PAGES = {
     "embedd_cache_pages",
-    "SELECT pg_relation_size('embedd_cache'::regclass) / current_setting('block_size')::int8"
-};
+    "SELECT pg_relation_size('embedd_cache'::regclass) / current_setting('block_size')::int8"};
 static const emb_pg_statement TIDY = {
-    "embedd_cache_tidy", WITH_USES("cache_key IN (SELECT cache_key FROM embedd_cache WHERE expires_at <= now() "
-                                   "ORDER BY expires_at LIMIT $1::int8 FOR UPDATE SKIP LOCKED)")
-};
+    "embedd_cache_tidy",
+    WITH_USES("cache_key IN (SELECT cache_key FROM embedd_cache WHERE expires_at <= now() "
+              "ORDER BY expires_at LIMIT $1::int8 FOR UPDATE SKIP LOCKED)")};
 
 /* Of a sample of pages, 8 MiB of them or all; both scaled up. */
 static const emb_pg_statement STATS = {
     "embedd_cache_stats",
-    "WITH s AS (SELECT least(100.0, 838860800.0 / greatest(1, pg_relation_size('embedd_cache'::regclass)))::real AS part), "
-    "t AS (SELECT count(*) AS entries, coalesce(sum(octet_length(embedding) + coalesce(octet_length(text), 0)), 0) AS bytes "
-    "FROM embedd_cache c TABLESAMPLE SYSTEM ((SELECT part FROM s)) WHERE " FRESH("c") ") "
-    "SELECT (entries * 100 / part)::int8, (bytes * 100 / part)::int8 FROM s, t"
-};
+    "WITH s AS (SELECT least(100.0, 838860800.0 / greatest(1, "
+    "pg_relation_size('embedd_cache'::regclass)))::real AS part), "
+    "t AS (SELECT count(*) AS entries, coalesce(sum(octet_length(embedding) + coalesce(octet_length(text), "
+    "0)), 0) AS bytes "
+    "FROM embedd_cache c TABLESAMPLE SYSTEM ((SELECT part FROM s)) WHERE " FRESH(
+        "c") ") "
+             "SELECT (entries * 100 / part)::int8, (bytes * 100 / part)::int8 FROM s, t"};
 
 #define ENTRY "c.cache_key, c.model, c.embedding, c.text"
 static const emb_pg_statement MOST_USED = {
-    "embedd_cache_most_used", "SELECT " ENTRY " FROM embedd_cache_uses u JOIN embedd_cache c USING (cache_key) WHERE "
-                              FRESH("c") " ORDER BY u.uses DESC, u.last_used DESC OFFSET $1::int8 LIMIT $2::int8"
-};
+    "embedd_cache_most_used",
+    "SELECT " ENTRY " FROM embedd_cache_uses u JOIN embedd_cache c USING (cache_key) WHERE " FRESH(
+        "c") " ORDER BY u.uses DESC, u.last_used DESC OFFSET $1::int8 LIMIT $2::int8"};
 /* Those that were never read here, because a process has them in its own memory; the newest first. */
 static const emb_pg_statement NEWEST = {
-    "embedd_cache_newest", "SELECT " ENTRY " FROM embedd_cache c WHERE " FRESH("c")
-                           " AND NOT EXISTS (SELECT FROM embedd_cache_uses u WHERE u.cache_key = c.cache_key) "
-                           "ORDER BY c.created_at DESC OFFSET $1::int8 LIMIT $2::int8"
-};
+    "embedd_cache_newest",
+    "SELECT " ENTRY " FROM embedd_cache c WHERE " FRESH(
+        "c") " AND NOT EXISTS (SELECT FROM embedd_cache_uses u WHERE u.cache_key = c.cache_key) "
+             "ORDER BY c.created_at DESC OFFSET $1::int8 LIMIT $2::int8"};
 
 typedef struct postgresql_l2 {
     emb_l2 base;
@@ -193,8 +193,8 @@ static void add_item(emb_pg_array columns[COLUMNS], const emb_l2_item *item)
 static emb_status put_some(postgresql_l2 *l, const emb_l2_item *items, size_t count, size_t *done,
                            uint64_t deadline_ns, emb_error *err)
 {
-    static const uint32_t types[COLUMNS] = { EMB_PG_BYTEA, EMB_PG_TEXT,  EMB_PG_INT4, EMB_PG_INT8,
-                                             EMB_PG_BYTEA, EMB_PG_BYTEA, EMB_PG_INT8 };
+    static const uint32_t types[COLUMNS] = {EMB_PG_BYTEA, EMB_PG_TEXT,  EMB_PG_INT4, EMB_PG_INT8,
+                                            EMB_PG_BYTEA, EMB_PG_BYTEA, EMB_PG_INT8};
     emb_pg_array columns[COLUMNS];
     emb_pg_param params[COLUMNS];
     emb_status st = EMB_OK;
@@ -270,8 +270,8 @@ typedef struct page_start {
 static page_start start_of_page(uint64_t page)
 {
     uint32_t n = page > UINT32_MAX - 1 ? UINT32_MAX - 1 : (uint32_t)page;
-    return (page_start){ { (unsigned char)(n >> 24), (unsigned char)(n >> 16), (unsigned char)(n >> 8),
-                           (unsigned char)n, 0, 0 } };
+    return (page_start){{(unsigned char)(n >> 24), (unsigned char)(n >> 16), (unsigned char)(n >> 8),
+                         (unsigned char)n, 0, 0}};
 }
 
 static emb_status remove_pages(postgresql_l2 *l, const emb_pg_param filter[2], uint64_t deadline_ns,
@@ -283,7 +283,7 @@ static emb_status remove_pages(postgresql_l2 *l, const emb_pg_param filter[2], u
         return st;
     for (; st == EMB_OK && page < pages; page += PAGES) {
         page_start from = start_of_page(page), to = start_of_page(page + PAGES);
-        emb_pg_param params[] = { filter[0], filter[1], { &from, sizeof from }, { &to, sizeof to } };
+        emb_pg_param params[] = {filter[0], filter[1], {&from, sizeof from}, {&to, sizeof to}};
         st = count_call(l, &REMOVE_PAGES, params, 4, deadline_ns, &piece, err);
         *removed += piece;
     }
@@ -299,12 +299,11 @@ static emb_status pg_remove(emb_l2 *l2, const emb_cache_filter *filter, uint64_t
     postgresql_l2 *l = (postgresql_l2 *)l2;
     emb_pg_int64 age =
         emb_pg_int64_of((int64_t)(filter->older_than_s > MAX_TTL_S ? MAX_TTL_S : filter->older_than_s));
-    emb_pg_param params[3] = { { filter->model, filter->model ? strlen(filter->model) : 0 },
-                               { &age, sizeof age } };
+    emb_pg_param params[3] = {{filter->model, filter->model ? strlen(filter->model) : 0}, {&age, sizeof age}};
     *removed = 0;
     if (!filter->key)
         return remove_pages(l, params, deadline_ns, removed, err);
-    params[2] = (emb_pg_param){ filter->key->bytes, sizeof filter->key->bytes };
+    params[2] = (emb_pg_param){filter->key->bytes, sizeof filter->key->bytes};
     return count_call(l, &REMOVE_KEY, params, 3, deadline_ns, removed, err);
 }
 
@@ -312,7 +311,7 @@ static emb_status pg_tidy(emb_l2 *l2, uint64_t deadline_ns, emb_error *err)
 {
     postgresql_l2 *l = (postgresql_l2 *)l2;
     emb_pg_int64 rows = emb_pg_int64_of(TIDY_ROWS);
-    emb_pg_param param = { &rows, sizeof rows };
+    emb_pg_param param = {&rows, sizeof rows};
     uint64_t piece = TIDY_ROWS;
     emb_status st = write_uses(l, deadline_ns, err);
     while (st == EMB_OK && piece == TIDY_ROWS)
@@ -364,7 +363,7 @@ static emb_status visit_ranking(postgresql_l2 *l, const emb_pg_statement *rankin
     while (st == EMB_OK && *limit && !*enough && got == VISIT_ROWS) {
         emb_pg_int64 offset = emb_pg_int64_of((int64_t)from);
         emb_pg_int64 rows = emb_pg_int64_of(*limit < VISIT_ROWS ? (int64_t)*limit : VISIT_ROWS);
-        emb_pg_param params[] = { { &offset, sizeof offset }, { &rows, sizeof rows } };
+        emb_pg_param params[] = {{&offset, sizeof offset}, {&rows, sizeof rows}};
         emb_pg_result *r;
         if ((st = emb_pg_call(l->pg, ranking, params, 2, deadline_ns, &r, err)) != EMB_OK)
             break;
@@ -414,7 +413,7 @@ static const emb_l2_ops OPS = {
 static emb_status pg_open(const char *url, const emb_l2_options *options, emb_l2 **out, emb_error *err)
 {
     postgresql_l2 *l = calloc(1, sizeof *l);
-    emb_pg_options o = { .connect_ms = options->connect_ms, .relaxed = true, .schema = &SCHEMA };
+    emb_pg_options o = {.connect_ms = options->connect_ms, .relaxed = true, .schema = &SCHEMA};
     if (!l || !emb_l2_uses_init(&l->uses)) {
         free(l);
         return emb_fail_nomem(err, "a cache in PostgreSQL", sizeof *l);
@@ -428,4 +427,4 @@ static emb_status pg_open(const char *url, const emb_l2_options *options, emb_l2
     return st;
 }
 
-const emb_l2_kind emb_l2_postgresql = { "postgresql", "postgresql,postgres", pg_open };
+const emb_l2_kind emb_l2_postgresql = {"postgresql", "postgresql,postgres", pg_open};

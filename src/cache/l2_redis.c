@@ -194,7 +194,7 @@ static void hand_over(redis_l2 *l, const emb_cache_key *key, size_t index, const
     if (reply->type != EMB_REDIS_TEXT)
         return;
     if (!read_stored(reply->text, reply->length, &s))
-        s = (stored){ .value = reply->text, .length = reply->length };
+        s = (stored){.value = reply->text, .length = reply->length};
     else
         emb_l2_uses_note(&l->uses, key);
     found(context, index, s.value, s.length);
@@ -395,7 +395,7 @@ static emb_status remove_keys(redis_l2 *l, const emb_cache_filter *filter, const
                               size_t count, uint64_t deadline_ns, uint64_t *removed, emb_error *err)
 {
     emb_redis_batch batch;
-    emb_redis_replies heads = { 0 };
+    emb_redis_replies heads = {0};
     bool look = filter->model || filter->older_than_s;
     emb_status st = EMB_OK;
     if (!count)
@@ -685,7 +685,7 @@ static emb_status redis_most_used(emb_l2 *l2, size_t limit, uint64_t deadline_ns
                                   void *context, emb_error *err)
 {
     redis_l2 *l = (redis_l2 *)l2;
-    visiting v = { visit, context, limit, false };
+    visiting v = {visit, context, limit, false};
     size_t from = 0, dropped, got;
     emb_status st = flush_uses(l, deadline_ns, err);
     while (st == EMB_OK && v.left && !v.stopped) {
@@ -749,7 +749,7 @@ static const emb_l2_ops OPS = {
 static emb_status redis_open(const char *url, const emb_l2_options *options, emb_l2 **out, emb_error *err)
 {
     redis_l2 *l = calloc(1, sizeof *l);
-    emb_redis_options o = { .connect_ms = options->connect_ms };
+    emb_redis_options o = {.connect_ms = options->connect_ms};
     if (!l || !emb_l2_uses_init(&l->uses)) {
         free(l);
         return emb_fail_nomem(err, "a cache in Redis", sizeof *l);
@@ -763,4 +763,4 @@ static emb_status redis_open(const char *url, const emb_l2_options *options, emb
     return st;
 }
 
-const emb_l2_kind emb_l2_redis = { "redis", "redis,rediss,unix", redis_open };
+const emb_l2_kind emb_l2_redis = {"redis", "redis,rediss,unix", redis_open};

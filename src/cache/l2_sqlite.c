@@ -1,17 +1,18 @@
 /*
  * L2 in a SQLite file.
  *
- * Reads: all keys of a call in one read transaction, one prepared statement, a few microseconds a key. Writes: one
- * transaction a batch. Uses are counted in memory, in a table of bounded size, and written with the next batch or tidy,
- * so that a read never takes the write lock; what does not fit or cannot be written is forgotten, uses being a
- * statistic. Eviction is by last use, which is as exact as that.
+ * Reads: all keys of a call in one read transaction, one prepared statement, a few microseconds a key.
+ * Writes: one transaction a batch. Uses are counted in memory, in a table of bounded size, and written with
+ * the next batch or tidy, so that a read never takes the write lock; what does not fit or cannot be written
+ * is forgotten, uses being a statistic. Eviction is by last use, which is as exact as that.
  *
- * Size: pages in use times page size, the log aside. A batch that passes the limit removes as many of the least
- * recently used as it added, and tidy goes on from there; so the file stays within the limit and one batch. Room of
- * removed rows is used again; it is given back to the file system after a removal that was asked for.
+ * Size: pages in use times page size, the log aside. A batch that passes the limit removes as many of the
+ * least recently used as it added, and tidy goes on from there; so the file stays within the limit and one
+ * batch. Room of removed rows is used again; it is given back to the file system after a removal that was
+ * asked for.
  *
- * Each of five indexes serves one question: by key, by expiry, by last use, by uses, by model. They hold small
- * numbers, about a tenth of a row's size in all.
+ * Each of five indexes serves one question: by key, by expiry, by last use, by uses, by model. They hold
+ * small numbers, about a tenth of a row's size in all.
  */
 #include "cache/l2.h"
 
@@ -30,7 +31,7 @@ enum {
     CONNECTIONS = 8,
     USES_SLOTS = 4096, /* power of two */
     USES_FULL = USES_SLOTS * 3 / 4,
-    PIECE = 512,       /* rows removed in one transaction */
+    PIECE = 512, /* rows removed in one transaction */
 };
 
 static const char *const MIGRATIONS[] = {
@@ -50,7 +51,7 @@ static const char *const MIGRATIONS[] = {
     "CREATE INDEX embedding_cache_uses ON embedding_cache (uses);"
     "CREATE INDEX embedding_cache_model ON embedding_cache (model);",
 };
-static const emb_sqlite_schema SCHEMA = { 0x656D6243, "embedd's vector cache", MIGRATIONS, 1 };
+static const emb_sqlite_schema SCHEMA = {0x656D6243, "embedd's vector cache", MIGRATIONS, 1};
 
 typedef struct use {
     emb_cache_key key;
@@ -119,7 +120,9 @@ static emb_status write_uses(sqlite_l2 *l, emb_sqlite *db, emb_error *err)
         return EMB_OK;
     emb_sql *s;
     emb_status st = emb_sql_get(
-        db, "UPDATE embedding_cache SET uses = uses + ?2, last_used = max(last_used, ?3) WHERE cache_key = ?1", &s, err);
+        db,
+        "UPDATE embedding_cache SET uses = uses + ?2, last_used = max(last_used, ?3) WHERE cache_key = ?1",
+        &s, err);
     for (size_t i = 0; st == EMB_OK && i < USES_SLOTS; i++) {
         if (!uses[i].count)
             continue;
@@ -146,7 +149,8 @@ static emb_status get_all(sqlite_l2 *l, emb_sqlite *db, const emb_cache_key *con
 {
     emb_sql *s;
     emb_status st = emb_sql_get(
-        db, "SELECT value FROM embedding_cache WHERE cache_key = ?1 AND (expires_at = 0 OR expires_at > ?2)", &s, err);
+        db, "SELECT value FROM embedding_cache WHERE cache_key = ?1 AND (expires_at = 0 OR expires_at > ?2)",
+        &s, err);
     int64_t now = now_s();
     for (size_t i = 0; st == EMB_OK && i < count; i++) {
         bool row;
@@ -165,8 +169,8 @@ static emb_status get_all(sqlite_l2 *l, emb_sqlite *db, const emb_cache_key *con
     return st;
 }
 
-static emb_status sqlite_get_many(emb_l2 *l2, const emb_cache_key *const *keys, size_t count, uint64_t deadline_ns,
-                                  emb_l2_found found, void *context, emb_error *err)
+static emb_status sqlite_get_many(emb_l2 *l2, const emb_cache_key *const *keys, size_t count,
+                                  uint64_t deadline_ns, emb_l2_found found, void *context, emb_error *err)
 {
     sqlite_l2 *l = (sqlite_l2 *)l2;
     emb_sqlite *db;
@@ -218,14 +222,17 @@ static emb_status evict(sqlite_l2 *l, emb_sqlite *db, size_t rows, bool *over, e
     return st;
 }
 
-static emb_status put_all(sqlite_l2 *l, emb_sqlite *db, const emb_l2_item *items, size_t count, emb_error *err)
+static emb_status put_all(sqlite_l2 *l, emb_sqlite *db, const emb_l2_item *items, size_t count,
+                          emb_error *err)
 {
     emb_sql *s;
     bool over;
     emb_status st = emb_sql_get(
         db,
-        "INSERT INTO embedding_cache (cache_key, model, dimension, value, text, created_at, expires_at, last_used) "
-        "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?6) ON CONFLICT (cache_key) DO UPDATE SET model = excluded.model, "
+        "INSERT INTO embedding_cache (cache_key, model, dimension, value, text, created_at, expires_at, "
+        "last_used) "
+        "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?6) ON CONFLICT (cache_key) DO UPDATE SET model = "
+        "excluded.model, "
         "dimension = excluded.dimension, value = excluded.value, text = coalesce(excluded.text, text), "
         "created_at = excluded.created_at, expires_at = excluded.expires_at, last_used = excluded.last_used",
         &s, err);
@@ -260,12 +267,14 @@ static emb_status sqlite_put_many(emb_l2 *l2, const emb_l2_item *items, size_t c
 static const char *removal(const emb_cache_filter *f)
 {
     if (f->key)
-        return "DELETE FROM embedding_cache WHERE cache_key = ?1 AND (?2 IS NULL OR model = ?2) AND created_at < ?3 "
+        return "DELETE FROM embedding_cache WHERE cache_key = ?1 AND (?2 IS NULL OR model = ?2) AND "
+               "created_at < ?3 "
                "AND ?4 > 0";
     if (f->model)
         return "DELETE FROM embedding_cache WHERE id IN (SELECT id FROM embedding_cache WHERE model = ?2 AND "
                "created_at < ?3 AND ?1 IS NULL LIMIT ?4)";
-    return "DELETE FROM embedding_cache WHERE id IN (SELECT id FROM embedding_cache WHERE created_at < ?3 AND "
+    return "DELETE FROM embedding_cache WHERE id IN (SELECT id FROM embedding_cache WHERE created_at < ?3 "
+           "AND "
            "?1 IS NULL AND ?2 IS NULL LIMIT ?4)";
 }
 
@@ -311,8 +320,8 @@ static emb_status remove_pieces(emb_sqlite *db, const emb_cache_filter *f, uint6
     return st;
 }
 
-static emb_status sqlite_remove(emb_l2 *l2, const emb_cache_filter *filter, uint64_t deadline_ns, uint64_t *removed,
-                                emb_error *err)
+static emb_status sqlite_remove(emb_l2 *l2, const emb_cache_filter *filter, uint64_t deadline_ns,
+                                uint64_t *removed, emb_error *err)
 {
     sqlite_l2 *l = (sqlite_l2 *)l2;
     emb_sqlite *db;
@@ -425,10 +434,11 @@ static emb_status sqlite_stats(emb_l2 *l2, uint64_t deadline_ns, emb_cache_tier_
 static emb_status visit_rows(emb_sqlite *db, size_t limit, emb_l2_visit visit, void *context, emb_error *err)
 {
     emb_sql *s;
-    emb_status st = emb_sql_get(db,
-                                "SELECT cache_key, model, value, text FROM embedding_cache WHERE expires_at = 0 OR "
-                                "expires_at > ?1 ORDER BY uses DESC LIMIT ?2",
-                                &s, err);
+    emb_status st =
+        emb_sql_get(db,
+                    "SELECT cache_key, model, value, text FROM embedding_cache WHERE expires_at = 0 OR "
+                    "expires_at > ?1 ORDER BY uses DESC LIMIT ?2",
+                    &s, err);
     if (st != EMB_OK)
         return st;
     emb_sql_int(s, 1, now_s());
@@ -450,8 +460,8 @@ static emb_status visit_rows(emb_sqlite *db, size_t limit, emb_l2_visit visit, v
     return st;
 }
 
-static emb_status sqlite_most_used(emb_l2 *l2, size_t limit, uint64_t deadline_ns, emb_l2_visit visit, void *context,
-                                   emb_error *err)
+static emb_status sqlite_most_used(emb_l2 *l2, size_t limit, uint64_t deadline_ns, emb_l2_visit visit,
+                                   void *context, emb_error *err)
 {
     sqlite_l2 *l = (sqlite_l2 *)l2;
     emb_sqlite *db;
@@ -476,7 +486,8 @@ static void sqlite_close(emb_l2 *l2)
     sqlite_l2 *l = (sqlite_l2 *)l2;
     emb_sqlite *db;
     emb_error ignored;
-    if (l->uses_count && emb_sqlite_acquire(l->pool, emb_now_ns() + UINT64_C(500000000), &db, &ignored) == EMB_OK) {
+    if (l->uses_count &&
+        emb_sqlite_acquire(l->pool, emb_now_ns() + UINT64_C(500000000), &db, &ignored) == EMB_OK) {
         (void)!flush_uses(l, db, &ignored);
         emb_sqlite_release(l->pool, db);
     }
@@ -506,7 +517,7 @@ static const char *path_of(const char *url)
 
 static emb_status sqlite_open(const char *url, const emb_l2_options *options, emb_l2 **out, emb_error *err)
 {
-    const emb_sqlite_options sqlite = { .schema = &SCHEMA, .shrinks = true };
+    const emb_sqlite_options sqlite = {.schema = &SCHEMA, .shrinks = true};
     sqlite_l2 *l = calloc(1, sizeof *l);
     if (l)
         l->uses = calloc(USES_SLOTS, sizeof *l->uses);
@@ -528,4 +539,4 @@ static emb_status sqlite_open(const char *url, const emb_l2_options *options, em
     return EMB_OK;
 }
 
-const emb_l2_kind emb_l2_sqlite = { "sqlite", "sqlite", sqlite_open };
+const emb_l2_kind emb_l2_sqlite = {"sqlite", "sqlite", sqlite_open};

@@ -14,7 +14,7 @@ static const uint64_t LONG_NS = UINT64_C(5000000000);
 
 bool emb_l2_uses_init(emb_l2_uses *uses)
 {
-    *uses = (emb_l2_uses){ .slots = calloc(SLOTS, sizeof *uses->slots) };
+    *uses = (emb_l2_uses){.slots = calloc(SLOTS, sizeof *uses->slots)};
     return uses->slots && pthread_mutex_init(&uses->lock, NULL) == 0;
 }
 

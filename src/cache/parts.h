@@ -9,7 +9,7 @@
 #include "cache/l2.h"
 
 typedef struct emb_cache_parts {
-    emb_l2 *l2;              /* taken, also on failure; NULL: none, whatever the options say */
+    emb_l2 *l2; /* taken, also on failure; NULL: none, whatever the options say */
     const char *kind;
     uint64_t (*wall_s)(void); /* seconds since 1970; NULL: the system's */
 } emb_cache_parts;

@@ -1,15 +1,16 @@
 /*
  * Packing and checking of stored vectors; the layout is value.h's.
  *
- * A truncated SHA-256 and not a CRC: it is there already, takes about a microsecond for 384 floats where the CPU has
- * SHA instructions (small beside any store's round trip), and leaves no pattern of damage unseen. Floats are checked to
- * be finite as well: a value that was written by something else and checks by its own rules is still no poison.
+ * A truncated SHA-256 and not a CRC: it is there already, takes about a microsecond for 384 floats where the
+ * CPU has SHA instructions (small beside any store's round trip), and leaves no pattern of damage unseen.
+ * Floats are checked to be finite as well: a value that was written by something else and checks by its own
+ * rules is still no poison.
  */
 #include "cache/value.h"
 
 #include <string.h>
 
-static const unsigned char MAGIC[8] = { 'E', 'M', 'B', 'V', 1, 0, 0, 0 };
+static const unsigned char MAGIC[8] = {'E', 'M', 'B', 'V', 1, 0, 0, 0};
 
 enum { AT_DIMENSION = 8, AT_TOKENS = 12, AT_CREATED = 16, AT_EXPIRES = 24, AT_CHECKSUM = 32, CHECKSUM = 8 };
 
@@ -24,11 +25,12 @@ bool emb_vector_is_finite(const float *vector, size_t dimension)
     return !bad;
 }
 
-static bool checksum(const emb_cache_key *key, const unsigned char *data, size_t length, unsigned char out[CHECKSUM])
+static bool checksum(const emb_cache_key *key, const unsigned char *data, size_t length,
+                     unsigned char out[CHECKSUM])
 {
-    const emb_bytes pieces[] = { { key->bytes, sizeof key->bytes },
-                                 { data, AT_CHECKSUM },
-                                 { data + EMB_VALUE_HEADER, length - EMB_VALUE_HEADER } };
+    const emb_bytes pieces[] = {{key->bytes, sizeof key->bytes},
+                                {data, AT_CHECKSUM},
+                                {data + EMB_VALUE_HEADER, length - EMB_VALUE_HEADER}};
     uint8_t digest[EMB_SHA256_BYTES];
     if (!emb_sha256_pieces(pieces, 3, digest))
         return false;
@@ -57,8 +59,8 @@ uint32_t emb_value_dimension(const void *data, size_t length)
     return dimension <= EMB_VALUE_MAX_DIMENSION && emb_value_size(dimension) == length ? dimension : 0;
 }
 
-emb_status emb_value_unpack(const emb_cache_key *key, const void *data, size_t length, emb_value *out, float *vector,
-                            uint32_t dimension)
+emb_status emb_value_unpack(const emb_cache_key *key, const void *data, size_t length, emb_value *out,
+                            float *vector, uint32_t dimension)
 {
     const unsigned char *p = data;
     if (dimension == 0 || emb_value_dimension(data, length) != dimension)

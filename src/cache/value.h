@@ -1,5 +1,6 @@
 /*
- * value.h: a vector as it lies in a store: little-endian, with all that is needed to know whether it is whole.
+ * value.h: a vector as it lies in a store: little-endian, with all that is needed to know whether it is
+ * whole.
  *
  *     offset 0   "EMBV"
  *            4   version (1 byte), three zero bytes
@@ -34,18 +35,22 @@ typedef struct emb_value {
     uint64_t created_s, expires_s; /* seconds since 1970; expires 0: never */
 } emb_value;
 
-static inline size_t emb_value_size(uint32_t dimension) { return EMB_VALUE_HEADER + (size_t)dimension * 4; }
+static inline size_t emb_value_size(uint32_t dimension)
+{
+    return EMB_VALUE_HEADER + (size_t)dimension * 4;
+}
 
 /* Whether every component is a number. */
 bool emb_vector_is_finite(const float *vector, size_t dimension);
 
 /* out has room for emb_value_size(value->dimension). false only when memory is short (crypto.h). */
 EMB_MUST_CHECK bool emb_value_pack(const emb_cache_key *key, const emb_value *value, void *out);
-/* The dimension that the header states, 0 if it is no header; nothing is verified beyond that it fits the length. */
+/* The dimension that the header states, 0 if it is no header; nothing is verified beyond that it fits the
+ * length. */
 uint32_t emb_value_dimension(const void *data, size_t length);
-/* Verifies everything and copies the floats to `vector`, which has room for exactly the dimension that is expected.
- * EMB_E_CORRUPT, or NOMEM (crypto.h); `vector` is untouched then. out->vector is `vector`. */
-EMB_MUST_CHECK emb_status emb_value_unpack(const emb_cache_key *key, const void *data, size_t length, emb_value *out,
-                                           float *vector, uint32_t dimension);
+/* Verifies everything and copies the floats to `vector`, which has room for exactly the dimension that is
+ * expected. EMB_E_CORRUPT, or NOMEM (crypto.h); `vector` is untouched then. out->vector is `vector`. */
+EMB_MUST_CHECK emb_status emb_value_unpack(const emb_cache_key *key, const void *data, size_t length,
+                                           emb_value *out, float *vector, uint32_t dimension);
 
 #endif

@@ -1,20 +1,21 @@
 /*
  * The queue to L2 and its thread.
  *
- * The thread does one thing at a time, in this order: probe while L2 is down; remove values that did not check; write a
- * batch; now and then tidy. A batch is one round trip (a transaction, a pipeline). It stays in the hands of the thread
- * until L2 took it: a failure is tried again, with growing waits, for as long as it takes, while the queue fills behind
- * it and then drops what is new. So "queued" is kept or counted, and memory is bounded.
+ * The thread does one thing at a time, in this order: probe while L2 is down; remove values that did not
+ * check; write a batch; now and then tidy. A batch is one round trip (a transaction, a pipeline). It stays in
+ * the hands of the thread until L2 took it: a failure is tried again, with growing waits, for as long as it
+ * takes, while the queue fills behind it and then drops what is new. So "queued" is kept or counted, and
+ * memory is bounded.
  *
- * A failure that speaks of the contents (EMB_E_INVALID, LIMIT) would come back for ever: then
- * the items of the batch are written one by one, and those that are refused alone are counted as failed. Failing writes
- * do not open the circuit of reads: a database that is full or read-only still answers.
+ * A failure that speaks of the contents (EMB_E_INVALID, LIMIT) would come back for ever: then the items of
+ * the batch are written one by one, and those that are refused alone are counted as failed. Failing writes do
+ * not open the circuit of reads: a database that is full or read-only still answers.
  *
  * Removal by a filter has to reach what waits too, or it would be written after it was removed. So the thread
  * pauses, matching items are dropped, and L2 is asked while no batch is under way.
  *
- * Rejected: writing from the request (a slow store would be every caller's), one item a write, a queue on disk (it is a
- * cache: what is lost is computed again).
+ * Rejected: writing from the request (a slow store would be every caller's), one item a write, a queue on
+ * disk (it is a cache: what is lost is computed again).
  */
 #include "cache/write_behind.h"
 
@@ -57,12 +58,12 @@ struct emb_writer {
     pthread_mutex_t lock;
     pthread_cond_t work, changed; /* for the thread; for those who wait for it */
     item *oldest, *newest;
-    size_t count, limit;          /* those in the batch included */
+    size_t count, limit; /* those in the batch included */
     bool busy, paused, closing;
-    unsigned pausing;             /* how many want it paused */
+    unsigned pausing; /* how many want it paused */
     uint64_t close_ns, retry_ns, retry_ms, tidy_ns;
-    bool failing;                 /* and said so in the log */
-    size_t one_by_one;            /* items to write alone */
+    bool failing;      /* and said so in the log */
+    size_t one_by_one; /* items to write alone */
     emb_cache_key corrupt[CORRUPT_MAX];
     size_t corrupt_count;
     uint64_t stored, dropped, failed;
@@ -152,7 +153,8 @@ static item *take_batch(emb_writer *w, size_t *count)
     size_t most = w->one_by_one ? 1 : BATCH, bytes = 0;
     item *first = w->oldest, *last = NULL;
     *count = 0;
-    for (item *it = first; it && *count < most && (last == NULL || bytes + it->length <= BATCH_BYTES); it = it->next) {
+    for (item *it = first; it && *count < most && (last == NULL || bytes + it->length <= BATCH_BYTES);
+         it = it->next) {
         bytes += it->length;
         last = it;
         ++*count;
@@ -198,7 +200,8 @@ static emb_status put(emb_writer *w, const item *batch, uint64_t deadline_ns, em
     emb_l2_item items[BATCH];
     size_t n = 0;
     for (const item *it = batch; it; it = it->next)
-        items[n++] = (emb_l2_item){ &it->key, it->value, it->length, it->ttl_s, it->model, it->text, it->text_length };
+        items[n++] =
+            (emb_l2_item){&it->key, it->value, it->length, it->ttl_s, it->model, it->text, it->text_length};
     emb_l2 *l2 = emb_front_l2(w->front);
     return l2->ops->put_many(l2, items, n, deadline_ns, err);
 }
@@ -255,7 +258,7 @@ static void write_batch(emb_writer *w)
         deadline = w->close_ns;
     w->busy = true;
     pthread_mutex_unlock(&w->lock);
-    emb_error err = { 0 };
+    emb_error err = {0};
     emb_status st = put(w, batch, deadline, &err);
     if (st != EMB_OK)
         emb_front_note_error(w->front, st, &err);
@@ -273,7 +276,7 @@ static void remove_corrupt(emb_writer *w)
     emb_l2 *l2 = emb_front_l2(w->front);
     emb_error err;
     uint64_t removed;
-    (void)!l2->ops->remove(l2, &(emb_cache_filter){ .key = &key }, emb_now_ns() + WRITE_NS, &removed, &err);
+    (void)!l2->ops->remove(l2, &(emb_cache_filter){.key = &key}, emb_now_ns() + WRITE_NS, &removed, &err);
     pthread_mutex_lock(&w->lock);
     w->busy = false;
     pthread_cond_broadcast(&w->changed);
@@ -284,7 +287,7 @@ static void tidy(emb_writer *w)
     w->busy = true;
     pthread_mutex_unlock(&w->lock);
     emb_l2 *l2 = emb_front_l2(w->front);
-    emb_error err = { 0 };
+    emb_error err = {0};
     emb_status st = l2->ops->tidy ? l2->ops->tidy(l2, emb_now_ns() + TIDY_NS, &err) : EMB_OK;
     if (st != EMB_OK && st != EMB_E_DEADLINE) /* more to do than there was time for is no failure */
         emb_front_note_error(w->front, st, &err);
@@ -309,7 +312,7 @@ static void probe(emb_writer *w)
 
 static void sleep_until(emb_writer *w, uint64_t ns)
 {
-    struct timespec t = { (time_t)(ns / 1000000000), (long)(ns % 1000000000) };
+    struct timespec t = {(time_t)(ns / 1000000000), (long)(ns % 1000000000)};
     pthread_cond_timedwait(&w->work, &w->lock, &t);
 }
 
@@ -332,7 +335,8 @@ static void work_once(emb_writer *w)
         sleep_until(w, !up ? due : w->oldest && w->retry_ns < w->tidy_ns ? w->retry_ns : w->tidy_ns);
 }
 
-/* While closing there is no tidying, waits between tries are short, and a circuit that is open gets one try. */
+/* While closing there is no tidying, waits between tries are short, and a circuit that is open gets one
+ * try. */
 static void drain(emb_writer *w)
 {
     bool was_up = emb_front_is_up(w->front);
@@ -382,7 +386,7 @@ void emb_writer_wake(emb_writer *w)
 /* false when the time is up. */
 static bool wait_changed(emb_writer *w, uint64_t deadline_ns)
 {
-    struct timespec t = { (time_t)(deadline_ns / 1000000000), (long)(deadline_ns % 1000000000) };
+    struct timespec t = {(time_t)(deadline_ns / 1000000000), (long)(deadline_ns % 1000000000)};
     return pthread_cond_timedwait(&w->changed, &w->lock, &t) == 0 || emb_now_ns() < deadline_ns;
 }
 
@@ -425,8 +429,8 @@ static void drop_matching(emb_writer *w, const emb_cache_filter *f, uint64_t now
     pthread_cond_broadcast(&w->changed);
 }
 
-emb_status emb_writer_remove(emb_writer *w, const emb_cache_filter *filter, uint64_t now_s, uint64_t deadline_ns,
-                             uint64_t *removed, emb_error *err)
+emb_status emb_writer_remove(emb_writer *w, const emb_cache_filter *filter, uint64_t now_s,
+                             uint64_t deadline_ns, uint64_t *removed, emb_error *err)
 {
     emb_l2 *l2 = emb_front_l2(w->front);
     *removed = 0;
@@ -456,7 +460,8 @@ void emb_writer_get_stats(emb_writer *w, emb_cache_stats *out)
     pthread_mutex_unlock(&w->lock);
 }
 
-emb_status emb_writer_open(emb_front *front, size_t limit, emb_metrics *metrics, emb_writer **out, emb_error *err)
+emb_status emb_writer_open(emb_front *front, size_t limit, emb_metrics *metrics, emb_writer **out,
+                           emb_error *err)
 {
     emb_writer *w = calloc(1, sizeof *w);
     if (!w)

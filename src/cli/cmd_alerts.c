@@ -1,9 +1,9 @@
 /*
- * cmd_alerts.c: `embedd alerts`: what fires, is pending and was resolved, as services wrote it into their store; and
- * `embedd alerts test`: whether those who are to be told can be.
+ * cmd_alerts.c: `embedd alerts`: what fires, is pending and was resolved, as services wrote it into their
+ * store; and `embedd alerts test`: whether those who are to be told can be.
  *
- * It reads the store and asks no service, so that it works beside one and after one. Addresses of sinks are secrets and
- * never shown, only their names.
+ * It reads the store and asks no service, so that it works beside one and after one. Addresses of sinks are
+ * secrets and never shown, only their names.
  */
 #include "alerts/alerts.h"
 #include "base/json_write.h"
@@ -92,7 +92,8 @@ static emb_status add_alert(emb_buf *out, const emb_alert *a)
     return st ? st : emb_buf_add_str(out, "}");
 }
 
-static emb_status add_alerts(emb_buf *out, const emb_alert *list, size_t count, const unsigned firing[SEVERITIES])
+static emb_status add_alerts(emb_buf *out, const emb_alert *list, size_t count,
+                             const unsigned firing[SEVERITIES])
 {
     emb_status st = emb_buf_add_str(out, "{\"alerts\":[");
     for (size_t i = 0; !st && i < count; i++) {
@@ -102,7 +103,8 @@ static emb_status add_alerts(emb_buf *out, const emb_alert *list, size_t count, 
     }
     return st ? st
               : emb_buf_addf(out, "],\"firing\":{\"critical\":%u,\"error\":%u,\"warning\":%u}}\n",
-                             firing[EMB_SEVERITY_CRITICAL], firing[EMB_SEVERITY_ERROR], firing[EMB_SEVERITY_WARNING]);
+                             firing[EMB_SEVERITY_CRITICAL], firing[EMB_SEVERITY_ERROR],
+                             firing[EMB_SEVERITY_WARNING]);
 }
 
 /* Writes it out, or says that memory is short. */
@@ -120,7 +122,9 @@ static int put_json(emb_buf *out, emb_status status)
 
 static int64_t state_since(const emb_alert *a)
 {
-    return a->state == EMB_ALERT_RESOLVED ? a->resolved_s : a->state == EMB_ALERT_FIRING ? a->fired_s : a->since_s;
+    return a->state == EMB_ALERT_RESOLVED ? a->resolved_s
+           : a->state == EMB_ALERT_FIRING ? a->fired_s
+                                          : a->since_s;
 }
 
 static void print_row(const emb_alert *a, bool with_instance)
@@ -130,8 +134,8 @@ static void print_row(const emb_alert *a, bool with_instance)
     time_t since = (time_t)state_since(a);
     if (localtime_r(&since, &tm))
         strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S", &tm);
-    printf("%-9s %-9s %-19s %-20s %s", emb_alert_state_name(a->state), emb_severity_name(a->severity), when, a->name,
-           a->summary);
+    printf("%-9s %-9s %-19s %-20s %s", emb_alert_state_name(a->state), emb_severity_name(a->severity), when,
+           a->name, a->summary);
     if (with_instance && *a->instance)
         printf(" (%s)", a->instance);
     putchar('\n');
@@ -268,7 +272,9 @@ static int test_sinks(const settings *s, const emb_config *config)
     if (tested == 0 && s->sink)
         emb_report("alerts", "no sink is called '%s'", s->sink);
     else if (tested == 0)
-        emb_report("alerts", "nobody is to be told: alerts.webhook_url, alerts.alertmanager_url and alerts.sinks are empty");
+        emb_report(
+            "alerts",
+            "nobody is to be told: alerts.webhook_url, alerts.alertmanager_url and alerts.sinks are empty");
     return failed || tested == 0 ? EMB_EXIT_FAILURE : code;
 }
 
@@ -295,10 +301,11 @@ const emb_command emb_command_alerts = {
     .name = "alerts",
     .summary = "what fires, is pending or was resolved lately; a test of who is told",
     .usage = "alerts [OPTION...]\nalerts [OPTION...] test",
-    .description = "Without an argument: the alerts that services have written into their store (data.store_url,\n"
-                   "by default a file in the data directory): those that fire, those that are pending, those\n"
-                   "that were resolved within the last day.\n\n"
-                   "test  sends a test notice to each sink of the configuration and says what it answered",
+    .description =
+        "Without an argument: the alerts that services have written into their store (data.store_url,\n"
+        "by default a file in the data directory): those that fire, those that are pending, those\n"
+        "that were resolved within the last day.\n\n"
+        "test  sends a test notice to each sink of the configuration and says what it answered",
     .examples = "  embedd alerts\n"
                 "  embedd alerts --check || page-somebody\n"
                 "  embedd alerts test --sink webhook",

@@ -1,8 +1,8 @@
 /*
  * cmd_bench.c: `embedd bench`: how fast this machine is with a model, from text to vector.
  *
- * Each length of text runs for the time given, in calls large enough to keep all threads busy (workload.h). Comparisons
- * with other programs are the business of `make bench`, not of this command.
+ * Each length of text runs for the time given, in calls large enough to keep all threads busy (workload.h).
+ * Comparisons with other programs are the business of `make bench`, not of this command.
  */
 #include "cli/session.h"
 

@@ -1,6 +1,6 @@
 /*
- * cmd_costs.c: `embedd costs`: what remote providers were paid, what cache and local models saved, and what the month is
- * going to cost. Reads the ledger that services write; a service need not run.
+ * cmd_costs.c: `embedd costs`: what remote providers were paid, what cache and local models saved, and what
+ * the month is going to cost. Reads the ledger that services write; a service need not run.
  */
 #include "base/error.h"
 #include "base/json_write.h"
@@ -23,25 +23,61 @@ typedef struct settings {
 _Static_assert(sizeof(settings) <= EMB_SETTINGS_MAX, "room for the settings");
 
 static const emb_option options[] = {
-    {.name = "from", .kind = EMB_OPTION_TEXT, .argument = "DATE", .default_note = "the first day there is",
-     .offset = offsetof(settings, from), .help = "first day, such as 2026-11-01 or today"},
-    {.name = "to", .kind = EMB_OPTION_TEXT, .argument = "DATE", .default_note = "today", .offset = offsetof(settings, to),
+    {.name = "from",
+     .kind = EMB_OPTION_TEXT,
+     .argument = "DATE",
+     .default_note = "the first day there is",
+     .offset = offsetof(settings, from),
+     .help = "first day, such as 2026-11-01 or today"},
+    {.name = "to",
+     .kind = EMB_OPTION_TEXT,
+     .argument = "DATE",
+     .default_note = "today",
+     .offset = offsetof(settings, to),
      .help = "last day, included"},
-    {.name = "by", .letter = 'b', .kind = EMB_OPTION_TEXT, .argument = "WHAT", .fallback = "day", .offset = offsetof(settings, by),
-     .help = "one or two of total, day, week, month, category, model, provider, key, context, kind; a comma between"},
-    {.name = "provider", .kind = EMB_OPTION_TEXT, .argument = "NAME", .offset = offsetof(settings, provider),
+    {.name = "by",
+     .letter = 'b',
+     .kind = EMB_OPTION_TEXT,
+     .argument = "WHAT",
+     .fallback = "day",
+     .offset = offsetof(settings, by),
+     .help = "one or two of total, day, week, month, category, model, provider, key, context, kind; a comma "
+             "between"},
+    {.name = "provider",
+     .kind = EMB_OPTION_TEXT,
+     .argument = "NAME",
+     .offset = offsetof(settings, provider),
      .help = "only this provider"},
-    {.name = "model", .letter = 'm', .kind = EMB_OPTION_TEXT, .argument = "NAME", .offset = offsetof(settings, model),
+    {.name = "model",
+     .letter = 'm',
+     .kind = EMB_OPTION_TEXT,
+     .argument = "NAME",
+     .offset = offsetof(settings, model),
      .help = "only this model"},
-    {.name = "key", .letter = 'k', .kind = EMB_OPTION_TEXT, .argument = "NAME", .offset = offsetof(settings, key),
+    {.name = "key",
+     .letter = 'k',
+     .kind = EMB_OPTION_TEXT,
+     .argument = "NAME",
+     .offset = offsetof(settings, key),
      .help = "only calls with the API key of this name"},
-    {.name = "category", .kind = EMB_OPTION_TEXT, .argument = "NAME", .offset = offsetof(settings, category),
+    {.name = "category",
+     .kind = EMB_OPTION_TEXT,
+     .argument = "NAME",
+     .offset = offsetof(settings, category),
      .help = "only this category"},
-    {.name = "projection", .letter = 'p', .kind = EMB_OPTION_FLAG, .offset = offsetof(settings, projection),
+    {.name = "projection",
+     .letter = 'p',
+     .kind = EMB_OPTION_FLAG,
+     .offset = offsetof(settings, projection),
      .help = "only what this month is going to cost"},
-    {.name = "shadow", .kind = EMB_OPTION_FLAG, .offset = offsetof(settings, shadow),
+    {.name = "shadow",
+     .kind = EMB_OPTION_FLAG,
+     .offset = offsetof(settings, shadow),
      .help = "with the costs of comparisons (shadow), which are left out otherwise"},
-    {.name = "json", .kind = EMB_OPTION_FLAG, .offset = offsetof(settings, json), .help = "the answer as JSON"},
+    {.name = "json",
+     .kind = EMB_OPTION_FLAG,
+     .offset = offsetof(settings, json),
+     .help = "the answer as JSON"},
     EMB_SETTINGS_OPTIONS(settings, flags),
     EMB_OPTIONS_END,
 };
@@ -70,7 +106,8 @@ static char *dollars_with(uint64_t nusd, int digits, char out[DOLLARS_BYTES])
     bool hidden = nusd && !units;
     uint64_t shown = (hidden ? 1 : units) * unit;
     emb_number_text(shown / 1000000000, whole);
-    int length = snprintf(out, DOLLARS_BYTES, "%s%.26s.%09" PRIu64, hidden ? "<" : "", whole, shown % 1000000000);
+    int length =
+        snprintf(out, DOLLARS_BYTES, "%s%.26s.%09" PRIu64, hidden ? "<" : "", whole, shown % 1000000000);
     out[length - 9 + digits] = 0;
     return out;
 }
@@ -206,7 +243,8 @@ static void fill_total(cells row, const layout *l, const emb_ledger_sum *total)
 
 static void print_table(const dimensions *d, const emb_ledger_report *r)
 {
-    layout l = {.of = d, .cost_digits = digits_of(r->total.nusd), .saved_digits = digits_of(saved_of(&r->total))};
+    layout l = {
+        .of = d, .cost_digits = digits_of(r->total.nusd), .saved_digits = digits_of(saved_of(&r->total))};
     cells head, row;
     for (int c = 0; c < COLUMNS; c++)
         snprintf(head[c], COLUMN_BYTES, "%s", c < d->count ? d->name[c] : HEADS[c]);
@@ -229,9 +267,9 @@ static void print_table(const dimensions *d, const emb_ledger_report *r)
 static void print_savings(const emb_ledger_sum *s)
 {
     char cache[DOLLARS_BYTES], local[DOLLARS_BYTES], texts[2][32];
-    printf("\nsaved by the cache     $%s  (%s texts)\nsaved by local models  $%s  (%s texts)\n", dollars(s->saved_cache_nusd, cache),
-           emb_number_text(s->cached_texts, texts[0]), dollars(s->saved_local_nusd, local),
-           emb_number_text(s->local_texts, texts[1]));
+    printf("\nsaved by the cache     $%s  (%s texts)\nsaved by local models  $%s  (%s texts)\n",
+           dollars(s->saved_cache_nusd, cache), emb_number_text(s->cached_texts, texts[0]),
+           dollars(s->saved_local_nusd, local), emb_number_text(s->local_texts, texts[1]));
 }
 
 static void print_projection(const emb_ledger_projection *p)
@@ -251,7 +289,8 @@ static void print_projection(const emb_ledger_projection *p)
 
 static void json_text(emb_buf *b, const char *name, const char *value, emb_status *st)
 {
-    if (!*st && !(*st = emb_buf_addf(b, "\"%s\":", name)) && !(*st = emb_json_write_string(b, value, strlen(value))))
+    if (!*st && !(*st = emb_buf_addf(b, "\"%s\":", name)) &&
+        !(*st = emb_json_write_string(b, value, strlen(value))))
         *st = emb_buf_add(b, ",", 1);
 }
 
@@ -259,11 +298,13 @@ static void json_sum(emb_buf *b, const emb_ledger_sum *s, emb_status *st)
 {
     char cost[DOLLARS_BYTES], cache[DOLLARS_BYTES], local[DOLLARS_BYTES];
     if (!*st)
-        *st = emb_buf_addf(b,
-                           "\"calls\":%" PRIu64 ",\"texts\":%" PRIu64 ",\"cached_texts\":%" PRIu64 ",\"local_texts\":%" PRIu64
-                           ",\"tokens\":%" PRIu64 ",\"cost_usd\":%s,\"saved_cache_usd\":%s,\"saved_local_usd\":%s}",
-                           s->calls, s->texts, s->cached_texts, s->local_texts, s->tokens, exact(s->nusd, cost),
-                           exact(s->saved_cache_nusd, cache), exact(s->saved_local_nusd, local));
+        *st =
+            emb_buf_addf(b,
+                         "\"calls\":%" PRIu64 ",\"texts\":%" PRIu64 ",\"cached_texts\":%" PRIu64
+                         ",\"local_texts\":%" PRIu64 ",\"tokens\":%" PRIu64
+                         ",\"cost_usd\":%s,\"saved_cache_usd\":%s,\"saved_local_usd\":%s}",
+                         s->calls, s->texts, s->cached_texts, s->local_texts, s->tokens, exact(s->nusd, cost),
+                         exact(s->saved_cache_nusd, cache), exact(s->saved_local_nusd, local));
 }
 
 static void json_projection(emb_buf *b, const emb_ledger_projection *p, emb_status *st)
@@ -271,14 +312,16 @@ static void json_projection(emb_buf *b, const emb_ledger_projection *p, emb_stat
     char spent[DOLLARS_BYTES], projected[DOLLARS_BYTES], low[DOLLARS_BYTES], high[DOLLARS_BYTES];
     if (!*st)
         *st = emb_buf_addf(b,
-                           "{\"month\":\"%s\",\"spent_usd\":%s,\"projected_usd\":%s,\"low_usd\":%s,\"high_usd\":%s,\"days_left\":%u,"
+                           "{\"month\":\"%s\",\"spent_usd\":%s,\"projected_usd\":%s,\"low_usd\":%s,\"high_"
+                           "usd\":%s,\"days_left\":%u,"
                            "\"days_of_history\":%u}",
-                           p->month, exact(p->spent_nusd, spent), exact(p->projected_nusd, projected), exact(p->low_nusd, low),
-                           exact(p->high_nusd, high), p->days_left, p->days_of_history);
+                           p->month, exact(p->spent_nusd, spent), exact(p->projected_nusd, projected),
+                           exact(p->low_nusd, low), exact(p->high_nusd, high), p->days_left,
+                           p->days_of_history);
 }
 
-static void json_report(emb_buf *b, const dimensions *d, const emb_ledger_report *r, const emb_ledger_projection *p,
-                        emb_status *st)
+static void json_report(emb_buf *b, const dimensions *d, const emb_ledger_report *r,
+                        const emb_ledger_projection *p, emb_status *st)
 {
     if (!*st)
         *st = emb_buf_addf(b, "{\"from\":\"%s\",\"to\":\"%s\",\"total\":{", r->from, r->to);
@@ -313,12 +356,19 @@ static int print_json(const emb_buf *b, emb_status st)
 
 static int show(const settings *s, const dimensions *d, emb_ledger *ledger, emb_arena *arena)
 {
-    const emb_ledger_query query = {.from = s->from, .to = s->to, .by = {d->by[0], d->by[1]}, .provider = s->provider,
-                                    .model = s->model, .key = s->key, .category = s->category, .with_shadow = s->shadow};
+    const emb_ledger_query query = {.from = s->from,
+                                    .to = s->to,
+                                    .by = {d->by[0], d->by[1]},
+                                    .provider = s->provider,
+                                    .model = s->model,
+                                    .key = s->key,
+                                    .category = s->category,
+                                    .with_shadow = s->shadow};
     emb_ledger_report r = {.count = 0};
     emb_ledger_projection p;
     emb_error err = {0};
-    if ((!s->projection && emb_ledger_make_report(ledger, &query, arena, &r, &err)) || emb_ledger_project(ledger, &p, &err))
+    if ((!s->projection && emb_ledger_make_report(ledger, &query, arena, &r, &err)) ||
+        emb_ledger_project(ledger, &p, &err))
         return emb_report_error("costs", &err);
     if (s->json) {
         emb_buf b = EMB_BUF_INIT(1 << 30);
@@ -385,7 +435,8 @@ static int run(const void *opaque, char **arguments, size_t count)
     (void)arguments;
     (void)count;
     if (!read_by(s->by, &d))
-        return emb_usage_error(&emb_command_costs, "--by: '%s' is not one or two of %s", s->by, EMB_LEDGER_BY_NAMES);
+        return emb_usage_error(&emb_command_costs, "--by: '%s' is not one or two of %s", s->by,
+                               EMB_LEDGER_BY_NAMES);
     int code = emb_settings_load("costs", &s->flags, &config);
     if (code)
         return code;
@@ -398,11 +449,12 @@ const emb_command emb_command_costs = {
     .name = "costs",
     .summary = "what embedding has cost and saved, and what the month is going to cost",
     .usage = "costs [OPTION...]",
-    .description = "Reads the ledger that 'embedd serve' writes: calls of remote providers with their prices, and what\n"
-                   "cache and local models saved, that is what the same texts would have cost at the API. Days, ISO\n"
-                   "weeks and months are those of budget.timezone.\n\n"
-                   "The projection is what was spent this month, and for each day that is left the mean of its\n"
-                   "weekday in the last 28 days; four of five months end within the range that is given.",
+    .description =
+        "Reads the ledger that 'embedd serve' writes: calls of remote providers with their prices, and what\n"
+        "cache and local models saved, that is what the same texts would have cost at the API. Days, ISO\n"
+        "weeks and months are those of budget.timezone.\n\n"
+        "The projection is what was spent this month, and for each day that is left the mean of its\n"
+        "weekday in the last 28 days; four of five months end within the range that is given.",
     .examples = "  embedd costs\n"
                 "  embedd costs --from 2026-11-01 --by category,model\n"
                 "  embedd costs --by week --provider openai --json\n"

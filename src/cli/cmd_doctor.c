@@ -1,11 +1,12 @@
 /*
- * cmd_doctor.c: `embedd doctor`: looks at everything the service stands on, and says what to do about what is wrong.
+ * cmd_doctor.c: `embedd doctor`: looks at everything the service stands on, and says what to do about what is
+ * wrong.
  *
- * Each check prints one line, ok, note or FAIL, and goes on, so that one run shows all there is. Checks do what the
- * service would do: they load the model, write to the data directory, connect to the second cache level, bind the
- * address. The model's vectors are compared with those of the portable kernels, which share nothing with the fast ones
- * but the weights: a processor or hypervisor that miscomputes shows here.
- * With --ready the command asks a running service only, for health checks of containers.
+ * Each check prints one line, ok, note or FAIL, and goes on, so that one run shows all there is. Checks do
+ * what the service would do: they load the model, write to the data directory, connect to the second cache
+ * level, bind the address. The model's vectors are compared with those of the portable kernels, which share
+ * nothing with the fast ones but the weights: a processor or hypervisor that miscomputes shows here. With
+ * --ready the command asks a running service only, for health checks of containers.
  */
 #include "cli/session.h"
 
@@ -60,8 +61,8 @@ static void tell(examination *e, verdict v, const char *subject, const char *for
         printf("%-4s  %-14s %s\n", verdict_names[v], subject, text);
         fflush(stdout);
     } else if (emb_buf_addf(&e->out, "%s{\"verdict\":\"%s\",\"subject\":\"%s\",\"text\":",
-                            e->counts[OK] + e->counts[NOTE] + e->counts[FAIL] ? "," : "", v == FAIL ? "fail" : verdict_names[v],
-                            subject) ||
+                            e->counts[OK] + e->counts[NOTE] + e->counts[FAIL] ? "," : "",
+                            v == FAIL ? "fail" : verdict_names[v], subject) ||
                emb_json_write_string(&e->out, text, strlen(text)) || emb_buf_add_str(&e->out, "}")) {
         e->counts[FAIL]++; /* memory is short: the document is not whole, and the exit status says so */
     }
@@ -102,10 +103,12 @@ static void check_machine(examination *e)
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
         bool enough = files.rlim_max == RLIM_INFINITY || files.rlim_max >= e->config->max_connections + 256;
         if (enough)
-            tell(e, OK, "open files", "as many as server.max_connections (%zu) needs", e->config->max_connections);
+            tell(e, OK, "open files", "as many as server.max_connections (%zu) needs",
+                 e->config->max_connections);
         else
             tell(e, NOTE, "open files",
-                 "the limit is %llu, server.max_connections is %zu: raise it (LimitNOFILE=, ulimit -n), or lower that",
+                 "the limit is %llu, server.max_connections is %zu: raise it (LimitNOFILE=, ulimit -n), or "
+                 "lower that",
                  (unsigned long long)files.rlim_max, e->config->max_connections);
     }
 }
@@ -117,8 +120,8 @@ static const char *const probes[] = {"hello world", "The quick brown fox jumps o
 enum { PROBES = sizeof probes / sizeof *probes };
 
 /* The probes' vectors with an instruction set (NULL: the best) and precision; malloc'ed. */
-static emb_status embed_probes(const examination *e, const char *isa, emb_precision precision, emb_session *session,
-                               float **vectors, emb_error *err)
+static emb_status embed_probes(const examination *e, const char *isa, emb_precision precision,
+                               emb_session *session, float **vectors, emb_error *err)
 {
     emb_model_settings m = {.model = e->config->model, .precision = (int)precision, .isa = isa};
     emb_text texts[PROBES];
@@ -140,9 +143,13 @@ static emb_status embed_probes(const examination *e, const char *isa, emb_precis
     return status;
 }
 
-static void compare(examination *e, const float *fast, const float *plain, size_t dimension, emb_precision precision)
+static void compare(examination *e, const float *fast, const float *plain, size_t dimension,
+                    emb_precision precision)
 {
-    double least = precision == EMB_PRECISION_INT8 ? 0.99 : precision == EMB_PRECISION_BF16 ? 0.999 : 0.99999, worst = 1;
+    double least = precision == EMB_PRECISION_INT8   ? 0.99
+                   : precision == EMB_PRECISION_BF16 ? 0.999
+                                                     : 0.99999,
+           worst = 1;
     for (size_t i = 0; i < PROBES; i++) {
         double cosine = emb_cosine(fast + i * dimension, plain + i * dimension, dimension);
         if (!(cosine >= worst))
@@ -152,7 +159,8 @@ static void compare(examination *e, const float *fast, const float *plain, size_
         tell(e, OK, "vectors", "as the portable kernels compute them (worst cosine %.6f)", worst);
     else
         tell(e, FAIL, "vectors",
-             "differ from those of the portable kernels (worst cosine %.6f, at least %.5f is right): this processor or "
+             "differ from those of the portable kernels (worst cosine %.6f, at least %.5f is right): this "
+             "processor or "
              "its hypervisor miscomputes; EMBEDD_ISA=avx2 or portable may help",
              worst, least);
 }
@@ -206,7 +214,8 @@ static void check_data(examination *e)
     existing_parent(path, folder, sizeof folder);
     bool there = strcmp(folder, path) == 0;
     if (access(folder, W_OK | X_OK) != 0)
-        tell(e, FAIL, "data", "%s: %s cannot be written (%s); set EMBEDD_DATA_DIR", path, folder, strerror(errno));
+        tell(e, FAIL, "data", "%s: %s cannot be written (%s); set EMBEDD_DATA_DIR", path, folder,
+             strerror(errno));
     else if (statvfs(folder, &space) == 0 && (double)space.f_bavail * (double)space.f_frsize < 256e6)
         tell(e, NOTE, "data", "%s: only %.0f MB are free there", path,
              (double)space.f_bavail * (double)space.f_frsize / 1e6);
@@ -232,15 +241,16 @@ static void check_cache(examination *e)
     }
     emb_cache_get_stats(emb_service_cache(service), &stats);
     if (strcmp(stats.l2_kind, "none") == 0 && strcmp(e->config->cache_url, "none") != 0)
-        tell(e, FAIL, "cache", "in memory only, since %s cannot be used as the data directory; set EMBEDD_DATA_DIR",
+        tell(e, FAIL, "cache",
+             "in memory only, since %s cannot be used as the data directory; set EMBEDD_DATA_DIR",
              e->config->data_path);
     else if (strcmp(stats.l2_kind, "none") == 0)
         tell(e, NOTE, "cache", "in memory only: nothing of it survives a restart");
     else if (stats.l2_up && !*stats.l2_error)
         tell(e, OK, "cache", "%s answers, %s vectors", stats.l2_kind, emb_number_text(stats.l2.entries, a));
     else
-        tell(e, FAIL, "cache", "%s does not answer: %s; the service runs without it, from memory", stats.l2_kind,
-             *stats.l2_error ? stats.l2_error : "no connection");
+        tell(e, FAIL, "cache", "%s does not answer: %s; the service runs without it, from memory",
+             stats.l2_kind, *stats.l2_error ? stats.l2_error : "no connection");
     emb_service_close(service);
     emb_config_release(config);
 }
@@ -331,10 +341,13 @@ static void check_hub(examination *e)
 static void check_access(examination *e)
 {
     const emb_config *c = e->config;
-    bool keys = *c->api_keys || *c->api_keys_file, local = strncmp(c->listen, "127.", 4) == 0 ||
-        strncmp(c->listen, "[::1]", 5) == 0 || strncmp(c->listen, "localhost", 9) == 0 || strncmp(c->listen, "unix:", 5) == 0;
+    bool keys = *c->api_keys || *c->api_keys_file,
+         local = strncmp(c->listen, "127.", 4) == 0 || strncmp(c->listen, "[::1]", 5) == 0 ||
+                 strncmp(c->listen, "localhost", 9) == 0 || strncmp(c->listen, "unix:", 5) == 0;
     if (keys && !local && !*c->tls_cert)
-        tell(e, NOTE, "access", "API keys travel in the clear on %s: set server.tls_cert, or put a TLS proxy before it", c->listen);
+        tell(e, NOTE, "access",
+             "API keys travel in the clear on %s: set server.tls_cert, or put a TLS proxy before it",
+             c->listen);
     else if (keys)
         tell(e, OK, "access", "API keys are asked for");
     else if (local)
@@ -357,12 +370,23 @@ _Static_assert(sizeof(settings) <= EMB_SETTINGS_MAX, "room for the settings");
 enum { TEXT, JSON };
 
 static const emb_option options[] = {
-    {.name = "ready", .kind = EMB_OPTION_TEXT, .argument = "URL", .offset = offsetof(settings, ready),
+    {.name = "ready",
+     .kind = EMB_OPTION_TEXT,
+     .argument = "URL",
+     .offset = offsetof(settings, ready),
      .help = "only ask the service there whether it is ready"},
-    {.name = "quiet", .letter = 'q', .kind = EMB_OPTION_FLAG, .offset = offsetof(settings, quiet),
+    {.name = "quiet",
+     .letter = 'q',
+     .kind = EMB_OPTION_FLAG,
+     .offset = offsetof(settings, quiet),
      .help = "with --ready: only the exit status"},
-    {.name = "format", .letter = 'f', .kind = EMB_OPTION_CHOICE, .choices = "text|json", .fallback = "text",
-     .offset = offsetof(settings, format), .help = "how to print it"},
+    {.name = "format",
+     .letter = 'f',
+     .kind = EMB_OPTION_CHOICE,
+     .choices = "text|json",
+     .fallback = "text",
+     .offset = offsetof(settings, format),
+     .help = "how to print it"},
     EMB_SETTINGS_OPTIONS(settings, flags),
     EMB_OPTIONS_END,
 };
@@ -387,7 +411,8 @@ static int ask_ready(const settings *s)
 static void examine(examination *e)
 {
     const emb_config *c = e->config;
-    tell(e, OK, "settings", "%s%s", *c->file ? c->file : "no file", *c->file ? "" : "; defaults and environment");
+    tell(e, OK, "settings", "%s%s", *c->file ? c->file : "no file",
+         *c->file ? "" : "; defaults and environment");
     check_machine(e);
     if (*c->models_path) /* the engine looks there by itself; a file's setting is the same to it */
         setenv("EMBEDD_MODELS", c->models_path, 1);
@@ -427,9 +452,10 @@ const emb_command emb_command_doctor = {
     .name = "doctor",
     .summary = "examine machine, model, cache and address, and say what to do about what is wrong",
     .usage = "doctor [OPTION...]\ndoctor --ready URL",
-    .description = "Does what the service would do, once: loads the model and compares its vectors with those of the\n"
-                   "portable kernels, looks at the data directory, connects to the second cache level, binds the\n"
-                   "address. Exit status 1 if something is to be mended.",
+    .description =
+        "Does what the service would do, once: loads the model and compares its vectors with those of the\n"
+        "portable kernels, looks at the data directory, connects to the second cache level, binds the\n"
+        "address. Exit status 1 if something is to be mended.",
     .examples = "  embedd doctor\n  embedd doctor --config /etc/embedd/embedd.yaml\n"
                 "  embedd doctor --ready http://127.0.0.1:8000 --quiet",
     .options = options,

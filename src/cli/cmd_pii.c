@@ -1,6 +1,6 @@
 /*
- * cmd_pii.c: `embedd pii`: personal data and secrets in texts, what kind and where. Values are never printed; --redact
- * prints the texts with <KIND> in their place.
+ * cmd_pii.c: `embedd pii`: personal data and secrets in texts, what kind and where. Values are never printed;
+ * --redact prints the texts with <KIND> in their place.
  */
 #include "cli/command.h"
 #include "cli/input.h"
@@ -28,8 +28,10 @@ static const emb_option options[] = {
      .argument = "LIST",
      .default_note = "all",
      .offset = offsetof(settings, kinds),
-     .help = "kinds to look for, comma between: email, phone, us_ssn, us_itin, credit_card, iban, us_routing, passport, "
-             "driving_licence, ip_address, mac_address, birth_date, street_address, crypto_wallet, api_key, private_key"},
+     .help = "kinds to look for, comma between: email, phone, us_ssn, us_itin, credit_card, iban, "
+             "us_routing, passport, "
+             "driving_licence, ip_address, mac_address, birth_date, street_address, crypto_wallet, api_key, "
+             "private_key"},
     {.name = "pattern",
      .kind = EMB_OPTION_TEXT,
      .argument = "NAME=REGEX",
@@ -41,8 +43,11 @@ static const emb_option options[] = {
      .choices = "text|json",
      .fallback = "text",
      .offset = offsetof(settings, format),
-     .help = "text: a line per finding with line, kind, offset, length and confidence; json: an object per text"},
-    {.name = "redact", .kind = EMB_OPTION_FLAG, .offset = offsetof(settings, redact),
+     .help =
+         "text: a line per finding with line, kind, offset, length and confidence; json: an object per text"},
+    {.name = "redact",
+     .kind = EMB_OPTION_FLAG,
+     .offset = offsetof(settings, redact),
      .help = "print the texts with <KIND> in place of what was found"},
     {.name = "input-format",
      .kind = EMB_OPTION_CHOICE,
@@ -50,8 +55,12 @@ static const emb_option options[] = {
      .fallback = "auto",
      .offset = offsetof(settings, input),
      .help = "auto: jsonl for names that end in .jsonl or .ndjson"},
-    {.name = "text-key", .kind = EMB_OPTION_TEXT, .argument = "KEY", .fallback = "text",
-     .offset = offsetof(settings, text_key), .help = "the member of a JSON line that holds the text"},
+    {.name = "text-key",
+     .kind = EMB_OPTION_TEXT,
+     .argument = "KEY",
+     .fallback = "text",
+     .offset = offsetof(settings, text_key),
+     .help = "the member of a JSON line that holds the text"},
     EMB_OPTIONS_END,
 };
 
@@ -59,7 +68,7 @@ typedef struct work {
     const settings *settings;
     emb_pii *scanner;
     emb_buf out;
-    size_t at;    /* of the text: redacted so far */
+    size_t at; /* of the text: redacted so far */
     bool first;
     bool gave_up;
 } work;
@@ -86,9 +95,11 @@ static emb_status add_finding(work *w, const emb_record *r, const emb_pii_findin
     if (w->settings->redact)
         return add_redacted(w, r, f);
     if (w->settings->format == TEXT)
-        return emb_buf_addf(&w->out, "%" PRIu64 "\t%s\t%zu\t%zu\t%s\n", r->index + 1, kind, f->start, f->end - f->start, by);
-    emb_status status = emb_buf_addf(&w->out, "%s{\"kind\":\"%s\",\"offset\":%zu,\"length\":%zu,\"confidence\":\"%s\"}",
-                                     w->first ? "" : ",", kind, f->start, f->end - f->start, by);
+        return emb_buf_addf(&w->out, "%" PRIu64 "\t%s\t%zu\t%zu\t%s\n", r->index + 1, kind, f->start,
+                            f->end - f->start, by);
+    emb_status status =
+        emb_buf_addf(&w->out, "%s{\"kind\":\"%s\",\"offset\":%zu,\"length\":%zu,\"confidence\":\"%s\"}",
+                     w->first ? "" : ",", kind, f->start, f->end - f->start, by);
     w->first = false;
     return status;
 }
@@ -138,7 +149,8 @@ static int scan_all(work *w, emb_input *input)
             break;
     }
     if (w->gave_up) {
-        emb_report("pii", "the pattern took too many steps on a text and was left out for the rest of it; more may be there");
+        emb_report("pii", "the pattern took too many steps on a text and was left out for the rest of it; "
+                          "more may be there");
         exit_status = EMB_EXIT_FAILURE;
     }
     return emb_finish_stdout("pii", exit_status);
@@ -165,7 +177,8 @@ static int run(const void *opaque, char **arguments, size_t count)
     emb_input_options io = {.format = (emb_input_format)s->input, .text_key = s->text_key};
     emb_status status = emb_pii_open(&w.scanner, &o, &err);
     if (status == EMB_E_INVALID)
-        return emb_usage_error(&emb_command_pii, "--%s: %s", err.where[0] == 'k' ? "kinds" : "pattern", err.message);
+        return emb_usage_error(&emb_command_pii, "--%s: %s", err.where[0] == 'k' ? "kinds" : "pattern",
+                               err.message);
     if (!status)
         status = emb_input_open_file(&input, count ? arguments[0] : "-", &io, &err);
     int exit_status = status ? emb_report_error("pii", &err) : scan_all(&w, input);
@@ -180,7 +193,8 @@ const emb_command emb_command_pii = {
     .name = "pii",
     .summary = "find personal data and secrets in texts: kind and place, never the value",
     .usage = "pii [OPTION...] [FILE|-]",
-    .description = "Offsets and lengths are bytes of the text. Nothing found is no failure: the exit status is 0.",
+    .description =
+        "Offsets and lengths are bytes of the text. Nothing found is no failure: the exit status is 0.",
     .examples = "  embedd pii notes.txt\n  embedd pii --redact --kinds email,phone - <notes.txt\n"
                 "  embedd pii --format json --pattern 'ticket=TCK-[0-9]{6}' texts.jsonl",
     .options = options,

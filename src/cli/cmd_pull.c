@@ -1,9 +1,9 @@
 /*
  * cmd_pull.c: `embedd pull`: models from the Hugging Face hub.
  *
- * After the files are there the model is really opened: that alone shows that this version can run it, and it is
- * better to hear it now than from a server at night. The command that is shown at the end names the model in the
- * shortest way that leads to these very files.
+ * After the files are there the model is really opened: that alone shows that this version can run it, and it
+ * is better to hear it now than from a server at night. The command that is shown at the end names the model
+ * in the shortest way that leads to these very files.
  */
 #include "cli/command.h"
 
@@ -31,35 +31,81 @@ typedef struct settings {
 _Static_assert(sizeof(settings) <= EMB_SETTINGS_MAX, "room for the settings");
 
 static const emb_option options[] = {
-    {.name = "revision", .letter = 'r', .kind = EMB_OPTION_TEXT, .argument = "BRANCH|TAG|COMMIT",
-     .default_note = "main", .offset = offsetof(settings, revision),
+    {.name = "revision",
+     .letter = 'r',
+     .kind = EMB_OPTION_TEXT,
+     .argument = "BRANCH|TAG|COMMIT",
+     .default_note = "main",
+     .offset = offsetof(settings, revision),
      .help = "which state of the repository; a commit pins it, and asks the hub only for what is not here"},
-    {.name = "include", .kind = EMB_OPTION_TEXT, .argument = "GLOB", .offset = offsetof(settings, include),
+    {.name = "include",
+     .kind = EMB_OPTION_TEXT,
+     .argument = "GLOB",
+     .offset = offsetof(settings, include),
      .help = "fetch files that match as well, besides those that embedd needs; several with commas between"},
-    {.name = "all", .kind = EMB_OPTION_FLAG, .offset = offsetof(settings, all),
+    {.name = "all",
+     .kind = EMB_OPTION_FLAG,
+     .offset = offsetof(settings, all),
      .help = "fetch every file of the repository"},
-    {.name = "offline", .kind = EMB_OPTION_FLAG, .offset = offsetof(settings, offline),
+    {.name = "offline",
+     .kind = EMB_OPTION_FLAG,
+     .offset = offsetof(settings, offline),
      .help = "do not ask the hub: say whether everything is here, and what is missing [env: HF_HUB_OFFLINE]"},
-    {.name = "cache-dir", .kind = EMB_OPTION_TEXT, .argument = "DIR",
+    {.name = "cache-dir",
+     .kind = EMB_OPTION_TEXT,
+     .argument = "DIR",
      .default_note = "HF_HUB_CACHE, HF_HOME/hub, ~/.cache/huggingface/hub",
-     .offset = offsetof(settings, cache_directory), .help = "where models go"},
-    {.name = "token", .kind = EMB_OPTION_TEXT, .argument = "TOKEN", .environment = "HF_TOKEN,HUGGING_FACE_HUB_TOKEN",
-     .default_note = "the file HF_TOKEN_PATH, HF_HOME/token", .offset = offsetof(settings, token),
-     .help = "access token, for private and gated models; other users of the machine can see it here, so HF_TOKEN is "
+     .offset = offsetof(settings, cache_directory),
+     .help = "where models go"},
+    {.name = "token",
+     .kind = EMB_OPTION_TEXT,
+     .argument = "TOKEN",
+     .environment = "HF_TOKEN,HUGGING_FACE_HUB_TOKEN",
+     .default_note = "the file HF_TOKEN_PATH, HF_HOME/token",
+     .offset = offsetof(settings, token),
+     .help = "access token, for private and gated models; other users of the machine can see it here, so "
+             "HF_TOKEN is "
              "better"},
-    {.name = "endpoint", .kind = EMB_OPTION_TEXT, .argument = "URL", .environment = "HF_ENDPOINT",
-     .default_note = "https://huggingface.co", .offset = offsetof(settings, endpoint), .help = "address of the hub"},
-    {.name = "parallel", .kind = EMB_OPTION_COUNT, .argument = "N", .fallback = "4", .minimum = 1, .maximum = 64,
-     .offset = offsetof(settings, parallel), .help = "files at a time"},
-    {.name = "retries", .kind = EMB_OPTION_COUNT, .argument = "N", .fallback = "5", .minimum = 0, .maximum = 1000,
+    {.name = "endpoint",
+     .kind = EMB_OPTION_TEXT,
+     .argument = "URL",
+     .environment = "HF_ENDPOINT",
+     .default_note = "https://huggingface.co",
+     .offset = offsetof(settings, endpoint),
+     .help = "address of the hub"},
+    {.name = "parallel",
+     .kind = EMB_OPTION_COUNT,
+     .argument = "N",
+     .fallback = "4",
+     .minimum = 1,
+     .maximum = 64,
+     .offset = offsetof(settings, parallel),
+     .help = "files at a time"},
+    {.name = "retries",
+     .kind = EMB_OPTION_COUNT,
+     .argument = "N",
+     .fallback = "5",
+     .minimum = 0,
+     .maximum = 1000,
      .offset = offsetof(settings, retries),
      .help = "how often to try again after a failure that may pass, without progress in between"},
-    {.name = "timeout", .kind = EMB_OPTION_COUNT, .argument = "SECONDS", .fallback = "30", .minimum = 1,
-     .maximum = 86400, .environment = "HF_HUB_DOWNLOAD_TIMEOUT", .offset = offsetof(settings, timeout),
+    {.name = "timeout",
+     .kind = EMB_OPTION_COUNT,
+     .argument = "SECONDS",
+     .fallback = "30",
+     .minimum = 1,
+     .maximum = 86400,
+     .environment = "HF_HUB_DOWNLOAD_TIMEOUT",
+     .offset = offsetof(settings, timeout),
      .help = "how long a transfer may stand still before it is begun again"},
-    {.name = "no-check", .kind = EMB_OPTION_FLAG, .offset = offsetof(settings, no_check),
+    {.name = "no-check",
+     .kind = EMB_OPTION_FLAG,
+     .offset = offsetof(settings, no_check),
      .help = "do not open the model at the end to see whether it can be run"},
-    {.name = "quiet", .letter = 'q', .kind = EMB_OPTION_FLAG, .offset = offsetof(settings, quiet),
+    {.name = "quiet",
+     .letter = 'q',
+     .kind = EMB_OPTION_FLAG,
+     .offset = offsetof(settings, quiet),
      .help = "no progress; print the directory and nothing else"},
     EMB_OPTIONS_END,
 };
@@ -190,8 +236,9 @@ const emb_command emb_command_pull = {
     .name = "pull",
     .summary = "fetch models from the Hugging Face hub",
     .usage = "pull [OPTION...] NAME...",
-    .description = "NAME is one of 'embedd models', or ORGANISATION/NAME as on the hub. The files go to the hub's\n"
-                   "cache, which Python's libraries use too. A pull that was stopped goes on where it stopped.",
+    .description =
+        "NAME is one of 'embedd models', or ORGANISATION/NAME as on the hub. The files go to the hub's\n"
+        "cache, which Python's libraries use too. A pull that was stopped goes on where it stopped.",
     .examples = "  embedd pull bge-small-en-v1.5\n"
                 "  embedd pull BAAI/bge-m3 --revision 5617a9f61b028005a4858fdac845db406aefb181\n"
                 "  HF_ENDPOINT=https://hub.example.com embedd pull intfloat/e5-small-v2",

@@ -1,8 +1,9 @@
 /*
  * cmd_rollout.c: `embedd rollout`: which share of callers is on the hybrid path, and changing it.
  *
- * Works on the store and not through a service, so that a rollback needs nothing but the store: services see it within
- * about a second. Only `verify` talks to a running service, since it is answers that have to be looked at.
+ * Works on the store and not through a service, so that a rollback needs nothing but the store: services see
+ * it within about a second. Only `verify` talks to a running service, since it is answers that have to be
+ * looked at.
  */
 #include "base/json_write.h"
 #include "cli/rollout_proof.h"
@@ -33,23 +34,63 @@ typedef struct settings {
 _Static_assert(sizeof(settings) <= EMB_SETTINGS_MAX, "room for the settings");
 
 static const emb_option options[] = {
-    {.name = "reason", .letter = 'r', .kind = EMB_OPTION_TEXT, .argument = "TEXT", .offset = offsetof(settings, reason),
+    {.name = "reason",
+     .letter = 'r',
+     .kind = EMB_OPTION_TEXT,
+     .argument = "TEXT",
+     .offset = offsetof(settings, reason),
      .help = "why, for the audit log"},
-    {.name = "actor", .kind = EMB_OPTION_TEXT, .argument = "NAME", .default_note = "the user's name",
-     .offset = offsetof(settings, actor), .help = "who, for the audit log"},
-    {.name = "limit", .letter = 'n', .kind = EMB_OPTION_COUNT, .argument = "N", .fallback = "20", .minimum = 1,
-     .maximum = 10000, .offset = offsetof(settings, limit), .help = "audit: how many events, the newest first"},
-    {.name = "url", .kind = EMB_OPTION_TEXT, .argument = "URL", .fallback = "http://127.0.0.1:8000",
-     .offset = offsetof(settings, url), .help = "verify: the running service"},
-    {.name = "api-key", .kind = EMB_OPTION_TEXT, .argument = "KEY", .environment = "EMBEDD_API_KEY",
-     .offset = offsetof(settings, api_key), .help = "verify: sent as Authorization: Bearer KEY"},
-    {.name = "concurrency", .kind = EMB_OPTION_COUNT, .argument = "N", .fallback = "8", .minimum = 1, .maximum = 256,
-     .offset = offsetof(settings, concurrency), .help = "verify: how many requests run at once"},
-    {.name = "seconds", .kind = EMB_OPTION_COUNT, .argument = "N", .fallback = "10", .minimum = EMB_ROLLOUT_PROOF_SECONDS_MIN,
-     .maximum = 3600, .offset = offsetof(settings, seconds), .help = "verify: how long the load runs"},
-    {.name = "insecure", .kind = EMB_OPTION_FLAG, .offset = offsetof(settings, insecure),
+    {.name = "actor",
+     .kind = EMB_OPTION_TEXT,
+     .argument = "NAME",
+     .default_note = "the user's name",
+     .offset = offsetof(settings, actor),
+     .help = "who, for the audit log"},
+    {.name = "limit",
+     .letter = 'n',
+     .kind = EMB_OPTION_COUNT,
+     .argument = "N",
+     .fallback = "20",
+     .minimum = 1,
+     .maximum = 10000,
+     .offset = offsetof(settings, limit),
+     .help = "audit: how many events, the newest first"},
+    {.name = "url",
+     .kind = EMB_OPTION_TEXT,
+     .argument = "URL",
+     .fallback = "http://127.0.0.1:8000",
+     .offset = offsetof(settings, url),
+     .help = "verify: the running service"},
+    {.name = "api-key",
+     .kind = EMB_OPTION_TEXT,
+     .argument = "KEY",
+     .environment = "EMBEDD_API_KEY",
+     .offset = offsetof(settings, api_key),
+     .help = "verify: sent as Authorization: Bearer KEY"},
+    {.name = "concurrency",
+     .kind = EMB_OPTION_COUNT,
+     .argument = "N",
+     .fallback = "8",
+     .minimum = 1,
+     .maximum = 256,
+     .offset = offsetof(settings, concurrency),
+     .help = "verify: how many requests run at once"},
+    {.name = "seconds",
+     .kind = EMB_OPTION_COUNT,
+     .argument = "N",
+     .fallback = "10",
+     .minimum = EMB_ROLLOUT_PROOF_SECONDS_MIN,
+     .maximum = 3600,
+     .offset = offsetof(settings, seconds),
+     .help = "verify: how long the load runs"},
+    {.name = "insecure",
+     .kind = EMB_OPTION_FLAG,
+     .offset = offsetof(settings, insecure),
      .help = "verify: take any certificate of an https service"},
-    {.name = "json", .kind = EMB_OPTION_FLAG, .offset = offsetof(settings, json), .help = "the answer as JSON"},
+    {.name = "json",
+     .kind = EMB_OPTION_FLAG,
+     .offset = offsetof(settings, json),
+     .help = "the answer as JSON"},
     EMB_SETTINGS_OPTIONS(settings, flags),
     EMB_OPTIONS_END,
 };
@@ -167,20 +208,23 @@ static emb_status add_member_text(emb_buf *b, const char *name, const char *text
 
 static emb_status add_member_time(emb_buf *b, const char *name, int64_t time_s)
 {
-    return time_s > 0 ? emb_buf_addf(b, ",\"%s\":%" PRId64, name, time_s) : emb_buf_addf(b, ",\"%s\":null", name);
+    return time_s > 0 ? emb_buf_addf(b, ",\"%s\":%" PRId64, name, time_s)
+                      : emb_buf_addf(b, ",\"%s\":null", name);
 }
 
 /* The members of GET /api/v1/embeddings/rollout. */
 static emb_status view_json(emb_buf *b, const emb_rollout_view *v)
 {
     emb_status st;
-    if ((st = emb_buf_addf(b, "{\"mode\":\"%s\",\"percentage\":%.9g", emb_rollout_mode_name(v->mode), v->percentage)) ||
+    if ((st = emb_buf_addf(b, "{\"mode\":\"%s\",\"percentage\":%.9g", emb_rollout_mode_name(v->mode),
+                           v->percentage)) ||
         (st = add_member_text(b, "actor", v->actor)) || (st = add_member_text(b, "reason", v->reason)) ||
         (st = add_member_time(b, "changed_at", v->changed_s)) ||
         (st = add_member_time(b, "rollback_verified_at", v->rollback_verified_s)) ||
         (st = add_member_time(b, "step", v->mode == EMB_ROLLOUT_SCHEDULED ? (int64_t)v->step + 1 : 0)) ||
         (st = add_member_time(b, "step_since", v->step_since_s)) ||
-        (st = add_member_time(b, "step_until", v->step_until_s)) || (st = emb_buf_add_str(b, ",\"schedule\":[")))
+        (st = add_member_time(b, "step_until", v->step_until_s)) ||
+        (st = emb_buf_add_str(b, ",\"schedule\":[")))
         return st;
     for (size_t i = 0; i < v->steps; i++)
         if ((st = emb_buf_addf(b, "%s{\"percentage\":%.9g,\"hold_seconds\":%" PRIu64 "}", i ? "," : "",
@@ -191,7 +235,8 @@ static emb_status view_json(emb_buf *b, const emb_rollout_view *v)
 
 static emb_status add_share(emb_buf *b, const char *name, double share)
 {
-    return isnan(share) ? emb_buf_addf(b, ",\"%s\":null", name) : emb_buf_addf(b, ",\"%s\":%.9g", name, share);
+    return isnan(share) ? emb_buf_addf(b, ",\"%s\":null", name)
+                        : emb_buf_addf(b, ",\"%s\":%.9g", name, share);
 }
 
 static emb_status audit_json(emb_buf *b, const emb_rollout_event *events, size_t count)
@@ -280,7 +325,7 @@ static const struct verb {
     emb_status (*change)(const order *o, emb_error *err); /* NULL: only looks */
     size_t least, most;                                   /* arguments behind its name */
 } verbs[] = {
-    {"get", NULL, 0, 0},       {"set", do_set, 1, 1},     {"schedule", do_schedule, 0, STEPS_MAX},
+    {"get", NULL, 0, 0},         {"set", do_set, 1, 1},     {"schedule", do_schedule, 0, STEPS_MAX},
     {"rollback", do_back, 0, 0}, {"clear", do_clear, 0, 0}, {"audit", NULL, 0, 0},
     {"verify", NULL, 0, 0},
 };
@@ -332,22 +377,23 @@ static int print_proof(const settings *s, const emb_rollout_proof *p)
 {
     if (s->json) {
         emb_buf b = EMB_BUF_INIT(JSON_MAX);
-        emb_status st = emb_buf_addf(&b, "{\"proved\":%s,\"requests\":%" PRIu64 ",\"failed\":%" PRIu64
-                                         ",\"hybrid_before\":%" PRIu64 ",\"legacy_before\":%" PRIu64 ",\"hybrid_after\":%" PRIu64
-                                         ",\"legacy_after\":%" PRIu64 ",\"hybrid_late\":%" PRIu64
-                                         ",\"settled_ms\":%.1f,\"percentage\":%.9g",
-                                     p->proved ? "true" : "false", p->requests, p->failed, p->hybrid_before,
-                                     p->legacy_before, p->hybrid_after, p->legacy_after, p->hybrid_late, p->settled_ms,
-                                     p->percentage);
+        emb_status st = emb_buf_addf(
+            &b,
+            "{\"proved\":%s,\"requests\":%" PRIu64 ",\"failed\":%" PRIu64 ",\"hybrid_before\":%" PRIu64
+            ",\"legacy_before\":%" PRIu64 ",\"hybrid_after\":%" PRIu64 ",\"legacy_after\":%" PRIu64
+            ",\"hybrid_late\":%" PRIu64 ",\"settled_ms\":%.1f,\"percentage\":%.9g",
+            p->proved ? "true" : "false", p->requests, p->failed, p->hybrid_before, p->legacy_before,
+            p->hybrid_after, p->legacy_after, p->hybrid_late, p->settled_ms, p->percentage);
         if (st == EMB_OK && (st = add_member_text(&b, "complaint", p->complaint)) == EMB_OK)
             st = emb_buf_add_str(&b, "}\n");
         int code = print_buf(&b, st);
         return code ? code : p->proved ? EMB_EXIT_OK : EMB_EXIT_FAILURE;
     }
     printf("requests  %" PRIu64 ", %" PRIu64 " failed\nbefore    %" PRIu64 " hybrid, %" PRIu64 " legacy\n"
-           "after     %" PRIu64 " hybrid, %" PRIu64 " legacy\nsettled   %.0f ms after the rollback\nrestored  %g %%\n",
-           p->requests, p->failed, p->hybrid_before, p->legacy_before, p->hybrid_after, p->legacy_after, p->settled_ms,
-           p->percentage);
+           "after     %" PRIu64 " hybrid, %" PRIu64
+           " legacy\nsettled   %.0f ms after the rollback\nrestored  %g %%\n",
+           p->requests, p->failed, p->hybrid_before, p->legacy_before, p->hybrid_after, p->legacy_after,
+           p->settled_ms, p->percentage);
     printf("%s\n", p->proved ? "The rollback works." : "The rollback is NOT proved.");
     if (p->proved)
         return EMB_EXIT_OK;
@@ -357,8 +403,12 @@ static int print_proof(const settings *s, const emb_rollout_proof *p)
 
 static int verify(const settings *s)
 {
-    const emb_rollout_proof_plan plan = {.url = s->url, .api_key = s->api_key, .reason = s->reason,
-                                         .concurrency = s->concurrency, .seconds = s->seconds, .insecure = s->insecure};
+    const emb_rollout_proof_plan plan = {.url = s->url,
+                                         .api_key = s->api_key,
+                                         .reason = s->reason,
+                                         .concurrency = s->concurrency,
+                                         .seconds = s->seconds,
+                                         .insecure = s->insecure};
     emb_rollout_proof proof;
     emb_error err = {0};
     if (s->api_key && strpbrk(s->api_key, " \t\r\n"))
@@ -411,17 +461,20 @@ static int read_order(order *o, const struct verb *verb, char **arguments, size_
     if (count < verb->least)
         return emb_usage_error(&emb_command_rollout, "'rollout %s' needs a percentage", verb->name);
     if (count > verb->most)
-        return emb_usage_error(&emb_command_rollout, "'rollout %s' takes no '%s'", verb->name, arguments[verb->most]);
+        return emb_usage_error(&emb_command_rollout, "'rollout %s' takes no '%s'", verb->name,
+                               arguments[verb->most]);
     if (strcmp(verb->name, "set") == 0 &&
         !parse_percentage(arguments[0], arguments[0] + strlen(arguments[0]), &o->percentage))
         return emb_usage_error(&emb_command_rollout, "'%s' is not a percentage from 0 to 100", arguments[0]);
     for (; strcmp(verb->name, "schedule") == 0 && o->count < count; o->count++) {
         if (!parse_step(arguments[o->count], &o->steps[o->count]))
-            return emb_usage_error(&emb_command_rollout,
-                                   "'%s' is not a step: PERCENT:TIME, such as 25:12h; times are 90s, 30m, 12h, 7d, 2w",
-                                   arguments[o->count]);
+            return emb_usage_error(
+                &emb_command_rollout,
+                "'%s' is not a step: PERCENT:TIME, such as 25:12h; times are 90s, 30m, 12h, 7d, 2w",
+                arguments[o->count]);
         if (o->count && !(o->steps[o->count].percentage > o->steps[o->count - 1].percentage))
-            return emb_usage_error(&emb_command_rollout, "'%s' is not above the step before it; percentages rise",
+            return emb_usage_error(&emb_command_rollout,
+                                   "'%s' is not above the step before it; percentages rise",
                                    arguments[o->count]);
     }
     return -1;
@@ -434,9 +487,10 @@ static int run(const void *opaque, char **arguments, size_t count)
     emb_config *config;
     order o = {.s = s};
     if (!verb)
-        return emb_usage_error(&emb_command_rollout,
-                               "there is no 'rollout %s'; there are get, set, schedule, rollback, clear, audit and verify",
-                               arguments[0]);
+        return emb_usage_error(
+            &emb_command_rollout,
+            "there is no 'rollout %s'; there are get, set, schedule, rollback, clear, audit and verify",
+            arguments[0]);
     int code = read_order(&o, verb, arguments + 1, count - 1);
     if (code >= 0)
         return code;
@@ -461,18 +515,19 @@ const emb_command emb_command_rollout = {
              "rollout [OPTION...] clear\n"
              "rollout [OPTION...] audit\n"
              "rollout [OPTION...] verify",
-    .description = "get       the share, the schedule, who changed it last and why\n"
-                   "set       a fixed share\n"
-                   "schedule  a share that grows by itself: each step holds for its time; an alert that fires\n"
-                   "          rolls back. Without steps: those of the configuration, else 5, 10, 25, 50, 90\n"
-                   "          and 100 percent, a day each\n"
-                   "rollback  everybody to the legacy provider, within about a second\n"
-                   "clear     back to hybrid.rollout_percentage of the configuration\n"
-                   "audit     what was done, the newest first\n"
-                   "verify    proves on a running service that a rollback works under load: sends requests,\n"
-                   "          rolls back, looks at every answer, puts the earlier state back\n\n"
-                   "All but verify work on the store that services share (data.store_url, by default a file in\n"
-                   "the data directory). Ends with 1 if verify does not prove it.",
+    .description =
+        "get       the share, the schedule, who changed it last and why\n"
+        "set       a fixed share\n"
+        "schedule  a share that grows by itself: each step holds for its time; an alert that fires\n"
+        "          rolls back. Without steps: those of the configuration, else 5, 10, 25, 50, 90\n"
+        "          and 100 percent, a day each\n"
+        "rollback  everybody to the legacy provider, within about a second\n"
+        "clear     back to hybrid.rollout_percentage of the configuration\n"
+        "audit     what was done, the newest first\n"
+        "verify    proves on a running service that a rollback works under load: sends requests,\n"
+        "          rolls back, looks at every answer, puts the earlier state back\n\n"
+        "All but verify work on the store that services share (data.store_url, by default a file in\n"
+        "the data directory). Ends with 1 if verify does not prove it.",
     .examples = "  embedd rollout set 25 --reason \"the canary looks good\"\n"
                 "  embedd rollout schedule 5:1d 25:1d 50:12h 100:1h\n"
                 "  embedd rollout rollback --reason \"latency of the new provider\"\n"

@@ -1,7 +1,7 @@
 /*
- * cmd_route.c: `embedd route`: where a request would go, and why, from the configuration and the stores that a service
- * would use. What only a running service knows (latencies, the breakers of this moment) is what its stores say; ask the
- * service itself at POST /api/v1/embeddings/route for the rest.
+ * cmd_route.c: `embedd route`: where a request would go, and why, from the configuration and the stores that
+ * a service would use. What only a running service knows (latencies, the breakers of this moment) is what its
+ * stores say; ask the service itself at POST /api/v1/embeddings/route for the rest.
  */
 #include "base/json_write.h"
 #include "cli/settings_flags.h"
@@ -28,18 +28,39 @@ static const emb_option options[] = {
      .fallback = "default",
      .offset = offsetof(settings, context),
      .help = "what the vectors are for"},
-    {.name = "model", .letter = 'm', .kind = EMB_OPTION_TEXT, .argument = "NAME", .offset = offsetof(settings, model),
+    {.name = "model",
+     .letter = 'm',
+     .kind = EMB_OPTION_TEXT,
+     .argument = "NAME",
+     .offset = offsetof(settings, model),
      .help = "pin the model"},
-    {.name = "provider", .kind = EMB_OPTION_TEXT, .argument = "NAME", .offset = offsetof(settings, provider),
+    {.name = "provider",
+     .kind = EMB_OPTION_TEXT,
+     .argument = "NAME",
+     .offset = offsetof(settings, provider),
      .help = "pin the provider, by the name of its instance or its kind"},
-    {.name = "space", .kind = EMB_OPTION_TEXT, .argument = "SPACE", .offset = offsetof(settings, space),
+    {.name = "space",
+     .kind = EMB_OPTION_TEXT,
+     .argument = "SPACE",
+     .offset = offsetof(settings, space),
      .help = "pin the vector space, as an answer names it"},
-    {.name = "user", .kind = EMB_OPTION_TEXT, .argument = "NAME", .offset = offsetof(settings, user),
+    {.name = "user",
+     .kind = EMB_OPTION_TEXT,
+     .argument = "NAME",
+     .offset = offsetof(settings, user),
      .help = "whose request it is: decides the rollout's bucket"},
-    {.name = "category", .kind = EMB_OPTION_TEXT, .argument = "NAME", .offset = offsetof(settings, category),
+    {.name = "category",
+     .kind = EMB_OPTION_TEXT,
+     .argument = "NAME",
+     .offset = offsetof(settings, category),
      .help = "for limits of a category"},
-    {.name = "dimensions", .kind = EMB_OPTION_COUNT, .argument = "N", .maximum = 65536,
-     .default_note = "the model's", .offset = offsetof(settings, dimensions), .help = "length of the vectors"},
+    {.name = "dimensions",
+     .kind = EMB_OPTION_COUNT,
+     .argument = "N",
+     .maximum = 65536,
+     .default_note = "the model's",
+     .offset = offsetof(settings, dimensions),
+     .help = "length of the vectors"},
     {.name = "json", .kind = EMB_OPTION_FLAG, .offset = offsetof(settings, json), .help = "as JSON"},
     EMB_SETTINGS_OPTIONS(settings, flags),
     EMB_OPTIONS_END,
@@ -62,7 +83,8 @@ static void print_text(const emb_explanation *e)
         printf("refused: %s (HTTP %d)\n", emb_status_text(e->plan.refusal), emb_status_http(e->plan.refusal));
     printf("  by the rule '%s': %s\n", emb_route_rule_name(e->plan.rule), e->plan.reason);
     printf("  context %s, %s path (bucket %.2f of a rollout of %g %%), about %" PRIu64 " tokens\n",
-           emb_context_name(e->context), e->plan.legacy ? "legacy" : "hybrid", e->bucket, e->rollout_percentage, e->tokens);
+           emb_context_name(e->context), e->plan.legacy ? "legacy" : "hybrid", e->bucket,
+           e->rollout_percentage, e->tokens);
     if (e->has_pii)
         printf("  personal data: %s\n", e->pii_kinds);
     printf("\n%5s  %-16s %-30s %12s  %s\n", "order", "provider", "model", "cost USD", "why");
@@ -72,8 +94,9 @@ static void print_text(const emb_explanation *e)
         if (place)
             snprintf(order, sizeof order, "%zu", place);
         printf("%5s  %-16s %-30s %12.9f  %s%s%s\n", order, e->candidates[i].provider, e->candidates[i].model,
-               (double)e->candidates[i].estimate_nusd * 1e-9, place ? "" : emb_route_rule_name(e->verdicts[i].passed_over),
-               place ? "" : ": ", e->verdicts[i].why);
+               (double)e->candidates[i].estimate_nusd * 1e-9,
+               place ? "" : emb_route_rule_name(e->verdicts[i].passed_over), place ? "" : ": ",
+               e->verdicts[i].why);
     }
     if (e->local_status)
         printf("    -  %-16s %-30s %12s  %s\n", "local", "", "", e->local_error);
@@ -112,7 +135,9 @@ static void print_json(const emb_explanation *e)
     add_text(&b, "reason", e->plan.reason);
     add_text(&b, "context", emb_context_name(e->context));
     add_text(&b, "pii_kinds", e->pii_kinds);
-    (void)(emb_buf_addf(&b, ",\"bucket\":%.4f,\"rollout_percentage\":%g,\"estimated_tokens\":%" PRIu64 ",\"candidates\":[",
+    (void)(emb_buf_addf(&b,
+                        ",\"bucket\":%.4f,\"rollout_percentage\":%g,\"estimated_tokens\":%" PRIu64
+                        ",\"candidates\":[",
                         e->bucket, e->rollout_percentage, e->tokens) == EMB_OK);
     for (size_t i = 0; i < e->count; i++)
         add_candidate(&b, e, i);
@@ -184,9 +209,10 @@ const emb_command emb_command_route = {
     .name = "route",
     .summary = "explain where a request would go, and why",
     .usage = "route [OPTION...] TEXT...",
-    .description = "Nothing is embedded, sent or spent. Each provider is listed with its place in the order, or\n"
-                   "with the rule that passed it over: pinned, privacy, legacy, settings, health, budget, context.\n"
-                   "The exit status is 1 if the request would be refused.",
+    .description =
+        "Nothing is embedded, sent or spent. Each provider is listed with its place in the order, or\n"
+        "with the rule that passed it over: pinned, privacy, legacy, settings, health, budget, context.\n"
+        "The exit status is 1 if the request would be refused.",
     .examples = "  embedd route \"quarterly results\"\n"
                 "  embedd route --context analysis --user alice \"quarterly results\"\n"
                 "  embedd route --provider openai \"write to jane@example.com\"",

@@ -13,10 +13,18 @@ typedef struct settings {
 _Static_assert(sizeof(settings) <= EMB_SETTINGS_MAX, "room for the settings");
 
 static const emb_option options[] = {
-    {.name = "listen", .letter = 'l', .kind = EMB_OPTION_TEXT, .argument = "ADDRESS",
-     .offset = offsetof(settings, listen), .help = "short for --server-listen"},
-    {.name = "model", .letter = 'm', .kind = EMB_OPTION_TEXT, .argument = "NAME",
-     .offset = offsetof(settings, model), .help = "short for --models-default"},
+    {.name = "listen",
+     .letter = 'l',
+     .kind = EMB_OPTION_TEXT,
+     .argument = "ADDRESS",
+     .offset = offsetof(settings, listen),
+     .help = "short for --server-listen"},
+    {.name = "model",
+     .letter = 'm',
+     .kind = EMB_OPTION_TEXT,
+     .argument = "NAME",
+     .offset = offsetof(settings, model),
+     .help = "short for --models-default"},
     EMB_SETTINGS_OPTIONS_LISTED(settings, flags),
     EMB_OPTIONS_END,
 };
@@ -43,9 +51,10 @@ const emb_command emb_command_serve = {
     .name = "serve",
     .summary = "answer embedding clients over HTTP: OpenAI's, TEI's, Ollama's, Cohere's",
     .usage = "serve [OPTION...]",
-    .description = "Serves until SIGTERM or Ctrl-C; SIGHUP reloads the settings. Every setting below is a flag, an\n"
-                   "environment variable and a line of the YAML file; a flag wins over the variable, that over the\n"
-                   "file. docs/operation.md tells how to run it.",
+    .description =
+        "Serves until SIGTERM or Ctrl-C; SIGHUP reloads the settings. Every setting below is a flag, an\n"
+        "environment variable and a line of the YAML file; a flag wins over the variable, that over the\n"
+        "file. docs/operation.md tells how to run it.",
     .examples = "  embedd serve\n  embedd serve --listen :8000 --model bge-small-en-v1.5\n"
                 "  embedd serve --config /etc/embedd/embedd.yaml --log-level debug",
     .options = options,

@@ -1,8 +1,9 @@
 /*
- * cmd_shadow.c: `embedd shadow report|watch|clear`: what services have compared, from the store that they share.
+ * cmd_shadow.c: `embedd shadow report|watch|clear`: what services have compared, from the store that they
+ * share.
  *
- * It reads the database and nothing else: the neighbour overlap and the drops are what a service wrote there last. watch
- * draws the report again and again on a terminal, and adds a line each time where it is piped.
+ * It reads the database and nothing else: the neighbour overlap and the drops are what a service wrote there
+ * last. watch draws the report again and again on a terminal, and adds a line each time where it is piped.
  */
 #include "base/json_write.h"
 #include "cli/progress.h"
@@ -52,10 +53,7 @@ static const emb_option options[] = {
      .maximum = 86400,
      .offset = offsetof(settings, interval_s),
      .help = "watch: seconds between two looks"},
-    {.name = "json",
-     .kind = EMB_OPTION_FLAG,
-     .offset = offsetof(settings, json),
-     .help = "report: as JSON"},
+    {.name = "json", .kind = EMB_OPTION_FLAG, .offset = offsetof(settings, json), .help = "report: as JSON"},
     {.name = "yes",
      .kind = EMB_OPTION_FLAG,
      .offset = offsetof(settings, yes),
@@ -84,12 +82,13 @@ static void print_head(const emb_shadow_report *r)
 {
     char first[32], last[32], number[32], note[64];
     printf("%-14s%s, %.2f %% failed (95 %%: %.2f .. %.2f %%)\n", "comparisons",
-           emb_number_text(r->all.comparisons, number), 100 * r->failure_share.mean, 100 * r->failure_share.low,
-           100 * r->failure_share.high);
+           emb_number_text(r->all.comparisons, number), 100 * r->failure_share.mean,
+           100 * r->failure_share.low, 100 * r->failure_share.high);
     printf("%-14s%s\n", "dropped", emb_number_text(r->dropped, number));
-    printf("%-14s%s to %s UTC, %.1f hours\n", "period", time_text(r->first_s, first), time_text(r->last_s, last),
-           (double)(r->last_s - r->first_s) / 3600);
-    printf("%-14s%s\n", "spaces", r->same_space ? "one: cosines count" : "two: neighbours count, cosines do not");
+    printf("%-14s%s to %s UTC, %.1f hours\n", "period", time_text(r->first_s, first),
+           time_text(r->last_s, last), (double)(r->last_s - r->first_s) / 3600);
+    printf("%-14s%s\n", "spaces",
+           r->same_space ? "one: cosines count" : "two: neighbours count, cosines do not");
     if (r->all.with_cosine) {
         snprintf(note, sizeof note, "   worst %.4f", r->all.cosine_worst);
         print_interval("cosine", &r->all.cosine, note);
@@ -109,16 +108,17 @@ static void print_group(const emb_shadow_group *g, const char *name)
         snprintf(p5, sizeof p5, "%.4f", g->cosine_p5);
     }
     printf("%-20.20s %12s %7" PRIu64 " %8s %8s %9.1f %9.1f %9.1f %9.1f %11.6f %11.6f\n", name,
-           emb_number_text(g->comparisons, number), g->failures, cosine, p5, g->legacy_p50_ms, g->legacy_p95_ms,
-           g->candidate_p50_ms, g->candidate_p95_ms, (double)g->legacy_nusd / 1e9, (double)g->candidate_nusd / 1e9);
+           emb_number_text(g->comparisons, number), g->failures, cosine, p5, g->legacy_p50_ms,
+           g->legacy_p95_ms, g->candidate_p50_ms, g->candidate_p95_ms, (double)g->legacy_nusd / 1e9,
+           (double)g->candidate_nusd / 1e9);
 }
 
 static void print_groups(const emb_shadow_report *r)
 {
-    printf("\n%-20s %12s %7s %8s %8s %19s %19s %11s %11s\n", "", "", "", "", "", "legacy ms", "candidate ms", "legacy",
-           "candidate");
-    printf("%-20s %12s %7s %8s %8s %9s %9s %9s %9s %11s %11s\n", "category", "comparisons", "failed", "cosine", "p5",
-           "p50", "p95", "p50", "p95", "USD", "USD");
+    printf("\n%-20s %12s %7s %8s %8s %19s %19s %11s %11s\n", "", "", "", "", "", "legacy ms", "candidate ms",
+           "legacy", "candidate");
+    printf("%-20s %12s %7s %8s %8s %9s %9s %9s %9s %11s %11s\n", "category", "comparisons", "failed",
+           "cosine", "p5", "p50", "p95", "p50", "p95", "USD", "USD");
     for (size_t i = 0; i < r->category_count; i++)
         print_group(&r->categories[i], *r->categories[i].name ? r->categories[i].name : "(none)");
     print_group(&r->all, "all");
@@ -129,7 +129,8 @@ static void print_worst(const emb_shadow_report *r)
     char when[32];
     if (!r->worst_count)
         return;
-    printf("\n%-32s %8s  %-16s  %s\n", "worst pairs, by text hash", "cosine", "time (UTC)", "category: legacy, candidate");
+    printf("\n%-32s %8s  %-16s  %s\n", "worst pairs, by text hash", "cosine", "time (UTC)",
+           "category: legacy, candidate");
     for (size_t i = 0; i < r->worst_count; i++) {
         const emb_shadow_sample *s = &r->worst[i];
         printf("%s %8.4f  %s  %s: %s, %s\n", s->text, s->cosine, time_text(s->time_s, when),
@@ -163,16 +164,20 @@ static emb_status put_interval(emb_buf *b, const char *name, const emb_shadow_in
 {
     if (!there)
         return emb_buf_addf(b, "\"%s\":null,", name);
-    return emb_buf_addf(b, "\"%s\":{\"mean\":%.6f,\"low\":%.6f,\"high\":%.6f},", name, i->mean, i->low, i->high);
+    return emb_buf_addf(b, "\"%s\":{\"mean\":%.6f,\"low\":%.6f,\"high\":%.6f},", name, i->mean, i->low,
+                        i->high);
 }
 
 static emb_status put_group(emb_buf *b, const emb_shadow_group *g)
 {
-    emb_status st = emb_buf_addf(b, "\"comparisons\":%" PRIu64 ",\"failures\":%" PRIu64 ",\"with_cosine\":%" PRIu64 ",",
-                                 g->comparisons, g->failures, g->with_cosine);
+    emb_status st =
+        emb_buf_addf(b, "\"comparisons\":%" PRIu64 ",\"failures\":%" PRIu64 ",\"with_cosine\":%" PRIu64 ",",
+                     g->comparisons, g->failures, g->with_cosine);
     if (st == EMB_OK && g->with_cosine)
-        st = emb_buf_addf(b, "\"cosine\":{\"mean\":%.6f,\"low\":%.6f,\"high\":%.6f,\"p5\":%.6f,\"p50\":%.6f,\"worst\":%.6f},",
-                          g->cosine.mean, g->cosine.low, g->cosine.high, g->cosine_p5, g->cosine_p50, g->cosine_worst);
+        st = emb_buf_addf(
+            b,
+            "\"cosine\":{\"mean\":%.6f,\"low\":%.6f,\"high\":%.6f,\"p5\":%.6f,\"p50\":%.6f,\"worst\":%.6f},",
+            g->cosine.mean, g->cosine.low, g->cosine.high, g->cosine_p5, g->cosine_p50, g->cosine_worst);
     else if (st == EMB_OK)
         st = emb_buf_add_str(b, "\"cosine\":null,");
     if (st != EMB_OK)
@@ -191,8 +196,10 @@ static emb_status put_sample(emb_buf *b, const emb_shadow_sample *s)
         snprintf(cosine, sizeof cosine, "%.6f", s->cosine);
     emb_status st = emb_buf_addf(b, "{\"time_s\":%" PRId64 ",", s->time_s);
     if (st == EMB_OK && (st = put_text(b, "text_hash", s->text)) == EMB_OK &&
-        (st = put_text(b, "category", s->category)) == EMB_OK && (st = put_text(b, "legacy", s->legacy)) == EMB_OK &&
-        (st = put_text(b, "candidate", s->candidate)) == EMB_OK && (st = put_text(b, "error", s->error)) == EMB_OK)
+        (st = put_text(b, "category", s->category)) == EMB_OK &&
+        (st = put_text(b, "legacy", s->legacy)) == EMB_OK &&
+        (st = put_text(b, "candidate", s->candidate)) == EMB_OK &&
+        (st = put_text(b, "error", s->error)) == EMB_OK)
         st = emb_buf_addf(b, "\"cosine\":%s,\"legacy_ms\":%.3f,\"candidate_ms\":%.3f}", cosine, s->legacy_ms,
                           s->candidate_ms);
     return st;
@@ -224,10 +231,11 @@ static emb_status put_categories(emb_buf *b, const emb_shadow_report *r)
 
 static emb_status put_report(emb_buf *b, const emb_shadow_report *r)
 {
-    emb_status st = emb_buf_addf(b,
-                                 "{\"first_s\":%" PRId64 ",\"last_s\":%" PRId64 ",\"same_space\":%s,\"window\":%zu,"
-                                 "\"dropped\":%" PRIu64 ",",
-                                 r->first_s, r->last_s, r->same_space ? "true" : "false", r->window, r->dropped);
+    emb_status st =
+        emb_buf_addf(b,
+                     "{\"first_s\":%" PRId64 ",\"last_s\":%" PRId64 ",\"same_space\":%s,\"window\":%zu,"
+                     "\"dropped\":%" PRIu64 ",",
+                     r->first_s, r->last_s, r->same_space ? "true" : "false", r->window, r->dropped);
     if (st == EMB_OK && (st = put_interval(b, "failure_share", &r->failure_share, true)) == EMB_OK &&
         (st = put_interval(b, "neighbour_overlap", &r->overlap, r->has_overlap)) == EMB_OK &&
         (st = put_interval(b, "rank_correlation", &r->rank_correlation, r->has_overlap)) == EMB_OK &&
@@ -255,7 +263,8 @@ static int print_json(const emb_shadow_report *r)
 static emb_shadow_query query_of(const settings *s)
 {
     int64_t now = (int64_t)time(NULL);
-    return (emb_shadow_query){.since_s = s->since_hours ? now - (int64_t)s->since_hours * 3600 : 0, .samples = s->samples};
+    return (emb_shadow_query){.since_s = s->since_hours ? now - (int64_t)s->since_hours * 3600 : 0,
+                              .samples = s->samples};
 }
 
 static int report(const settings *s, emb_shadow *shadow)
@@ -284,7 +293,8 @@ static void print_line(const emb_shadow_report *r)
     if (r->has_overlap)
         snprintf(overlap, sizeof overlap, "%.4f", r->overlap.mean);
     printf("%s  comparisons %" PRIu64 "  failed %" PRIu64 "  cosine %s  overlap %s  dropped %" PRIu64 "\n",
-           time_text((int64_t)time(NULL), when), r->all.comparisons, r->all.failures, cosine, overlap, r->dropped);
+           time_text((int64_t)time(NULL), when), r->all.comparisons, r->all.failures, cosine, overlap,
+           r->dropped);
 }
 
 /* A store that does not answer now may do so at the next look. */
@@ -342,9 +352,11 @@ static action action_of(const char *name)
 static int check(const settings *s, action what, const char *name)
 {
     if (what == UNKNOWN)
-        return emb_usage_error(&emb_command_shadow, "there is no 'shadow %s'; there are report, watch and clear", name);
+        return emb_usage_error(&emb_command_shadow,
+                               "there is no 'shadow %s'; there are report, watch and clear", name);
     if (what == CLEAR && !s->yes)
-        return emb_usage_error(&emb_command_shadow, "'shadow clear' removes everything that was compared; --yes says so");
+        return emb_usage_error(&emb_command_shadow,
+                               "'shadow clear' removes everything that was compared; --yes says so");
     if (what != REPORT && s->json)
         return emb_usage_error(&emb_command_shadow, "--json is for 'shadow report'");
     return -1;
@@ -395,12 +407,13 @@ const emb_command emb_command_shadow = {
     .name = "shadow",
     .summary = "what the candidate would have answered: report, watch, clear",
     .usage = "shadow [OPTION...] report\nshadow [OPTION...] watch\nshadow --yes clear",
-    .description = "report  comparisons of the legacy provider and the candidate: likeness, latencies, costs,\n"
-                   "        failures, by category, and the worst pairs\n"
-                   "watch   the same again and again until Ctrl-C; one line each where it is piped\n"
-                   "clear   removes all comparisons\n\n"
-                   "Comparisons are made by services with hybrid.shadow_mode and kept where data.store_url\n"
-                   "says, by default in a file in the data directory. Of a text only a hash is kept.",
+    .description =
+        "report  comparisons of the legacy provider and the candidate: likeness, latencies, costs,\n"
+        "        failures, by category, and the worst pairs\n"
+        "watch   the same again and again until Ctrl-C; one line each where it is piped\n"
+        "clear   removes all comparisons\n\n"
+        "Comparisons are made by services with hybrid.shadow_mode and kept where data.store_url\n"
+        "says, by default in a file in the data directory. Of a text only a hash is kept.",
     .examples = "  embedd shadow report --since 48\n"
                 "  embedd shadow watch --interval 10",
     .options = options,

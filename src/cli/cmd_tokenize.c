@@ -1,6 +1,6 @@
 /*
- * cmd_tokenize.c: `embedd tokenize`: what a model makes of a text, or how many tokens texts have and what a hosted
- * model takes for them. Weights are not read, and nothing is sent anywhere.
+ * cmd_tokenize.c: `embedd tokenize`: what a model makes of a text, or how many tokens texts have and what a
+ * hosted model takes for them. Weights are not read, and nothing is sent anywhere.
  */
 #include "cli/token_source.h"
 
@@ -73,7 +73,8 @@ static const emb_option options[] = {
     EMB_OPTIONS_END,
 };
 
-static emb_status add_list(emb_buf *out, const char *name, const emb_token_source *source, const emb_tokens *tokens,
+static emb_status add_list(emb_buf *out, const char *name, const emb_token_source *source,
+                           const emb_tokens *tokens,
                            emb_status (*add)(emb_buf *, const emb_token_source *, const emb_token *))
 {
     emb_status status = emb_buf_addf(out, ",\"%s\":[", name);
@@ -142,8 +143,8 @@ static void print_text(const emb_token_source *source, uint64_t index, const emb
     }
 }
 
-static emb_status tokenize(const settings *s, emb_token_source *source, emb_buf *out, const emb_record *record,
-                           emb_error *err)
+static emb_status tokenize(const settings *s, emb_token_source *source, emb_buf *out,
+                           const emb_record *record, emb_error *err)
 {
     emb_tokens tokens;
     emb_status status = emb_token_source_tokenize(source, record->text, record->length, !s->no_special,
@@ -164,8 +165,8 @@ typedef struct totals {
     uint64_t texts, tokens, longest, over_limit;
 } totals;
 
-static emb_status count_one(const settings *s, emb_token_source *source, const emb_record *record, totals *sum,
-                            emb_error *err)
+static emb_status count_one(const settings *s, emb_token_source *source, const emb_record *record,
+                            totals *sum, emb_error *err)
 {
     size_t count;
     emb_status status = emb_token_source_count(source, record->text, record->length, !s->no_special,
@@ -191,14 +192,15 @@ static emb_status print_count_json(emb_buf *out, const emb_token_source *source,
     if (!status && source->encoding)
         status = emb_buf_addf(out, ",\"encoding\":\"%s\"", source->encoding);
     if (!status)
-        status = emb_buf_addf(out, ",\"texts\":%" PRIu64 ",\"tokens\":%" PRIu64 ",\"longest\":%" PRIu64, sum->texts,
-                              sum->tokens, sum->longest);
+        status = emb_buf_addf(out, ",\"texts\":%" PRIu64 ",\"tokens\":%" PRIu64 ",\"longest\":%" PRIu64,
+                              sum->texts, sum->tokens, sum->longest);
     if (!status && source->limit)
         status = emb_buf_addf(out, ",\"limit\":%zu,\"over_limit\":%" PRIu64, source->limit, sum->over_limit);
     if (!status && source->entry) {
         uint64_t cost = emb_catalog_cost_nusd(source->entry, sum->tokens);
-        status = emb_buf_addf(out, ",\"price_nusd_per_1k\":%" PRIu64 ",\"cost_nusd\":%" PRIu64 ",\"cost_usd\":" USD,
-                              source->entry->price_nusd_per_1k, cost, USD_OF(cost));
+        status = emb_buf_addf(
+            out, ",\"price_nusd_per_1k\":%" PRIu64 ",\"cost_nusd\":%" PRIu64 ",\"cost_usd\":" USD,
+            source->entry->price_nusd_per_1k, cost, USD_OF(cost));
     }
     if (!status)
         status = emb_buf_add_str(out, "}\n");
@@ -210,7 +212,8 @@ static emb_status print_count_json(emb_buf *out, const emb_token_source *source,
 static void print_count_text(const emb_token_source *source, const totals *sum)
 {
     printf("%s: %" PRIu64 " %s, %" PRIu64 " %s, longest %" PRIu64, source->name, sum->texts,
-           sum->texts == 1 ? "text" : "texts", sum->tokens, sum->tokens == 1 ? "token" : "tokens", sum->longest);
+           sum->texts == 1 ? "text" : "texts", sum->tokens, sum->tokens == 1 ? "token" : "tokens",
+           sum->longest);
     if (sum->over_limit)
         printf(", %" PRIu64 " over the limit of %zu", sum->over_limit, source->limit);
     if (source->entry) {
@@ -230,15 +233,16 @@ static emb_status fail_at(const emb_input *input, const emb_record *record, emb_
     return err->code;
 }
 
-static emb_status each(const settings *s, emb_token_source *source, emb_input *input, emb_buf *out, totals *sum,
-                       emb_error *err)
+static emb_status each(const settings *s, emb_token_source *source, emb_input *input, emb_buf *out,
+                       totals *sum, emb_error *err)
 {
     emb_record record;
     for (;;) {
         emb_status status = EMB_OK;
         switch (emb_input_next(input, &record, err)) {
         case EMB_INPUT_RECORD:
-            status = s->count ? count_one(s, source, &record, sum, err) : tokenize(s, source, out, &record, err);
+            status =
+                s->count ? count_one(s, source, &record, sum, err) : tokenize(s, source, out, &record, err);
             if (status)
                 return emb_input_has_lines(input) ? fail_at(input, &record, err) : status;
             break;
@@ -298,9 +302,10 @@ const emb_command emb_command_tokenize = {
     .name = "tokenize",
     .summary = "show the tokens of texts: ids, tokens and where they are",
     .usage = "tokenize [OPTION...] TEXT...\ntokenize [OPTION...] --input FILE",
-    .description = "Offsets are bytes of the text as given; special tokens have 0, 0. --model cl100k_base, or a\n"
-                   "hosted model that counts with it (text-embedding-3-small), gives the tokens of OpenAI's\n"
-                   "tiktoken, and --count their list price. Nothing is sent.",
+    .description =
+        "Offsets are bytes of the text as given; special tokens have 0, 0. --model cl100k_base, or a\n"
+        "hosted model that counts with it (text-embedding-3-small), gives the tokens of OpenAI's\n"
+        "tiktoken, and --count their list price. Nothing is sent.",
     .examples = "  embedd tokenize \"hello world\"\n  embedd tokenize --format text \"Straße\"\n"
                 "  embedd tokenize --model text-embedding-3-small --count --input texts.jsonl",
     .options = options,

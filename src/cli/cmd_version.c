@@ -24,7 +24,8 @@ static void print_instruction_sets(void)
     printf("instruction sets: ");
     for (size_t i = 0; i < count; i++)
         /* a name may have several tables, for chips with and without an extension */
-        if (all[i].supported() && (i + 1 == count || strcmp(all[i].kernels->name, all[i + 1].kernels->name))) {
+        if (all[i].supported() &&
+            (i + 1 == count || strcmp(all[i].kernels->name, all[i + 1].kernels->name))) {
             printf("%s%s", separator, all[i].kernels->name);
             separator = ", ";
         }

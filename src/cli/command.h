@@ -26,10 +26,10 @@ enum { EMB_EXIT_OK = 0, EMB_EXIT_FAILURE = 1, EMB_EXIT_USAGE = 2 };
 #define EMB_SETTINGS_MAX 4096
 
 typedef enum emb_option_kind {
-    EMB_OPTION_FLAG,  /* bool, no argument */
-    EMB_OPTION_TEXT,  /* const char *, NULL if neither given nor with a fallback */
-    EMB_OPTION_COUNT, /* size_t in minimum .. maximum */
-    EMB_OPTION_CHOICE, /* int: the index in choices; -1 if neither given nor with a fallback */
+    EMB_OPTION_FLAG,    /* bool, no argument */
+    EMB_OPTION_TEXT,    /* const char *, NULL if neither given nor with a fallback */
+    EMB_OPTION_COUNT,   /* size_t in minimum .. maximum */
+    EMB_OPTION_CHOICE,  /* int: the index in choices; -1 if neither given nor with a fallback */
     EMB_OPTION_SETTINGS /* emb_settings_flags: all settings of the service, see cli/settings_flags.h */
 } emb_option_kind;
 

@@ -1,15 +1,16 @@
 /*
  * load_client.c: one epoll loop per thread; the threads share nothing while they run.
  *
- * The queue of an open loop needs no memory: what is due is known by arithmetic, so "waiting for a connection" is
- * just that the next arrival's time has passed. It is sent as soon as a connection is free, and counted from when it
- * was due.
+ * The queue of an open loop needs no memory: what is due is known by arithmetic, so "waiting for a
+ * connection" is just that the next arrival's time has passed. It is sent as soon as a connection is free,
+ * and counted from when it was due.
  *
- * Waiting: a timerfd wakes the loop for the next arrival; when that is nearer than 50 µs the loop spins, because a
- * sleep would be longer. All time-outs are looked for 50 times a second, by a walk over the connections.
+ * Waiting: a timerfd wakes the loop for the next arrival; when that is nearer than 50 µs the loop spins,
+ * because a sleep would be longer. All time-outs are looked for 50 times a second, by a walk over the
+ * connections.
  *
- * A kept connection may be closed by the server just when a request goes out on it. Clients send such a request
- * again, and so does this one, once, if nothing of the answer had come.
+ * A kept connection may be closed by the server just when a request goes out on it. Clients send such a
+ * request again, and so does this one, once, if nothing of the answer had come.
  */
 #include "cli/load_client.h"
 
@@ -33,16 +34,17 @@
 
 enum { EVENTS = 256, READ_BYTES = 256 << 10, SPIN_NS = 50000, SWEEP_NS = 20000000, RECONNECT_NS = 50000000 };
 
-const char *const emb_load_error_names[EMB_LOAD_ERRORS] = {"no connection", "connection broken", "malformed answer",
-                                                           "timeout", "not sent"};
+const char *const emb_load_error_names[EMB_LOAD_ERRORS] = {"no connection", "connection broken",
+                                                           "malformed answer", "timeout", "not sent"};
 
 typedef enum wire_state { CLOSED, CONNECTING, IDLE, BUSY } wire_state;
 
 typedef struct wire {
     emb_load_stream stream;
     wire_state state;
-    size_t idle_at;                    /* of IDLE: its place in client.idle */
-    bool waits_to_write, again, fresh; /* again: this request was sent before; fresh: nothing went over it yet */
+    size_t idle_at; /* of IDLE: its place in client.idle */
+    bool waits_to_write, again,
+        fresh; /* again: this request was sent before; fresh: nothing went over it yet */
     char *out;
     size_t length, sent;
     uint64_t due_ns, sent_ns, retry_ns;
@@ -636,8 +638,9 @@ emb_status emb_load_run(const emb_load_plan *plan, emb_load_outcome *out, emb_er
     memset(out, 0, sizeof *out);
     out->series = calloc(plan->seconds, sizeof *out->series);
     out->series_count = plan->seconds;
-    emb_status status = clients && out->series ? start_all(clients, plan, err)
-                                               : emb_fail_nomem(err, "load test", plan->seconds * sizeof *out->series);
+    emb_status status = clients && out->series
+                            ? start_all(clients, plan, err)
+                            : emb_fail_nomem(err, "load test", plan->seconds * sizeof *out->series);
     for (size_t i = 0; clients && i < plan->threads; i++) {
         client *c = &clients[i];
         if (c->started)

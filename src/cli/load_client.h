@@ -7,10 +7,10 @@
  *     … emb_load_histogram_rank(&o.latency, 0.99) …
  *     emb_load_outcome_fini(&o);
  *
- * Open loop (rate > 0): requests have times at which they are due, evenly or at random (Poisson), whatever the server
- * does. Latency is counted from when a request was due, not from when a connection became free for it: a server
- * that stands still for a second makes all requests of that second late, and they all count. Closed loop (rate 0):
- * each connection sends the next request when it has its answer.
+ * Open loop (rate > 0): requests have times at which they are due, evenly or at random (Poisson), whatever
+ * the server does. Latency is counted from when a request was due, not from when a connection became free for
+ * it: a server that stands still for a second makes all requests of that second late, and they all count.
+ * Closed loop (rate 0): each connection sends the next request when it has its answer.
  *
  * Runs its threads and returns when all is done, or soon after the program was told to stop (stop.h).
  */
@@ -26,15 +26,15 @@
 typedef struct emb_load_plan {
     struct sockaddr_storage address;
     socklen_t address_length;
-    SSL_CTX *tls;          /* NULL: plain */
-    const char *host;      /* with TLS */
+    SSL_CTX *tls;     /* NULL: plain */
+    const char *host; /* with TLS */
     const emb_load_requests *requests;
-    double rate;           /* requests a second of all threads; 0: closed loop */
+    double rate; /* requests a second of all threads; 0: closed loop */
     bool poisson;
-    size_t connections;    /* closed: all busy; open: at most */
+    size_t connections; /* closed: all busy; open: at most */
     size_t threads;
     uint64_t warmup_ns, duration_ns, timeout_ns;
-    size_t seconds;        /* of the measured time, rounded up: room for the series */
+    size_t seconds; /* of the measured time, rounded up: room for the series */
     const volatile int *stop;
 } emb_load_plan;
 
@@ -43,7 +43,7 @@ typedef enum emb_load_error {
     EMB_LOAD_BROKEN,    /* the connection ended before the answer did */
     EMB_LOAD_MALFORMED, /* the answer is not HTTP */
     EMB_LOAD_TIMEOUT,
-    EMB_LOAD_UNSENT,    /* open loop: was due, and no connection was free until the end */
+    EMB_LOAD_UNSENT, /* open loop: was due, and no connection was free until the end */
     EMB_LOAD_ERRORS
 } emb_load_error;
 extern const char *const emb_load_error_names[EMB_LOAD_ERRORS];
@@ -55,18 +55,19 @@ typedef struct emb_load_second {
 
 typedef struct emb_load_outcome {
     /* of requests that were due (closed loop: sent) in the measured time: */
-    emb_load_histogram latency; /* of good answers and of those given up (timeout, unsent) at the age they had */
+    emb_load_histogram
+        latency; /* of good answers and of those given up (timeout, unsent) at the age they had */
     emb_load_histogram service; /* from the sending, good answers: what a closed loop would call latency */
     emb_load_histogram late;    /* how late the client itself was though a connection was free */
     uint64_t due, good, errors[EMB_LOAD_ERRORS], statuses[1000]; /* by HTTP status */
     /* of answers that came in the measured time: */
     uint64_t answers, texts, tokens, cached, bytes;
-    uint64_t connects;          /* connections that were made, all the time */
-    double seconds;             /* the measured time, shorter if it was stopped */
+    uint64_t connects; /* connections that were made, all the time */
+    double seconds;    /* the measured time, shorter if it was stopped */
     emb_load_second *series;
     size_t series_count;
     bool stopped;
-    char complaint[200];        /* the beginning of the first answer that was an error */
+    char complaint[200]; /* the beginning of the first answer that was an error */
     int complaint_status;
 } emb_load_outcome;
 

@@ -1,4 +1,5 @@
-/* load_histogram.c: see load_histogram.h. Values below 64 have a bucket each; above, the leading seven bits choose. */
+/* load_histogram.c: see load_histogram.h. Values below 64 have a bucket each; above, the leading seven bits
+ * choose. */
 #include "cli/load_histogram.h"
 
 #include <math.h>

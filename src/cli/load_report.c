@@ -1,6 +1,6 @@
 /*
- * load_report.c: see load_report.h. Latencies are milliseconds in both forms. The percentiles of both come from one
- * table, so that they cannot differ.
+ * load_report.c: see load_report.h. Latencies are milliseconds in both forms. The percentiles of both come
+ * from one table, so that they cannot differ.
  */
 #include "cli/load_report.h"
 
@@ -16,8 +16,9 @@
 static const struct {
     const char *name, *key;
     double q;
-} ranks[] = {{"p50", "p50", 0.5},     {"p75", "p75", 0.75},       {"p90", "p90", 0.9},           {"p95", "p95", 0.95},
-             {"p99", "p99", 0.99}, {"p99.9", "p99_9", 0.999}, {"p99.99", "p99_99", 0.9999}};
+} ranks[] = {{"p50", "p50", 0.5},         {"p75", "p75", 0.75}, {"p90", "p90", 0.9},
+             {"p95", "p95", 0.95},        {"p99", "p99", 0.99}, {"p99.9", "p99_9", 0.999},
+             {"p99.99", "p99_99", 0.9999}};
 enum { RANKS = sizeof ranks / sizeof *ranks };
 
 static double ms(double ns)
@@ -38,8 +39,8 @@ static void print_plan(const emb_load_about *a)
     char time[32];
     printf("%s\n", a->url);
     if (p->rate > 0)
-        printf("open loop: %g requests/s, %s, at most %zu connections", p->rate, p->poisson ? "at random (Poisson)" : "evenly",
-               p->connections);
+        printf("open loop: %g requests/s, %s, at most %zu connections", p->rate,
+               p->poisson ? "at random (Poisson)" : "evenly", p->connections);
     else
         printf("closed loop: %zu connection%s", p->connections, p->connections == 1 ? "" : "s");
     printf("; %zu text%s a request, ", a->shape->texts, a->shape->texts == 1 ? "" : "s");
@@ -57,8 +58,8 @@ static void print_plan(const emb_load_about *a)
 static void print_throughput(const emb_load_outcome *o)
 {
     char a[32], b[32], bytes[32];
-    printf("requests  %10.1f/s   %s answered in %.1f s%s\n", per_second(o, o->answers), emb_number_text(o->answers, a),
-           o->seconds, o->stopped ? " (stopped)" : "");
+    printf("requests  %10.1f/s   %s answered in %.1f s%s\n", per_second(o, o->answers),
+           emb_number_text(o->answers, a), o->seconds, o->stopped ? " (stopped)" : "");
     printf("texts     %10.1f/s   %s", per_second(o, o->texts), emb_number_text(o->texts, a));
     if (o->cached)
         printf(", %s from the cache", emb_number_text(o->cached, b));
@@ -105,8 +106,10 @@ static void print_errors(const emb_load_outcome *o)
         printf("  the first answer with status %d began: %s\n", o->complaint_status, o->complaint);
     double late = ms(emb_load_histogram_rank(&o->late, 0.99));
     if (late > 1)
-        printf("\nNote: this program itself was late, by %.1f ms at p99: the machine is too busy for this rate, or more\n"
-               "--threads are needed. The latencies above include it.\n", late);
+        printf("\nNote: this program itself was late, by %.1f ms at p99: the machine is too busy for this "
+               "rate, or more\n"
+               "--threads are needed. The latencies above include it.\n",
+               late);
 }
 
 static void print_series(const emb_load_outcome *o)
@@ -133,8 +136,8 @@ void emb_load_print(const emb_load_outcome *o, const emb_load_about *about)
 
 static emb_status add_latency(emb_buf *out, const char *name, const emb_load_histogram *h)
 {
-    emb_status status = emb_buf_addf(out, ",\"%s\":{\"count\":%" PRIu64 ",\"mean\":%.6g,\"min\":%.6g", name, h->count,
-                                     ms(emb_load_histogram_mean(h)), ms((double)h->least));
+    emb_status status = emb_buf_addf(out, ",\"%s\":{\"count\":%" PRIu64 ",\"mean\":%.6g,\"min\":%.6g", name,
+                                     h->count, ms(emb_load_histogram_mean(h)), ms((double)h->least));
     for (size_t i = 0; i < RANKS && !status; i++)
         status = emb_buf_addf(out, ",\"%s\":%.6g", ranks[i].key, ms(emb_load_histogram_rank(h, ranks[i].q)));
     return status ? status : emb_buf_addf(out, ",\"max\":%.6g}", ms((double)h->most));
@@ -147,25 +150,29 @@ static emb_status add_plan(emb_buf *out, const emb_load_about *a)
     if (!status)
         status = emb_json_write_string(out, a->url, strlen(a->url));
     if (!status)
-        status = emb_buf_addf(out, ",\"loop\":\"%s\",\"rate\":%.10g,\"arrivals\":\"%s\",\"connections\":%zu,\"threads\":%zu",
-                              p->rate > 0 ? "open" : "closed", p->rate, p->poisson ? "poisson" : "uniform",
-                              p->connections, p->threads);
+        status = emb_buf_addf(
+            out, ",\"loop\":\"%s\",\"rate\":%.10g,\"arrivals\":\"%s\",\"connections\":%zu,\"threads\":%zu",
+            p->rate > 0 ? "open" : "closed", p->rate, p->poisson ? "poisson" : "uniform", p->connections,
+            p->threads);
     if (!status)
-        status = emb_buf_addf(out, ",\"warmup_seconds\":%.6g,\"duration_seconds\":%.6g,\"timeout_seconds\":%.6g",
-                              (double)p->warmup_ns / 1e9, (double)p->duration_ns / 1e9, (double)p->timeout_ns / 1e9);
+        status = emb_buf_addf(
+            out, ",\"warmup_seconds\":%.6g,\"duration_seconds\":%.6g,\"timeout_seconds\":%.6g",
+            (double)p->warmup_ns / 1e9, (double)p->duration_ns / 1e9, (double)p->timeout_ns / 1e9);
     return status ? status
-                  : emb_buf_addf(out, ",\"texts_per_request\":%zu,\"words\":%zu,\"repeat\":%.6g", a->shape->texts,
-                                 a->shape->words, a->shape->repeat);
+                  : emb_buf_addf(out, ",\"texts_per_request\":%zu,\"words\":%zu,\"repeat\":%.6g",
+                                 a->shape->texts, a->shape->words, a->shape->repeat);
 }
 
 static emb_status add_counts(emb_buf *out, const emb_load_outcome *o)
 {
-    return emb_buf_addf(out, ",\"measured_seconds\":%.6g,\"stopped\":%s,\"due\":%" PRIu64 ",\"good\":%" PRIu64
+    return emb_buf_addf(out,
+                        ",\"measured_seconds\":%.6g,\"stopped\":%s,\"due\":%" PRIu64 ",\"good\":%" PRIu64
                         ",\"requests_per_second\":%.6g,\"texts_per_second\":%.6g,\"tokens_per_second\":%.6g"
-                        ",\"requests\":%" PRIu64 ",\"texts\":%" PRIu64 ",\"tokens\":%" PRIu64 ",\"cached_texts\":%" PRIu64
-                        ",\"body_bytes\":%" PRIu64 ",\"connects\":%" PRIu64, o->seconds, o->stopped ? "true" : "false",
-                        o->due, o->good, per_second(o, o->answers), per_second(o, o->texts), per_second(o, o->tokens),
-                        o->answers, o->texts, o->tokens, o->cached, o->bytes, o->connects);
+                        ",\"requests\":%" PRIu64 ",\"texts\":%" PRIu64 ",\"tokens\":%" PRIu64
+                        ",\"cached_texts\":%" PRIu64 ",\"body_bytes\":%" PRIu64 ",\"connects\":%" PRIu64,
+                        o->seconds, o->stopped ? "true" : "false", o->due, o->good, per_second(o, o->answers),
+                        per_second(o, o->texts), per_second(o, o->tokens), o->answers, o->texts, o->tokens,
+                        o->cached, o->bytes, o->connects);
 }
 
 static emb_status add_errors(emb_buf *out, const emb_load_outcome *o)
@@ -194,9 +201,12 @@ static emb_status add_series(emb_buf *out, const emb_load_outcome *o)
     emb_status status = emb_buf_add_str(out, ",\"series\":[");
     for (size_t i = 0; i < o->series_count && (double)i < o->seconds && !status; i++) {
         const emb_load_second *s = &o->series[i];
-        status = emb_buf_addf(out, "%s{\"second\":%zu,\"requests\":%" PRIu64 ",\"errors\":%" PRIu64
-                              ",\"mean_ms\":%.6g,\"max_ms\":%.6g}", i ? "," : "", i, s->answers, s->errors,
-                              s->answers ? ms((double)s->sum_ns / (double)s->answers) : 0, ms((double)s->most_ns));
+        status =
+            emb_buf_addf(out,
+                         "%s{\"second\":%zu,\"requests\":%" PRIu64 ",\"errors\":%" PRIu64
+                         ",\"mean_ms\":%.6g,\"max_ms\":%.6g}",
+                         i ? "," : "", i, s->answers, s->errors,
+                         s->answers ? ms((double)s->sum_ns / (double)s->answers) : 0, ms((double)s->most_ns));
     }
     return status ? status : emb_buf_add_str(out, "]}\n");
 }

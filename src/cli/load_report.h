@@ -10,10 +10,10 @@
 #include "cli/load_client.h"
 
 typedef struct emb_load_about {
-    const char *url;     /* what was asked, with the route */
+    const char *url; /* what was asked, with the route */
     const emb_load_plan *plan;
     const emb_load_shape *shape;
-    bool series;         /* for people: also second by second */
+    bool series; /* for people: also second by second */
 } emb_load_about;
 
 void emb_load_print(const emb_load_outcome *outcome, const emb_load_about *about);

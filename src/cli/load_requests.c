@@ -1,9 +1,9 @@
 /*
  * load_requests.c: see load_requests.h.
  *
- * The first word has a fixed number of letters, so that Content-Length and the positions stay. Letters rather than
- * digits: tokenizers cut numbers into many tokens. Base 16 of "bcdfghjklmnpqrst" is about as many tokens as a long rare
- * word.
+ * The first word has a fixed number of letters, so that Content-Length and the positions stay. Letters rather
+ * than digits: tokenizers cut numbers into many tokens. Base 16 of "bcdfghjklmnpqrst" is about as many tokens
+ * as a long rare word.
  */
 #include "cli/load_requests.h"
 
@@ -21,10 +21,8 @@ static const char letters[] = "bcdfghjklmnpqrst";
 static const struct {
     const char *route, *texts;
 } apis[] = {
-    [EMB_LOAD_OPENAI] = {"/v1/embeddings", "input"},
-    [EMB_LOAD_TEI] = {"/embed", "inputs"},
-    [EMB_LOAD_EMBEDDER] = {"/embed/batch", "texts"},
-    [EMB_LOAD_DOCVECTOR] = {"/embed", "texts"},
+    [EMB_LOAD_OPENAI] = {"/v1/embeddings", "input"}, [EMB_LOAD_TEI] = {"/embed", "inputs"},
+    [EMB_LOAD_EMBEDDER] = {"/embed/batch", "texts"}, [EMB_LOAD_DOCVECTOR] = {"/embed", "texts"},
     [EMB_LOAD_OLLAMA] = {"/api/embed", "input"},
 };
 
@@ -80,9 +78,10 @@ static emb_status add_body(emb_buf *body, const emb_load_shape *shape, uint64_t 
 
 static emb_status add_head(emb_buf *out, const emb_load_shape *shape, size_t body_bytes)
 {
-    emb_status status = emb_buf_addf(out, "POST %s%s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\n"
-                                     "Content-Length: %zu\r\n", shape->base_path, apis[shape->api].route, shape->host,
-                                     body_bytes);
+    emb_status status = emb_buf_addf(out,
+                                     "POST %s%s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\n"
+                                     "Content-Length: %zu\r\n",
+                                     shape->base_path, apis[shape->api].route, shape->host, body_bytes);
     if (!status && shape->api_key)
         status = emb_buf_addf(out, "Authorization: Bearer %s\r\n", shape->api_key);
     return status ? status : emb_buf_add_str(out, "\r\n");
@@ -129,8 +128,9 @@ emb_status emb_load_requests_init(emb_load_requests *q, const emb_load_shape *sh
     if (!status)
         return EMB_OK;
     emb_load_requests_fini(q);
-    return status == EMB_E_NOMEM ? emb_fail_nomem(err, "requests", MAX_BYTES)
-                                 : emb_fail(err, EMB_E_LIMIT, "texts", "a request would be over %d MiB", MAX_BYTES >> 20);
+    return status == EMB_E_NOMEM
+               ? emb_fail_nomem(err, "requests", MAX_BYTES)
+               : emb_fail(err, EMB_E_LIMIT, "texts", "a request would be over %d MiB", MAX_BYTES >> 20);
 }
 
 void emb_load_requests_fini(emb_load_requests *q)

@@ -1,6 +1,6 @@
 /*
- * load_response.c: see load_response.h. Head and chunk lines are gathered in one small buffer; a longer header line
- * is cut, since none that matters is long.
+ * load_response.c: see load_response.h. Head and chunk lines are gathered in one small buffer; a longer
+ * header line is cut, since none that matters is long.
  */
 #include "cli/load_response.h"
 
@@ -54,8 +54,8 @@ static void take_status(emb_load_response *r)
 {
     const char *l = r->line;
     uint64_t status;
-    if (strncmp(l, "HTTP/1.", 7) != 0 || (l[7] != '0' && l[7] != '1') || l[8] != ' ' || !read_decimal(l + 9, &status) ||
-        status < 100 || status > 999) {
+    if (strncmp(l, "HTTP/1.", 7) != 0 || (l[7] != '0' && l[7] != '1') || l[8] != ' ' ||
+        !read_decimal(l + 9, &status) || status < 100 || status > 999) {
         fail(r);
         return;
     }
@@ -105,7 +105,9 @@ static void take_header(emb_load_response *r)
     } else if (strcasecmp(name, "transfer-encoding") == 0) {
         r->chunked = strcasestr(value, "chunked") != NULL;
     } else if (strcasecmp(name, "connection") == 0) {
-        r->keep_alive = strcasestr(value, "close") ? false : strcasestr(value, "keep-alive") ? true : r->keep_alive;
+        r->keep_alive = strcasestr(value, "close")        ? false
+                        : strcasestr(value, "keep-alive") ? true
+                                                          : r->keep_alive;
     } else if (strcasecmp(name, "x-embedd-tokens") == 0 || strcasecmp(name, "x-compute-tokens") == 0) {
         read_decimal(value, &r->tokens);
     } else if (strcasecmp(name, "x-embedd-cached") == 0) {
@@ -117,8 +119,10 @@ static void take_chunk_size(emb_load_response *r)
 {
     uint64_t n = 0;
     const char *p = r->line;
-    for (; ; p++) {
-        int digit = *p >= '0' && *p <= '9' ? *p - '0' : (*p | 32) >= 'a' && (*p | 32) <= 'f' ? (*p | 32) - 'a' + 10 : -1;
+    for (;; p++) {
+        int digit = *p >= '0' && *p <= '9'                 ? *p - '0'
+                    : (*p | 32) >= 'a' && (*p | 32) <= 'f' ? (*p | 32) - 'a' + 10
+                                                           : -1;
         if (digit < 0)
             break;
         if (n >> 59) {

@@ -6,8 +6,8 @@
  *     used = emb_load_response_feed(&r, data, n);       // r.state: MORE, DONE or BAD
  *     if (r.state == EMB_LOAD_DONE) … r.status, r.tokens, r.cached, r.keep_alive
  *
- * Bodies are counted and dropped, except for their beginning (an error's explanation) and their end (where OpenAI's
- * answers have their usage). Allocates nothing.
+ * Bodies are counted and dropped, except for their beginning (an error's explanation) and their end (where
+ * OpenAI's answers have their usage). Allocates nothing.
  */
 #ifndef EMB_CLI_LOAD_RESPONSE_H
 #define EMB_CLI_LOAD_RESPONSE_H
@@ -38,6 +38,9 @@ size_t emb_load_response_feed(emb_load_response *r, const char *data, size_t len
 /* The connection ended: is the response complete? Sets state. */
 void emb_load_response_end(emb_load_response *r);
 /* Whether any of it has arrived. */
-static inline bool emb_load_response_begun(const emb_load_response *r) { return r->head_bytes > 0; }
+static inline bool emb_load_response_begun(const emb_load_response *r)
+{
+    return r->head_bytes > 0;
+}
 
 #endif

@@ -1,6 +1,7 @@
 /*
- * load_tls.c: see load_tls.h. TLS reads when it writes and the other way round (the handshake, keys that change), so
- * after EAGAIN the stream says which of the two it waits for. EPROTO stands for all that TLS itself refuses.
+ * load_tls.c: see load_tls.h. TLS reads when it writes and the other way round (the handshake, keys that
+ * change), so after EAGAIN the stream says which of the two it waits for. EPROTO stands for all that TLS
+ * itself refuses.
  */
 #include "cli/load_tls.h"
 
@@ -20,7 +21,8 @@ emb_status emb_load_tls_open(SSL_CTX **out, bool insecure, emb_error *err)
     SSL_CTX *c = *out = SSL_CTX_new(TLS_client_method());
     if (!c)
         return emb_fail_nomem(err, "TLS", 0);
-    SSL_CTX_set_mode(c, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
+    SSL_CTX_set_mode(c, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                            SSL_MODE_RELEASE_BUFFERS);
     SSL_CTX_set_verify(c, insecure ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
     SSL_CTX_set_options(c, SSL_OP_IGNORE_UNEXPECTED_EOF);
     if (!insecure)
@@ -63,8 +65,8 @@ static ssize_t explain(emb_load_stream *s, int result, int saved)
     if (problem == SSL_ERROR_ZERO_RETURN)
         return 0;
     errno = problem == SSL_ERROR_WANT_READ || problem == SSL_ERROR_WANT_WRITE ? EAGAIN
-            : problem == SSL_ERROR_SYSCALL && saved                          ? saved
-                                                                             : EPROTO;
+            : problem == SSL_ERROR_SYSCALL && saved                           ? saved
+                                                                              : EPROTO;
     return -1;
 }
 
@@ -98,5 +100,6 @@ void emb_load_stream_problem(const emb_load_stream *s, char *out, size_t size)
     long verdict = s->tls ? SSL_get_verify_result(s->tls) : X509_V_OK;
     const char *reason = code ? ERR_reason_error_string(code) : NULL;
     snprintf(out, size, "%s%s%s%s", reason ? reason : "", verdict != X509_V_OK ? " (" : "",
-             verdict != X509_V_OK ? X509_verify_cert_error_string(verdict) : "", verdict != X509_V_OK ? ")" : "");
+             verdict != X509_V_OK ? X509_verify_cert_error_string(verdict) : "",
+             verdict != X509_V_OK ? ")" : "");
 }

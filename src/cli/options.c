@@ -175,8 +175,8 @@ static int unknown_long(const emb_command *command, const char *name, size_t len
 }
 
 /* A setting's flag: the value is checked when the configuration is loaded. */
-static int parse_setting(const emb_command *command, const emb_option *row, const emb_setting *setting, int argc,
-                         char **argv, int *at, void *settings)
+static int parse_setting(const emb_command *command, const emb_option *row, const emb_setting *setting,
+                         int argc, char **argv, int *at, void *settings)
 {
     char *equals = strchr(argv[*at], '=');
     const char *value = equals ? equals + 1 : NULL;
@@ -336,9 +336,9 @@ static void print_row(const char *left, const char *help, const char *fallback, 
 
 static const char *setting_argument(const emb_setting *setting)
 {
-    static const char *const names[] = {[EMB_SETTING_BOOL] = "[=BOOL]", [EMB_SETTING_COUNT] = " N",
-                                        [EMB_SETTING_BYTES] = " SIZE",  [EMB_SETTING_REAL] = " X",
-                                        [EMB_SETTING_TEXT] = " TEXT",   [EMB_SETTING_CHOICE] = " "};
+    static const char *const names[] = {
+        [EMB_SETTING_BOOL] = "[=BOOL]", [EMB_SETTING_COUNT] = " N",   [EMB_SETTING_BYTES] = " SIZE",
+        [EMB_SETTING_REAL] = " X",      [EMB_SETTING_TEXT] = " TEXT", [EMB_SETTING_CHOICE] = " "};
     return setting->separator ? " LIST" : names[setting->kind];
 }
 

@@ -1,7 +1,7 @@
 /*
- * pull_view.c: see pull_view.h. The bars are a block of lines that is drawn over: the cursor goes up by the lines
- * drawn last, and what is below is cleared. Lines are cut to the terminal's width, since a wrapped line would count
- * as two. Messages go above the block.
+ * pull_view.c: see pull_view.h. The bars are a block of lines that is drawn over: the cursor goes up by the
+ * lines drawn last, and what is below is cleared. Lines are cut to the terminal's width, since a wrapped line
+ * would count as two. Messages go above the block.
  */
 #include "cli/pull_view.h"
 
@@ -63,8 +63,9 @@ static void draw_line(emb_pull_view *view, const char *name, uint64_t done, uint
     for (int i = 0; i < BAR_CELLS; i++)
         bar[i] = i < full ? '#' : '.';
     bar[BAR_CELLS] = 0;
-    snprintf(line, sizeof line, "%s%-*s [%s] %8s / %-8s %s", cut ? "<" : "", cut ? NAME_CELLS - 1 : NAME_CELLS, name + cut,
-             bar, emb_bytes_text((double)done, a), known ? emb_bytes_text((double)size, b) : "?", tail);
+    snprintf(line, sizeof line, "%s%-*s [%s] %8s / %-8s %s", cut ? "<" : "",
+             cut ? NAME_CELLS - 1 : NAME_CELLS, name + cut, bar, emb_bytes_text((double)done, a),
+             known ? emb_bytes_text((double)size, b) : "?", tail);
     size_t columns = terminal_columns();
     if (strlen(line) >= columns)
         line[columns - 1] = 0;
@@ -113,8 +114,8 @@ static void print_plainly(const emb_hub_progress *p)
 {
     char a[32], b[32];
     if (p->event == EMB_HUB_STARTED && p->file->resumed > 0)
-        emb_report("pull", "%s: going on at %s of %s", p->file->name, emb_bytes_text((double)p->file->resumed, a),
-                   emb_bytes_text((double)p->file->size, b));
+        emb_report("pull", "%s: going on at %s of %s", p->file->name,
+                   emb_bytes_text((double)p->file->resumed, a), emb_bytes_text((double)p->file->size, b));
     else if (p->event == EMB_HUB_DONE)
         emb_report("pull", "%s: complete, %s", p->file->name, emb_bytes_text((double)p->file->size, a));
 }

@@ -17,9 +17,9 @@
 
 typedef struct emb_pull_view {
     bool quiet, terminal;
-    unsigned lines;            /* drawn at the moment */
+    unsigned lines; /* drawn at the moment */
     uint64_t start_ns, drawn_ns;
-    uint64_t start_bytes;      /* that were there before */
+    uint64_t start_bytes; /* that were there before */
 } emb_pull_view;
 
 void emb_pull_view_start(emb_pull_view *view, bool quiet);

@@ -1,16 +1,16 @@
 /*
  * rollout_proof.c: load, a rollback in the middle of it, and what the answers say.
  *
- * The judge is the answer's own route.path and not the share that the service reports: what is to be proved is what
- * requests see. Times are of the beginning of a request, since one that was on its way when the rollback came may well
- * be answered by the hybrid path.
+ * The judge is the answer's own route.path and not the share that the service reports: what is to be proved
+ * is what requests see. Times are of the beginning of a request, since one that was on its way when the
+ * rollback came may well be answered by the hybrid path.
  *
- * The load is a closed loop on libcurl, not the load client: that counts and measures answers but does not read them,
- * and reading them is the point here. Texts are few, so that they are in the cache after a moment and the proof costs
- * little where the hybrid path is a paid one; the plan is made before the cache is asked.
+ * The load is a closed loop on libcurl, not the load client: that counts and measures answers but does not
+ * read them, and reading them is the point here. Texts are few, so that they are in the cache after a moment
+ * and the proof costs little where the hybrid path is a paid one; the plan is made before the cache is asked.
  *
- * What was there is read first and put back last, on every way out and after a signal, too. A schedule goes on with the
- * step that it was in, for the time that this had left.
+ * What was there is read first and put back last, on every way out and after a signal, too. A schedule goes
+ * on with the step that it was in, for the time that this had left.
  */
 #include "cli/rollout_proof.h"
 
@@ -36,9 +36,9 @@ typedef struct prover {
     const emb_rollout_proof_plan *plan;
     atomic_bool stop;
     atomic_uint_fast64_t serial;
-    pthread_mutex_t lock;        /* of what follows */
-    uint64_t rolled_back_ns;     /* 0: not yet */
-    uint64_t last_hybrid_ns;     /* when the last that the hybrid path answered began */
+    pthread_mutex_t lock;    /* of what follows */
+    uint64_t rolled_back_ns; /* 0: not yet */
+    uint64_t last_hybrid_ns; /* when the last that the hybrid path answered began */
     emb_rollout_proof *proof;
 } prover;
 
@@ -72,7 +72,8 @@ static bool add_header(client *c, const char *text)
     return list != NULL;
 }
 
-static emb_status client_init(client *c, const emb_rollout_proof_plan *plan, const char *route, emb_error *err)
+static emb_status client_init(client *c, const emb_rollout_proof_plan *plan, const char *route,
+                              emb_error *err)
 {
     char bearer[1100];
     size_t length = strlen(plan->url);
@@ -81,13 +82,16 @@ static emb_status client_init(client *c, const emb_rollout_proof_plan *plan, con
     while (length && plan->url[length - 1] == '/')
         length--;
     if ((size_t)snprintf(c->url, sizeof c->url, "%.*s%s", (int)length, plan->url, route) >= sizeof c->url)
-        return emb_fail(err, EMB_E_INVALID, "--url", "the address is longer than %zu bytes", sizeof c->url - 40);
+        return emb_fail(err, EMB_E_INVALID, "--url", "the address is longer than %zu bytes",
+                        sizeof c->url - 40);
     int n = snprintf(bearer, sizeof bearer, "Authorization: Bearer %s", plan->api_key ? plan->api_key : "");
     if (n < 0 || (size_t)n >= sizeof bearer)
-        return emb_fail(err, EMB_E_INVALID, "--api-key", "the key is longer than %zu bytes", sizeof bearer - 30);
+        return emb_fail(err, EMB_E_INVALID, "--api-key", "the key is longer than %zu bytes",
+                        sizeof bearer - 30);
     c->easy = curl_easy_init();
     bool good = c->easy && add_header(c, "Content-Type: application/json") && add_header(c, "Expect:") &&
-                (!plan->api_key || add_header(c, bearer)) && curl_easy_setopt(c->easy, CURLOPT_URL, c->url) == CURLE_OK &&
+                (!plan->api_key || add_header(c, bearer)) &&
+                curl_easy_setopt(c->easy, CURLOPT_URL, c->url) == CURLE_OK &&
                 curl_easy_setopt(c->easy, CURLOPT_NOSIGNAL, 1L) == CURLE_OK &&
                 curl_easy_setopt(c->easy, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK &&
                 curl_easy_setopt(c->easy, CURLOPT_HTTPHEADER, c->headers) == CURLE_OK &&
@@ -156,7 +160,8 @@ static emb_status read_path(const emb_json *document, answer_path *out, emb_erro
     emb_json_iter it = emb_json_begin(results);
     while (emb_json_next(&it, NULL, NULL, &result)) {
         if (!emb_json_get(result, "route", &route) || !emb_json_get(route, "path", &value))
-            return emb_fail(err, EMB_E_PROVIDER, "route.path", "an answer does not say by which path it came");
+            return emb_fail(err, EMB_E_PROVIDER, "route.path",
+                            "an answer does not say by which path it came");
         if (emb_json_string_is(value, "hybrid"))
             *out = HYBRID;
         else if (!emb_json_string_is(value, "legacy"))
@@ -190,7 +195,7 @@ static void *send_requests(void *context)
 {
     prover *p = context;
     client c;
-    emb_error err = { 0 };
+    emb_error err = {0};
     emb_status status = client_init(&c, p->plan, ROUTE, &err);
     if (status != EMB_OK)
         count(p, emb_now_ns(), status, HYBRID, &err);
@@ -199,7 +204,8 @@ static void *send_requests(void *context)
         char body[160];
         emb_json *document = NULL;
         answer_path path = HYBRID;
-        snprintf(body, sizeof body, "{\"texts\":[\"rollback proof %" PRIu64 "\"],\"user\":\"rollback-proof-%" PRIu64 "\"}",
+        snprintf(body, sizeof body,
+                 "{\"texts\":[\"rollback proof %" PRIu64 "\"],\"user\":\"rollback-proof-%" PRIu64 "\"}",
                  serial % TEXTS, serial);
         emb_status one = request(&c, body, &document, &err);
         if (one == EMB_OK)
@@ -207,7 +213,7 @@ static void *send_requests(void *context)
         count(p, began, one, path, &err);
         emb_json_close(document);
         if (one != EMB_OK) { /* a service that is down is not hammered */
-            struct timespec pause = { 0, 20000000 };
+            struct timespec pause = {0, 20000000};
             nanosleep(&pause, NULL);
         }
     }
@@ -234,7 +240,8 @@ static bool read_steps(emb_json_value root, int64_t first, int64_t left_s, emb_b
             return false;
         if (number == first && left_s < hold)
             hold = left_s > 0 ? left_s : 1;
-        if (emb_buf_addf(out, "%s{\"percentage\":%.9g,\"hold_seconds\":%" PRId64 "}", any ? "," : "", percentage, hold))
+        if (emb_buf_addf(out, "%s{\"percentage\":%.9g,\"hold_seconds\":%" PRId64 "}", any ? "," : "",
+                         percentage, hold))
             return false;
         any = true;
     }
@@ -274,7 +281,8 @@ static emb_status read_before(client *control, emb_rollout_proof *proof, emb_buf
     emb_json_value root = emb_json_root(document);
     if (!emb_json_get(root, "percentage", &value) || !emb_json_double(value, &proof->percentage) ||
         !write_restore(root, proof->percentage, restore) || !emb_buf_cstr(restore))
-        status = emb_fail(err, EMB_E_PROVIDER, control->url, "the state of the rollout cannot be read from the answer");
+        status = emb_fail(err, EMB_E_PROVIDER, control->url,
+                          "the state of the rollout cannot be read from the answer");
     else if (!(proof->percentage > 0))
         status = emb_fail(err, EMB_E_INVALID, control->url,
                           "nobody is on the hybrid path (0 %%), so there is nothing to roll back");
@@ -310,7 +318,7 @@ static emb_status post_action(client *control, const char *action, const char *r
 static void wait_until(uint64_t ns)
 {
     while (!emb_stopped() && emb_now_ns() < ns) {
-        struct timespec pause = { 0, 10000000 };
+        struct timespec pause = {0, 10000000};
         nanosleep(&pause, NULL);
     }
 }
@@ -324,14 +332,16 @@ static emb_status roll_back_under_load(prover *p, client *control, bool *touched
     if (emb_stopped())
         return emb_fail(err, EMB_E_CANCELLED, "rollout verify", "stopped before the rollback");
     *touched = true;
-    emb_status status = post_action(control, "rollback", p->plan->reason ? p->plan->reason : "proof of the rollback", err);
+    emb_status status =
+        post_action(control, "rollback", p->plan->reason ? p->plan->reason : "proof of the rollback", err);
     if (status != EMB_OK)
         return status;
     pthread_mutex_lock(&p->lock);
     p->rolled_back_ns = emb_now_ns();
     pthread_mutex_unlock(&p->lock);
     wait_until(start + p->plan->seconds * second);
-    return emb_stopped() ? emb_fail(err, EMB_E_CANCELLED, "rollout verify", "stopped before the end") : EMB_OK;
+    return emb_stopped() ? emb_fail(err, EMB_E_CANCELLED, "rollout verify", "stopped before the end")
+                         : EMB_OK;
 }
 
 static emb_status run_load(prover *p, client *control, bool *touched, emb_error *err)
@@ -342,7 +352,8 @@ static emb_status run_load(prover *p, client *control, bool *touched, emb_error 
     while (started < wanted && pthread_create(&threads[started], NULL, send_requests, p) == 0)
         started++;
     if (started < wanted)
-        status = emb_fail(err, EMB_E_NOMEM, "--concurrency", "%zu threads could be started, not %zu", started, wanted);
+        status = emb_fail(err, EMB_E_NOMEM, "--concurrency", "%zu threads could be started, not %zu", started,
+                          wanted);
     if (status == EMB_OK)
         status = roll_back_under_load(p, control, touched, err);
     atomic_store(&p->stop, true);
@@ -359,14 +370,18 @@ static void judge(const prover *p)
         r->settled_ms = (double)(p->last_hybrid_ns - p->rolled_back_ns) / 1e6;
     if (r->failed) {
         snprintf(first, sizeof first, "%.190s", r->complaint);
-        snprintf(r->complaint, sizeof r->complaint, "%" PRIu64 " of %" PRIu64 " requests failed; the first: %s", r->failed,
-                 r->requests, first);
+        snprintf(r->complaint, sizeof r->complaint,
+                 "%" PRIu64 " of %" PRIu64 " requests failed; the first: %s", r->failed, r->requests, first);
     } else if (!r->hybrid_before) {
-        snprintf(r->complaint, sizeof r->complaint, "none of %" PRIu64 " requests was on the hybrid path before the "
-                 "rollback (%g %%): a longer run, or a larger share, proves something", r->legacy_before, r->percentage);
+        snprintf(r->complaint, sizeof r->complaint,
+                 "none of %" PRIu64 " requests was on the hybrid path before the "
+                 "rollback (%g %%): a longer run, or a larger share, proves something",
+                 r->legacy_before, r->percentage);
     } else if (r->hybrid_late) {
-        snprintf(r->complaint, sizeof r->complaint, "%" PRIu64 " requests were on the hybrid path more than %d s after the "
-                 "rollback, the last after %.0f ms", r->hybrid_late, EMB_ROLLOUT_PROOF_GRACE_S, r->settled_ms);
+        snprintf(r->complaint, sizeof r->complaint,
+                 "%" PRIu64 " requests were on the hybrid path more than %d s after the "
+                 "rollback, the last after %.0f ms",
+                 r->hybrid_late, EMB_ROLLOUT_PROOF_GRACE_S, r->settled_ms);
     } else if (!r->legacy_after) {
         snprintf(r->complaint, sizeof r->complaint, "no request was answered after the rollback");
     } else {
@@ -377,8 +392,10 @@ static void judge(const prover *p)
 static emb_status note(client *control, const emb_rollout_proof *r, emb_error *err)
 {
     char report[190];
-    snprintf(report, sizeof report, "%" PRIu64 " requests, none failed; the last on the hybrid path began %.0f ms after it, "
-             "%" PRIu64 " on the legacy path followed", r->requests, r->settled_ms, r->legacy_after);
+    snprintf(report, sizeof report,
+             "%" PRIu64 " requests, none failed; the last on the hybrid path began %.0f ms after it, "
+             "%" PRIu64 " on the legacy path followed",
+             r->requests, r->settled_ms, r->legacy_after);
     return post_action(control, "verified", report, err);
 }
 
@@ -386,14 +403,15 @@ static emb_status note(client *control, const emb_rollout_proof *r, emb_error *e
 static emb_status prove(prover *p, client *control, emb_error *err)
 {
     emb_buf restore = EMB_BUF_INIT(16384);
-    emb_error problem = { 0 };
+    emb_error problem = {0};
     bool touched = false;
     emb_status status = read_before(control, p->proof, &restore, err);
     if (status == EMB_OK)
         status = run_load(p, control, &touched, err);
     if (touched && post(control, emb_buf_cstr(&restore), &problem) != EMB_OK)
-        status = emb_fail(err, problem.code, problem.where, "the earlier state (%g %%) could not be put back: %s",
-                          p->proof->percentage, problem.message);
+        status =
+            emb_fail(err, problem.code, problem.where, "the earlier state (%g %%) could not be put back: %s",
+                     p->proof->percentage, problem.message);
     emb_buf_fini(&restore);
     if (status != EMB_OK)
         return status;
@@ -404,7 +422,7 @@ static emb_status prove(prover *p, client *control, emb_error *err)
 emb_status emb_rollout_prove(const emb_rollout_proof_plan *plan, emb_rollout_proof *out, emb_error *err)
 {
     client control;
-    prover p = { .plan = plan, .proof = out };
+    prover p = {.plan = plan, .proof = out};
     memset(out, 0, sizeof *out);
     if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
         return emb_fail(err, EMB_E_INTERNAL, "rollout verify", "libcurl cannot be initialised");

@@ -6,9 +6,10 @@
  *     if ((st = emb_rollout_prove(&plan, &proof, err))) return st;       // could not be tried, or not put back
  *     if (!proof.proved) say(proof.complaint);
  *
- * Sends requests from as many threads as `concurrency`, each as another user; rolls back in the middle; and looks at
- * every answer: none may fail, and those to requests that began more than 3 seconds after the rollback must be of the
- * legacy path. Then the earlier state is put back, whatever came out, and a success is noted in the service.
+ * Sends requests from as many threads as `concurrency`, each as another user; rolls back in the middle; and
+ * looks at every answer: none may fail, and those to requests that began more than 3 seconds after the
+ * rollback must be of the legacy path. Then the earlier state is put back, whatever came out, and a success
+ * is noted in the service.
  */
 #ifndef EMB_CLI_ROLLOUT_PROOF_H
 #define EMB_CLI_ROLLOUT_PROOF_H
@@ -21,7 +22,7 @@ typedef struct emb_rollout_proof_plan {
     const char *url, *api_key; /* of the service, without the route; key or NULL */
     const char *reason;        /* for the audit log, or NULL */
     size_t concurrency, seconds;
-    bool insecure;             /* any certificate */
+    bool insecure; /* any certificate */
 } emb_rollout_proof_plan;
 
 typedef struct emb_rollout_proof {
@@ -35,6 +36,7 @@ typedef struct emb_rollout_proof {
     char complaint[300];                   /* why it is not proved */
 } emb_rollout_proof;
 
-EMB_MUST_CHECK emb_status emb_rollout_prove(const emb_rollout_proof_plan *plan, emb_rollout_proof *out, emb_error *err);
+EMB_MUST_CHECK emb_status emb_rollout_prove(const emb_rollout_proof_plan *plan, emb_rollout_proof *out,
+                                            emb_error *err);
 
 #endif

@@ -24,26 +24,47 @@ typedef struct emb_model_settings {
     size_t threads, batch_tokens;
 } emb_model_settings;
 
-#define EMB_MODEL_NAME_OPTION(type, field)                                                                 \
-    { .name = "model", .letter = 'm', .kind = EMB_OPTION_TEXT, .argument = "NAME|DIR",                     \
-      .fallback = EMB_DEFAULT_MODEL, .environment = "LOCAL_EMBEDDING_MODEL,EMBEDDING_MODEL",               \
-      .offset = offsetof(type, field.model), .help = "a model's name or its directory" }
-#define EMB_RUN_OPTIONS(type, field)                                                                       \
-    { .name = "precision", .kind = EMB_OPTION_CHOICE, .choices = "auto|fp32|bf16|int8",                    \
-      .fallback = "auto", .offset = offsetof(type, field.precision),                                       \
-      .help = "of the products; auto: the fastest here whose vectors stay true to fp32" },                 \
-    { .name = "device", .kind = EMB_OPTION_CHOICE, .choices = "auto|cpu|cuda", .fallback = "auto",           \
-      .environment = "LOCAL_EMBEDDING_DEVICE,EMBEDDING_DEVICE", .offset = offsetof(type, field.device),    \
-      .help = "what computes; cuda is not available in this version" },                                    \
-    { .name = "threads", .letter = 't', .kind = EMB_OPTION_COUNT, .argument = "N", .maximum = 1024,        \
-      .default_note = "one per CPU", .offset = offsetof(type, field.threads),                              \
-      .help = "compute threads" },                                                                         \
-    { .name = "batch-tokens", .kind = EMB_OPTION_COUNT, .argument = "N", .minimum = 0,                     \
-      .maximum = 1 << 20, .default_note = "8192", .offset = offsetof(type, field.batch_tokens),            \
-      .help = "most tokens in one forward pass; bounds the memory of a thread" },                          \
-    { .name = "isa", .kind = EMB_OPTION_TEXT, .argument = "NAME", .default_note = "the best here",         \
-      .environment = "EMBEDD_ISA", .offset = offsetof(type, field.isa),                                    \
-      .help = "instruction set: portable, avx2, avx512, amx, neon" }
+#define EMB_MODEL_NAME_OPTION(type, field)                                                     \
+    {                                                                                          \
+        .name = "model", .letter = 'm', .kind = EMB_OPTION_TEXT, .argument = "NAME|DIR",       \
+        .fallback = EMB_DEFAULT_MODEL, .environment = "LOCAL_EMBEDDING_MODEL,EMBEDDING_MODEL", \
+        .offset = offsetof(type, field.model), .help = "a model's name or its directory"       \
+    }
+#define EMB_RUN_OPTIONS(type, field)                                                                 \
+    {.name = "precision",                                                                            \
+     .kind = EMB_OPTION_CHOICE,                                                                      \
+     .choices = "auto|fp32|bf16|int8",                                                               \
+     .fallback = "auto",                                                                             \
+     .offset = offsetof(type, field.precision),                                                      \
+     .help = "of the products; auto: the fastest here whose vectors stay true to fp32"},             \
+        {.name = "device",                                                                           \
+         .kind = EMB_OPTION_CHOICE,                                                                  \
+         .choices = "auto|cpu|cuda",                                                                 \
+         .fallback = "auto",                                                                         \
+         .environment = "LOCAL_EMBEDDING_DEVICE,EMBEDDING_DEVICE",                                   \
+         .offset = offsetof(type, field.device),                                                     \
+         .help = "what computes; cuda is not available in this version"},                            \
+        {.name = "threads",                                                                          \
+         .letter = 't',                                                                              \
+         .kind = EMB_OPTION_COUNT,                                                                   \
+         .argument = "N",                                                                            \
+         .maximum = 1024,                                                                            \
+         .default_note = "one per CPU",                                                              \
+         .offset = offsetof(type, field.threads),                                                    \
+         .help = "compute threads"},                                                                 \
+        {.name = "batch-tokens",                                                                     \
+         .kind = EMB_OPTION_COUNT,                                                                   \
+         .argument = "N",                                                                            \
+         .minimum = 0,                                                                               \
+         .maximum = 1 << 20,                                                                         \
+         .default_note = "8192",                                                                     \
+         .offset = offsetof(type, field.batch_tokens),                                               \
+         .help = "most tokens in one forward pass; bounds the memory of a thread"},                  \
+    {                                                                                                \
+        .name = "isa", .kind = EMB_OPTION_TEXT, .argument = "NAME", .default_note = "the best here", \
+        .environment = "EMBEDD_ISA", .offset = offsetof(type, field.isa),                            \
+        .help = "instruction set: portable, avx2, avx512, amx, neon"                                 \
+    }
 #define EMB_MODEL_OPTIONS(type, field) EMB_MODEL_NAME_OPTION(type, field), EMB_RUN_OPTIONS(type, field)
 
 typedef struct emb_text_settings {
@@ -54,28 +75,54 @@ typedef struct emb_text_settings {
 } emb_text_settings;
 
 #define EMB_TEXT_OPTIONS(type, field)                                                                      \
-    { .name = "query", .kind = EMB_OPTION_FLAG, .offset = offsetof(type, field.query),                     \
-      .help = "the texts are search queries: put the model's query prompt before them" },                  \
-    { .name = "document", .kind = EMB_OPTION_FLAG, .offset = offsetof(type, field.document),               \
-      .help = "the texts are documents to be found: put the model's document prompt before them" },        \
-    { .name = "prompt-name", .kind = EMB_OPTION_TEXT, .argument = "NAME",                                  \
-      .offset = offsetof(type, field.prompt_name), .help = "another prompt of the model, by its name" },   \
-    { .name = "prompt", .kind = EMB_OPTION_TEXT, .argument = "TEXT",                                       \
-      .offset = offsetof(type, field.prompt), .help = "a prompt of your own" },                            \
-    { .name = "dimensions", .letter = 'd', .kind = EMB_OPTION_COUNT, .argument = "N", .minimum = 1,        \
-      .maximum = 65536, .default_note = "all", .offset = offsetof(type, field.dimensions),                 \
-      .help = "keep the first N components and normalise again (for Matryoshka models)" },                 \
-    { .name = "pooling", .kind = EMB_OPTION_CHOICE, .choices = "model|mean|cls|max|mean-sqrt-len|last",    \
-      .fallback = "model", .offset = offsetof(type, field.pooling),                                        \
-      .help = "how token vectors become one; model: as the model's files say" },                           \
-    { .name = "no-normalize", .kind = EMB_OPTION_FLAG, .offset = offsetof(type, field.no_normalize),       \
-      .help = "leave the vectors' length as it is" },                                                      \
-    { .name = "truncate", .kind = EMB_OPTION_CHOICE, .choices = "model|right|left|none",                   \
-      .fallback = "model", .offset = offsetof(type, field.truncate),                                       \
-      .help = "where to cut a text that is too long; none: refuse it" },                                   \
-    { .name = "max-tokens", .kind = EMB_OPTION_COUNT, .argument = "N", .minimum = 1, .maximum = 1 << 20,   \
-      .default_note = "the model's limit", .offset = offsetof(type, field.max_tokens),                     \
-      .help = "cut texts at N tokens, special tokens included" }
+    {.name = "query",                                                                                      \
+     .kind = EMB_OPTION_FLAG,                                                                              \
+     .offset = offsetof(type, field.query),                                                                \
+     .help = "the texts are search queries: put the model's query prompt before them"},                    \
+        {.name = "document",                                                                               \
+         .kind = EMB_OPTION_FLAG,                                                                          \
+         .offset = offsetof(type, field.document),                                                         \
+         .help = "the texts are documents to be found: put the model's document prompt before them"},      \
+        {.name = "prompt-name",                                                                            \
+         .kind = EMB_OPTION_TEXT,                                                                          \
+         .argument = "NAME",                                                                               \
+         .offset = offsetof(type, field.prompt_name),                                                      \
+         .help = "another prompt of the model, by its name"},                                              \
+        {.name = "prompt",                                                                                 \
+         .kind = EMB_OPTION_TEXT,                                                                          \
+         .argument = "TEXT",                                                                               \
+         .offset = offsetof(type, field.prompt),                                                           \
+         .help = "a prompt of your own"},                                                                  \
+        {.name = "dimensions",                                                                             \
+         .letter = 'd',                                                                                    \
+         .kind = EMB_OPTION_COUNT,                                                                         \
+         .argument = "N",                                                                                  \
+         .minimum = 1,                                                                                     \
+         .maximum = 65536,                                                                                 \
+         .default_note = "all",                                                                            \
+         .offset = offsetof(type, field.dimensions),                                                       \
+         .help = "keep the first N components and normalise again (for Matryoshka models)"},               \
+        {.name = "pooling",                                                                                \
+         .kind = EMB_OPTION_CHOICE,                                                                        \
+         .choices = "model|mean|cls|max|mean-sqrt-len|last",                                               \
+         .fallback = "model",                                                                              \
+         .offset = offsetof(type, field.pooling),                                                          \
+         .help = "how token vectors become one; model: as the model's files say"},                         \
+        {.name = "no-normalize",                                                                           \
+         .kind = EMB_OPTION_FLAG,                                                                          \
+         .offset = offsetof(type, field.no_normalize),                                                     \
+         .help = "leave the vectors' length as it is"},                                                    \
+        {.name = "truncate",                                                                               \
+         .kind = EMB_OPTION_CHOICE,                                                                        \
+         .choices = "model|right|left|none",                                                               \
+         .fallback = "model",                                                                              \
+         .offset = offsetof(type, field.truncate),                                                         \
+         .help = "where to cut a text that is too long; none: refuse it"},                                 \
+    {                                                                                                      \
+        .name = "max-tokens", .kind = EMB_OPTION_COUNT, .argument = "N", .minimum = 1, .maximum = 1 << 20, \
+        .default_note = "the model's limit", .offset = offsetof(type, field.max_tokens),                   \
+        .help = "cut texts at N tokens, special tokens included"                                           \
+    }
 
 /* -1, or the exit status after a message about options that exclude each other. */
 int emb_text_settings_check(const emb_command *command, const emb_text_settings *settings);

@@ -14,10 +14,10 @@
  *         …
  *         emb_config_release(config);
  *
- * A command's own options are parsed as ever; a long option that is not among them is looked for in the table of
- * settings: --server-listen :8000 is server.listen. Switches take a value or none: --models-pull, --models-pull=false.
- * Values are checked by emb_settings_load, together with file and environment. `embedd serve` uses
- * EMB_SETTINGS_OPTIONS_LISTED: its help lists every setting, that of the others points to it.
+ * A command's own options are parsed as ever; a long option that is not among them is looked for in the table
+ * of settings: --server-listen :8000 is server.listen. Switches take a value or none: --models-pull,
+ * --models-pull=false. Values are checked by emb_settings_load, together with file and environment. `embedd
+ * serve` uses EMB_SETTINGS_OPTIONS_LISTED: its help lists every setting, that of the others points to it.
  *
  * The flags point into argv. One thread.
  */
@@ -40,15 +40,21 @@ typedef struct emb_settings_flags {
     size_t count;
 } emb_settings_flags;
 
-#define EMB_SETTINGS_OPTIONS_(type, field, listing)                                                        \
-    { .name = "config", .letter = 'c', .kind = EMB_OPTION_TEXT, .argument = "FILE",                        \
-      .default_note = "$EMBEDD_CONFIG, or none", .offset = offsetof(type, field.file),                     \
-      .help = "YAML file with settings" },                                                                 \
-    { .name = "SECTION-SETTING", .kind = EMB_OPTION_SETTINGS, .argument = "VALUE",                         \
-      .offset = offsetof(type, field), .help = listing }
-#define EMB_SETTINGS_OPTIONS(type, field)                                                                  \
-    EMB_SETTINGS_OPTIONS_(type, field,                                                                     \
-                          "any setting of 'embedd serve --help', such as --cache-url; wins over the "      \
+#define EMB_SETTINGS_OPTIONS_(type, field, listing)                                  \
+    {.name = "config",                                                               \
+     .letter = 'c',                                                                  \
+     .kind = EMB_OPTION_TEXT,                                                        \
+     .argument = "FILE",                                                             \
+     .default_note = "$EMBEDD_CONFIG, or none",                                      \
+     .offset = offsetof(type, field.file),                                           \
+     .help = "YAML file with settings"},                                             \
+    {                                                                                \
+        .name = "SECTION-SETTING", .kind = EMB_OPTION_SETTINGS, .argument = "VALUE", \
+        .offset = offsetof(type, field), .help = listing                             \
+    }
+#define EMB_SETTINGS_OPTIONS(type, field)                                                             \
+    EMB_SETTINGS_OPTIONS_(type, field,                                                                \
+                          "any setting of 'embedd serve --help', such as --cache-url; wins over the " \
                           "environment, which wins over the file")
 #define EMB_SETTINGS_OPTIONS_LISTED(type, field) EMB_SETTINGS_OPTIONS_(type, field, NULL)
 

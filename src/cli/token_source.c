@@ -1,6 +1,6 @@
 /*
- * token_source.c: one face for the engine's tokenizers and for tiktoken's. The engine is not asked for hosted models:
- * it would look for their weights.
+ * token_source.c: one face for the engine's tokenizers and for tiktoken's. The engine is not asked for hosted
+ * models: it would look for their weights.
  */
 #include "cli/token_source.h"
 
@@ -69,7 +69,8 @@ emb_status emb_token_source_tokenize(emb_token_source *source, const char *text,
     if (!source->encoding)
         return emb_tokenize(source->session.model, text, length, special, max_tokens, tokens, err);
     *tokens = (emb_tokens){NULL, 0, false};
-    emb_status status = emb_tiktoken_encode(source->tiktoken, source->scratch, text, length, &source->ids, err);
+    emb_status status =
+        emb_tiktoken_encode(source->tiktoken, source->scratch, text, length, &source->ids, err);
     if (status)
         return status;
     size_t count = source->ids.count;

@@ -1,9 +1,9 @@
 /*
  * workload.c: the texts, and how long embedding them takes.
  *
- * How many words make a token is measured with the model's own tokenizer, once, on a long text. A measured call is as
- * large as it must be to take a good part of a second, so that threads are kept busy and slow machines are not kept far
- * beyond the time given.
+ * How many words make a token is measured with the model's own tokenizer, once, on a long text. A measured
+ * call is as large as it must be to take a good part of a second, so that threads are kept busy and slow
+ * machines are not kept far beyond the time given.
  */
 #include "cli/workload.h"
 
@@ -86,8 +86,8 @@ void emb_workload_close(emb_workload *w)
     memset(w, 0, sizeof *w);
 }
 
-static emb_status fill(emb_workload *w, emb_model *model, const emb_model_info *info, size_t length, size_t count,
-                       emb_error *err)
+static emb_status fill(emb_workload *w, emb_model *model, const emb_model_info *info, size_t length,
+                       size_t count, emb_error *err)
 {
     size_t most = info->max_tokens;
     uint64_t random = 0x9E3779B97F4A7C15u + length;
@@ -102,8 +102,10 @@ static emb_status fill(emb_workload *w, emb_model *model, const emb_model_info *
         return emb_fail_nomem(err, "workload", w->floats * sizeof *w->vectors);
     for (; w->count < count; w->count++) {
         size_t tokens = length == EMB_WORKLOAD_MIX ? emb_workload_mixed_length(&random, most)
-                                                   : length < most ? length : most;
-        size_t words_wanted = (size_t)((double)(tokens > 2 ? tokens - 2 : 1) * ratio + 0.5); /* 2 are special */
+                        : length < most            ? length
+                                                   : most;
+        size_t words_wanted =
+            (size_t)((double)(tokens > 2 ? tokens - 2 : 1) * ratio + 0.5); /* 2 are special */
         emb_text *text = &w->texts[w->count];
         text->data = emb_workload_text(words_wanted ? words_wanted : 1, &random, &text->length);
         if (!text->data)
@@ -125,7 +127,8 @@ emb_status emb_workload_open(emb_workload *w, emb_model *model, size_t tokens, s
 
 /* ---- measuring ---- */
 
-static emb_status run_batch(const emb_workload *w, emb_model *model, size_t count, emb_usage *usage, emb_error *err)
+static emb_status run_batch(const emb_workload *w, emb_model *model, size_t count, emb_usage *usage,
+                            emb_error *err)
 {
     emb_embed_options o = EMB_EMBED_OPTIONS_INIT;
     o.cancel = emb_stop_flag();
@@ -134,7 +137,8 @@ static emb_status run_batch(const emb_workload *w, emb_model *model, size_t coun
     return emb_embed(model, w->texts, count, &o, w->vectors, w->floats, usage, err);
 }
 
-static emb_status choose_count(const emb_workload *w, emb_model *model, double seconds, size_t *count, emb_error *err)
+static emb_status choose_count(const emb_workload *w, emb_model *model, double seconds, size_t *count,
+                               emb_error *err)
 {
     enum { LONGEST_CALL_NS = 200000000 };
     uint64_t enough = seconds > 1 ? LONGEST_CALL_NS : (uint64_t)(seconds * LONGEST_CALL_NS);
@@ -149,8 +153,8 @@ static emb_status choose_count(const emb_workload *w, emb_model *model, double s
     }
 }
 
-emb_status emb_workload_measure(const emb_workload *w, emb_model *model, double seconds, emb_workload_figure *out,
-                                emb_error *err)
+emb_status emb_workload_measure(const emb_workload *w, emb_model *model, double seconds,
+                                emb_workload_figure *out, emb_error *err)
 {
     emb_usage usage;
     size_t count = 0;

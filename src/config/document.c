@@ -7,7 +7,8 @@
  * before. Texts are quoted unless nobody could read them as anything else, since other readers of YAML take
  * yes, 1.2 or null for something of their own.
  *
- * Structured sections (instances, limits and so on) come from gateway_document.c, below the settings of their section.
+ * Structured sections (instances, limits and so on) come from gateway_document.c, below the settings of their
+ * section.
  *
  * Two steps write everything: a value for a human (value.c) and a JSON string, which is also YAML's
  * double-quoted form.
@@ -168,9 +169,10 @@ void emb_add_schema_type(emb_writer *w, const emb_setting *s)
         write_choices(w, s->choices);
         return;
     case EMB_SETTING_TEXT:
-        emb_add(w, s->separator
-                   ? "\"anyOf\":[{\"type\":\"string\"},{\"type\":\"array\",\"items\":{\"type\":\"string\"}}]"
-                   : "\"type\":\"string\"");
+        emb_add(w,
+                s->separator
+                    ? "\"anyOf\":[{\"type\":\"string\"},{\"type\":\"array\",\"items\":{\"type\":\"string\"}}]"
+                    : "\"type\":\"string\"");
         return;
     }
 }
@@ -192,8 +194,8 @@ emb_status emb_config_write_schema(emb_buf *out)
     size_t count;
     const emb_setting *settings = emb_settings(&count);
     emb_add(&w, "{\n\"$schema\":\"https://json-schema.org/draft/2020-12/schema\",\n\"title\":\"embedd "
-            "configuration\",\n"
-            "\"type\":\"object\",\n\"additionalProperties\":false,\n\"properties\":{");
+                "configuration\",\n"
+                "\"type\":\"object\",\n\"additionalProperties\":false,\n\"properties\":{");
     for (size_t i = 0; i < count; i++) {
         if (begins_section(settings, i)) {
             if (i)
@@ -214,7 +216,9 @@ emb_status emb_config_write_schema(emb_buf *out)
         emb_add(&w, "}");
     }
     emb_gateway_write_schema(&w, settings[count - 1].path, section_length(&settings[count - 1]));
-    emb_add(&w, "\n}},\n\"rollout\":{\"type\":[\"object\",\"null\"],\"additionalProperties\":false,\"properties\":{");
+    emb_add(
+        &w,
+        "\n}},\n\"rollout\":{\"type\":[\"object\",\"null\"],\"additionalProperties\":false,\"properties\":{");
     emb_gateway_write_schema(&w, "rollout", 7);
     emb_add(&w, "\n}}\n}\n}\n");
     return w.status;

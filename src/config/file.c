@@ -36,7 +36,8 @@ static bool is_section(const char *name)
         if (strncmp(settings[i].path, name, length) == 0 && settings[i].path[length] == '.')
             return true;
     for (emb_record_id id = 0; id < EMB_RECORD_LISTS; id++)
-        if (strncmp(emb_records[id].section.path, name, length) == 0 && emb_records[id].section.path[length] == '.')
+        if (strncmp(emb_records[id].section.path, name, length) == 0 &&
+            emb_records[id].section.path[length] == '.')
             return true;
     return false;
 }
@@ -72,7 +73,8 @@ static const char *nearest_path(const char *path, char out[PATH_MAX_BYTES])
             candidates[n++] = sections[section_count++];
     }
     const char *dot = strrchr(path, '.'), *nearest = NULL;
-    for (size_t i = 0; (p = path_at(i)) && !nearest; i++) /* the right name in no section, or in another one */
+    for (size_t i = 0; (p = path_at(i)) && !nearest;
+         i++) /* the right name in no section, or in another one */
         if (strcmp(strchr(p, '.') + 1, dot ? dot + 1 : path) == 0)
             nearest = p;
     if (!nearest)

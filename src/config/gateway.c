@@ -1,16 +1,18 @@
 /*
- * gateway.c: from drafts to the gateway's configuration: instances that variables alone describe, defaults, keys.
+ * gateway.c: from drafts to the gateway's configuration: instances that variables alone describe, defaults,
+ * keys.
  *
- * Runs once, when all sources are read, since what an instance does not say may come from settings that a variable or
- * flag overrides. An instance of the environment is made only where the file has none of its name, and stands behind
- * those of the file; it is printed as a comment, because the environment makes it again.
+ * Runs once, when all sources are read, since what an instance does not say may come from settings that a
+ * variable or flag overrides. An instance of the environment is made only where the file has none of its
+ * name, and stands behind those of the file; it is printed as a comment, because the environment makes it
+ * again.
  *
- * HF_TOKEN alone makes nothing: it is set on many machines for the hub, and texts must not leave a machine because of
- * it. For the same reason OPENAI_API_KEY makes no instance where one of the file takes the key from it by name: that
- * one may be meant to be the only one, in another region say.
+ * HF_TOKEN alone makes nothing: it is set on many machines for the hub, and texts must not leave a machine
+ * because of it. For the same reason OPENAI_API_KEY makes no instance where one of the file takes the key
+ * from it by name: that one may be meant to be the only one, in another region say.
  *
- * Defaults are texts in the table of members and go through the same parsers, so a default outside its own range would
- * be seen by the first test.
+ * Defaults are texts in the table of members and go through the same parsers, so a default outside its own
+ * range would be seen by the first test.
  */
 #include "config/gateway_parts.h"
 
@@ -38,8 +40,8 @@ static const emb_origin *origin_of(const emb_config_state *state, size_t index)
     return &state->origins[index];
 }
 
-static emb_status set_member(finish *f, emb_record_id id, void *draft, const char *name, const emb_origin *origin,
-                             const char *text)
+static emb_status set_member(finish *f, emb_record_id id, void *draft, const char *name,
+                             const emb_origin *origin, const char *text)
 {
     const emb_member *m = &emb_records[id].members[emb_member_find(&emb_records[id], name)];
     return emb_member_set(f->state, m, draft, origin, text, strlen(text), f->err);
@@ -66,15 +68,16 @@ bool emb_gateway_is_openai(const char *base_url)
     static const char domain[] = "openai.com";
     size_t length, n = sizeof domain - 1;
     const char *host = host_of(base_url, &length);
-    return length >= n && strncasecmp(host + length - n, domain, n) == 0 && (length == n || host[length - n - 1] == '.');
+    return length >= n && strncasecmp(host + length - n, domain, n) == 0 &&
+           (length == n || host[length - n - 1] == '.');
 }
 
 bool emb_gateway_is_loopback(const char *url)
 {
     size_t length;
     const char *host = host_of(url, &length);
-    return (length == 9 && strncasecmp(host, "localhost", 9) == 0) || (length > 4 && memcmp(host, "127.", 4) == 0) ||
-           (length == 5 && memcmp(host, "[::1]", 5) == 0);
+    return (length == 9 && strncasecmp(host, "localhost", 9) == 0) ||
+           (length > 4 && memcmp(host, "127.", 4) == 0) || (length == 5 && memcmp(host, "[::1]", 5) == 0);
 }
 
 /* ---- instances of the environment ---- */
@@ -108,7 +111,8 @@ static emb_draft *make(finish *f, emb_record_id id, const char *name, const char
     return draft;
 }
 
-static emb_status make_instance(finish *f, const char *name, emb_provider_kind kind, const char *place, const char *model)
+static emb_status make_instance(finish *f, const char *name, emb_provider_kind kind, const char *place,
+                                const char *model)
 {
     emb_provider_draft *d = (emb_provider_draft *)make(f, EMB_RECORD_PROVIDER, name, place);
     if (!d)
@@ -157,15 +161,16 @@ static emb_status make_remote(finish *f)
     model = model ? emb_arena_strndup(&f->state->arena, model, strlen(model)) : "default";
     if (!model)
         return emb_fail_nomem(f->err, "configuration", 64);
-    return make_instance(f, "remote", EMB_PROVIDER_REMOTE, origin_of(f->state, EMB_AT_embedding_service_url)->text, model);
+    return make_instance(f, "remote", EMB_PROVIDER_REMOTE,
+                         origin_of(f->state, EMB_AT_embedding_service_url)->text, model);
 }
 
 static emb_status make_huggingface(finish *f)
 {
     if (!is_default_provider(f->state, "huggingface") || emb_gateway_find(f->state, "huggingface", 11))
         return EMB_OK;
-    return make_instance(f, "huggingface", EMB_PROVIDER_HUGGINGFACE, origin_of(f->state, EMB_AT_provider)->text,
-                         f->state->values.hf_model);
+    return make_instance(f, "huggingface", EMB_PROVIDER_HUGGINGFACE,
+                         origin_of(f->state, EMB_AT_provider)->text, f->state->values.hf_model);
 }
 
 static emb_status make_sink(finish *f, emb_sink_kind kind, const char *name, size_t setting, const char *url)
@@ -194,7 +199,8 @@ static emb_status make_all(finish *f)
     if (!status)
         status = make_sink(f, EMB_SINK_WEBHOOK, "webhook", EMB_AT_alert_webhook_url, v->alert_webhook_url);
     if (!status)
-        status = make_sink(f, EMB_SINK_ALERTMANAGER, "alertmanager", EMB_AT_alertmanager_url, v->alertmanager_url);
+        status =
+            make_sink(f, EMB_SINK_ALERTMANAGER, "alertmanager", EMB_AT_alertmanager_url, v->alertmanager_url);
     return status;
 }
 
@@ -212,7 +218,8 @@ static emb_status fill_defaults(finish *f, const emb_record *record, emb_draft *
         if (special || emb_member_filled(record, i, draft))
             continue;
         if (*m->setting.fallback)
-            status = emb_member_set(f->state, m, draft, &origin, m->setting.fallback, strlen(m->setting.fallback), f->err);
+            status = emb_member_set(f->state, m, draft, &origin, m->setting.fallback,
+                                    strlen(m->setting.fallback), f->err);
         else if (m->setting.kind == EMB_SETTING_TEXT)
             *(const char **)field = "";
     }
@@ -284,12 +291,14 @@ static emb_status read_key_file(finish *f, emb_provider_draft *d)
         return f->err->code;
     }
     if (stat(path, &info) == 0 && (info.st_mode & 077))
-        status = emb_config_add_note(f->state, true, f->err, "%s.api_key_file: others than its owner may use %.200s; chmod 0600",
+        status = emb_config_add_note(f->state, true, f->err,
+                                     "%s.api_key_file: others than its owner may use %.200s; chmod 0600",
                                      d->head.place, path);
     while (length && strchr(" \t\r\n", text[length - 1]))
         text[--length] = 0;
     if (!status && !length)
-        status = emb_fail(f->err, EMB_E_INVALID, d->head.place, "%s.api_key_file: %s is empty", d->head.place, path);
+        status = emb_fail(f->err, EMB_E_INVALID, d->head.place, "%s.api_key_file: %s is empty", d->head.place,
+                          path);
     if (!status)
         status = take_key(f, d, path, text);
     explicit_bzero(text, length);
@@ -319,11 +328,12 @@ static emb_status find_key(finish *f, emb_provider_draft *d)
     if (key)
         return take_key(f, d, name, key);
     if (*d->api_key_env)
-        return emb_fail(f->err, EMB_E_INVALID, d->head.place, "%s.api_key_env: the variable %s is not set", d->head.place,
-                        d->api_key_env);
+        return emb_fail(f->err, EMB_E_INVALID, d->head.place, "%s.api_key_env: the variable %s is not set",
+                        d->head.place, d->api_key_env);
     if (d->config.kind == EMB_PROVIDER_OPENAI && strcmp(d->config.name, "openai") == 0 && *v->openai_api_key)
         return take_key(f, d, origin_of(f->state, EMB_AT_openai_api_key)->subject, v->openai_api_key);
-    if (d->config.kind == EMB_PROVIDER_HUGGINGFACE && strcmp(d->config.name, "huggingface") == 0 && *v->hf_token)
+    if (d->config.kind == EMB_PROVIDER_HUGGINGFACE && strcmp(d->config.name, "huggingface") == 0 &&
+        *v->hf_token)
         return take_key(f, d, origin_of(f->state, EMB_AT_hf_token)->subject, v->hf_token);
     return EMB_OK;
 }
@@ -352,7 +362,8 @@ static emb_status fill_all(finish *f)
     for (emb_record_id id = 0; id < EMB_RECORD_LISTS; id++)
         for (size_t i = 0; i < f->state->gateway.lists[id].count && !status; i++) {
             emb_draft *d = emb_draft_at(f->state, id, i);
-            status = id == EMB_RECORD_PROVIDER ? fill_instance(f, (emb_provider_draft *)d) : fill_defaults(f, &emb_records[id], d);
+            status = id == EMB_RECORD_PROVIDER ? fill_instance(f, (emb_provider_draft *)d)
+                                               : fill_defaults(f, &emb_records[id], d);
             status = emb_config_settle(f->state, status, f->err);
         }
     return status;
@@ -407,16 +418,19 @@ static emb_status publish_all(finish *f)
     if (!status)
         status = publish(f, EMB_RECORD_SINK, sizeof *g->sinks, &g->sinks, &g->sink_count);
     if (!status)
-        status = publish(f, EMB_RECORD_STEP, sizeof *g->rollout_steps, &g->rollout_steps, &g->rollout_step_count);
+        status =
+            publish(f, EMB_RECORD_STEP, sizeof *g->rollout_steps, &g->rollout_steps, &g->rollout_step_count);
     if (!status)
-        status = publish(f, EMB_RECORD_PATTERN, sizeof *g->pii_patterns, &g->pii_patterns, &g->pii_pattern_count);
+        status =
+            publish(f, EMB_RECORD_PATTERN, sizeof *g->pii_patterns, &g->pii_patterns, &g->pii_pattern_count);
     g->local_position = drafts->local_position;
     g->prices = drafts->prices;
     g->price_count = drafts->price_count;
     return status;
 }
 
-emb_status emb_gateway_finish(emb_config_state *state, char *const *environment, const emb_variables *dotenv, emb_error *err)
+emb_status emb_gateway_finish(emb_config_state *state, char *const *environment, const emb_variables *dotenv,
+                              emb_error *err)
 {
     finish f = {state, environment, dotenv, err};
     emb_status status = state->problem_count ? EMB_OK : emb_gateway_check_items(state, err);

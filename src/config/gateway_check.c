@@ -1,10 +1,10 @@
 /*
- * gateway_check.c: what is missing, not unique or in conflict in the structured sections, and who is named without
- * being there; and whether two configurations differ in them.
+ * gateway_check.c: what is missing, not unique or in conflict in the structured sections, and who is named
+ * without being there; and whether two configurations differ in them.
  *
- * Two passes: over the drafts as they were written, then, when the environment's instances are there too, over
- * everything that names a provider. Each mistake is told of by itself where all are wanted. A draft remembers its line,
- * a setting its origin, so every message begins with the place to be changed.
+ * Two passes: over the drafts as they were written, then, when the environment's instances are there too,
+ * over everything that names a provider. Each mistake is told of by itself where all are wanted. A draft
+ * remembers its line, a setting its origin, so every message begins with the place to be changed.
  */
 #include "config/gateway_parts.h"
 
@@ -99,7 +99,8 @@ static void check_models(check *c, emb_provider_draft *d)
 {
     for (size_t i = 0; i < d->model_count && !c->status; i++) {
         const emb_model_draft *m = &d->models[i];
-        check of = {.state = c->state, .record = &emb_records[EMB_RECORD_MODEL], .draft = &m->head, .err = c->err};
+        check of = {
+            .state = c->state, .record = &emb_records[EMB_RECORD_MODEL], .draft = &m->head, .err = c->err};
         need(&of, "name");
         for (size_t j = 0; j < i && !of.status; j++)
             if (d->models[j].config.name && strcmp(d->models[j].config.name, m->config.name) == 0)
@@ -114,7 +115,8 @@ static void check_breaker(check *c, const emb_provider_draft *d)
     uint32_t first = given(c, "breaker.recovery_timeout_seconds") ? d->config.recovery_timeout_s : 60;
     uint32_t longest = given(c, "breaker.recovery_longest_seconds") ? d->config.recovery_longest_s : 900;
     if (longest < first)
-        refuse(c, ".breaker.recovery_longest_seconds: %u is below recovery_timeout_seconds, which is %u", longest, first);
+        refuse(c, ".breaker.recovery_longest_seconds: %u is below recovery_timeout_seconds, which is %u",
+               longest, first);
 }
 
 static void check_instance(check *c, size_t index)
@@ -128,7 +130,8 @@ static void check_instance(check *c, size_t index)
                        (d->config.kind == EMB_PROVIDER_REMOTE && *c->state->values.embedding_service_url);
     check_unique(c, EMB_RECORD_PROVIDER, index, "name");
     if (!has_address && !given(c, "base_url"))
-        refuse(c, ": has no base_url, which an instance of the kind %s needs", emb_provider_kind_name(d->config.kind));
+        refuse(c, ": has no base_url, which an instance of the kind %s needs",
+               emb_provider_kind_name(d->config.kind));
     if (given(c, "api_key") + given(c, "api_key_env") + given(c, "api_key_file") > 1)
         refuse(c, ": has more than one of api_key, api_key_env and api_key_file");
     check_breaker(c, d);
@@ -166,8 +169,8 @@ static void check_step(check *c, size_t index)
     if (index && !c->status) {
         before = (const emb_step_draft *)emb_draft_at(c->state, EMB_RECORD_STEP, index - 1);
         if (d->config.percentage <= before->config.percentage)
-            refuse(c, ".percentage: %g is not above that of the step before, which is %g", d->config.percentage,
-                   before->config.percentage);
+            refuse(c, ".percentage: %g is not above that of the step before, which is %g",
+                   d->config.percentage, before->config.percentage);
     }
     bool is_last = index + 1 == c->state->gateway.lists[EMB_RECORD_STEP].count;
     if (!is_last && !d->hold_hours && !d->hold_minutes && !d->hold_seconds)
@@ -186,9 +189,11 @@ static void check_pattern(check *c, size_t index)
 
 emb_status emb_gateway_check_items(emb_config_state *state, emb_error *err)
 {
-    static void (*const checks[EMB_RECORD_LISTS])(check *, size_t) = {
-        [EMB_RECORD_PROVIDER] = check_instance, [EMB_RECORD_LIMIT] = check_limit, [EMB_RECORD_SINK] = check_sink,
-        [EMB_RECORD_STEP] = check_step,         [EMB_RECORD_PATTERN] = check_pattern};
+    static void (*const checks[EMB_RECORD_LISTS])(check *, size_t) = {[EMB_RECORD_PROVIDER] = check_instance,
+                                                                      [EMB_RECORD_LIMIT] = check_limit,
+                                                                      [EMB_RECORD_SINK] = check_sink,
+                                                                      [EMB_RECORD_STEP] = check_step,
+                                                                      [EMB_RECORD_PATTERN] = check_pattern};
     check c = {.state = state, .err = err};
     for (emb_record_id id = 0; id < EMB_RECORD_LISTS; id++)
         for (size_t i = 0; i < state->gateway.lists[id].count && !c.status; i++) {
@@ -227,7 +232,8 @@ static const char *hint(const char *name, const char *const *names, size_t count
         snprintf(out, LIST_BYTES, "; did you mean '%.100s'?", nearest);
         return out;
     }
-    size_t used = (size_t)snprintf(out, LIST_BYTES, "; there %s %.60s", count > 1 ? "are" : "is only", names[0]);
+    size_t used =
+        (size_t)snprintf(out, LIST_BYTES, "; there %s %.60s", count > 1 ? "are" : "is only", names[0]);
     for (size_t i = 1; i < count && used + 70 < LIST_BYTES; i++)
         used += (size_t)snprintf(out + used, LIST_BYTES - used, ", %.60s", names[i]);
     return out;
@@ -236,7 +242,8 @@ static const char *hint(const char *name, const char *const *names, size_t count
 /* What would make the provider of this name. */
 static const char *remedy(const char *name)
 {
-    return strcmp(name, "openai") == 0   ? " needs a key: set OPENAI_API_KEY, or OPENAI_BASE_URL for a compatible server"
+    return strcmp(name, "openai") == 0
+               ? " needs a key: set OPENAI_API_KEY, or OPENAI_BASE_URL for a compatible server"
            : strcmp(name, "remote") == 0 ? " needs an address: set EMBEDDING_SERVICE_URL"
                                          : NULL;
 }
@@ -293,7 +300,8 @@ static bool check_named(void *context, const char *item, size_t length)
 
 static void check_settings(check *c)
 {
-    static const size_t named[] = {EMB_AT_provider, EMB_AT_legacy_provider, EMB_AT_candidate_provider, EMB_AT_fallback};
+    static const size_t named[] = {EMB_AT_provider, EMB_AT_legacy_provider, EMB_AT_candidate_provider,
+                                   EMB_AT_fallback};
     for (size_t i = 0; i < sizeof named / sizeof *named && !c->status; i++) {
         size_t count;
         c->setting = emb_settings(&count) + named[i];
@@ -318,7 +326,8 @@ static void check_limits(check *c)
         c->draft = &d->head;
         if (*d->provider && strcmp(d->provider, "*") != 0 && strcmp(d->provider, "local") != 0 &&
             !emb_gateway_find(c->state, d->provider, strlen(d->provider)))
-            refuse(c, ".provider: there is no provider '%.100s'%s", d->provider, hint(d->provider, names, count, list));
+            refuse(c, ".provider: there is no provider '%.100s'%s", d->provider,
+                   hint(d->provider, names, count, list));
         settle(c);
     }
 }
@@ -327,7 +336,8 @@ static void check_limits(check *c)
 
 static bool wants_key(const emb_provider_config *p)
 {
-    return p->kind == EMB_PROVIDER_AZURE || p->kind == EMB_PROVIDER_COHERE || p->kind == EMB_PROVIDER_HUGGINGFACE ||
+    return p->kind == EMB_PROVIDER_AZURE || p->kind == EMB_PROVIDER_COHERE ||
+           p->kind == EMB_PROVIDER_HUGGINGFACE ||
            (p->kind == EMB_PROVIDER_OPENAI && emb_gateway_is_openai(p->base_url));
 }
 
@@ -346,16 +356,18 @@ static void check_key(check *c, const emb_provider_draft *d)
         c->setting = emb_settings(&count) + EMB_AT_provider;
         if (is_default(c, p->name) && p->kind == EMB_PROVIDER_OPENAI)
             refuse_setting(c, "'%s' needs a key: set %s", p->name,
-                           strcmp(p->name, "openai") == 0 ? "OPENAI_API_KEY" : "the api_key_env of its instance");
+                           strcmp(p->name, "openai") == 0 ? "OPENAI_API_KEY"
+                                                          : "the api_key_env of its instance");
         else
-            c->status = emb_config_add_note(c->state, true, c->err, "%s: '%s' has no key and will be refused by its provider",
+            c->status = emb_config_add_note(c->state, true, c->err,
+                                            "%s: '%s' has no key and will be refused by its provider",
                                             d->head.place, p->name);
     }
     bool plain = strncasecmp(p->base_url, "http://", 7) == 0 && !emb_gateway_is_loopback(p->base_url);
     if (!c->status && plain && *p->api_key)
         c->status = emb_config_add_note(c->state, true, c->err,
-                                        "%s: the key of '%s' goes over the network unencrypted; use https://", d->head.place,
-                                        p->name);
+                                        "%s: the key of '%s' goes over the network unencrypted; use https://",
+                                        d->head.place, p->name);
 }
 
 emb_status emb_gateway_check_references(emb_config_state *state, emb_error *err)
@@ -371,8 +383,11 @@ emb_status emb_gateway_check_references(emb_config_state *state, emb_error *err)
         settle(&c);
     }
     if (!c.status && models > CANDIDATES)
-        c.status = emb_config_add_note(state, true, err, "providers.instances: %zu models with the local one; only the first %d "
-                                       "are candidates of a request", models, CANDIDATES);
+        c.status =
+            emb_config_add_note(state, true, err,
+                                "providers.instances: %zu models with the local one; only the first %d "
+                                "are candidates of a request",
+                                models, CANDIDATES);
     return c.status;
 }
 
@@ -385,13 +400,14 @@ static bool same_text(const char *a, const char *b)
 
 static bool same_field(const emb_member *m, const void *x, const void *y)
 {
-    size_t size = m->form == EMB_FORM_UINT                      ? sizeof(uint32_t)
-                  : m->form == EMB_FORM_MONEY                   ? sizeof(uint64_t)
-                  : m->setting.kind == EMB_SETTING_BOOL         ? sizeof(bool)
-                  : m->setting.kind == EMB_SETTING_CHOICE       ? sizeof(int)
-                  : m->setting.kind == EMB_SETTING_REAL         ? sizeof(double)
-                                                                : sizeof(size_t);
-    bool text = m->form == EMB_FORM_SEVERITY || (m->setting.kind == EMB_SETTING_TEXT && m->form != EMB_FORM_MONEY);
+    size_t size = m->form == EMB_FORM_UINT                ? sizeof(uint32_t)
+                  : m->form == EMB_FORM_MONEY             ? sizeof(uint64_t)
+                  : m->setting.kind == EMB_SETTING_BOOL   ? sizeof(bool)
+                  : m->setting.kind == EMB_SETTING_CHOICE ? sizeof(int)
+                  : m->setting.kind == EMB_SETTING_REAL   ? sizeof(double)
+                                                          : sizeof(size_t);
+    bool text =
+        m->form == EMB_FORM_SEVERITY || (m->setting.kind == EMB_SETTING_TEXT && m->form != EMB_FORM_MONEY);
     return text ? same_text(*(const char *const *)x, *(const char *const *)y) : memcmp(x, y, size) == 0;
 }
 
@@ -400,7 +416,8 @@ static bool same_headers(const emb_provider_config *a, const emb_provider_config
     if (a->header_count != b->header_count)
         return false;
     for (size_t i = 0; i < a->header_count; i++)
-        if (!same_text(a->headers[i].name, b->headers[i].name) || !same_text(a->headers[i].value, b->headers[i].value))
+        if (!same_text(a->headers[i].name, b->headers[i].name) ||
+            !same_text(a->headers[i].value, b->headers[i].value))
             return false;
     return true;
 }
@@ -422,8 +439,8 @@ static bool same_draft(const emb_record *record, const emb_draft *a, const emb_d
 {
     for (size_t i = 0; i < record->count; i++) {
         const emb_member *m = &record->members[i];
-        bool same = m->form == EMB_FORM_HEADERS
-                        ? same_headers(&((const emb_provider_draft *)a)->config, &((const emb_provider_draft *)b)->config)
+        bool same = m->form == EMB_FORM_HEADERS ? same_headers(&((const emb_provider_draft *)a)->config,
+                                                               &((const emb_provider_draft *)b)->config)
                     : m->form == EMB_FORM_MODELS
                         ? same_models((const emb_provider_draft *)a, (const emb_provider_draft *)b)
                         : same_field(m, emb_member_field(m, a), emb_member_field(m, b));

@@ -2,10 +2,10 @@
  * gateway_document.c: the structured sections as YAML that loads again, as JSON schema and as sections of
  * docs/configuration.md.
  *
- * YAML is written from the drafts, with what was filled in: an item says what holds, not only what was written. Secrets
- * are left out as comments. An item that would not load without its secret (a sink without its address), and one that
- * the environment makes anew, are comments as a whole. What comes from a setting (providers.timeout_ms, the proxy) is
- * not repeated, or it would no longer follow that setting.
+ * YAML is written from the drafts, with what was filled in: an item says what holds, not only what was
+ * written. Secrets are left out as comments. An item that would not load without its secret (a sink without
+ * its address), and one that the environment makes anew, are comments as a whole. What comes from a setting
+ * (providers.timeout_ms, the proxy) is not repeated, or it would no longer follow that setting.
  *
  * Schema and page follow the tables of gateway_table.c.
  */
@@ -168,7 +168,8 @@ static void write_list(emb_writer *w, const emb_config_state *state, emb_record_
     emb_add(w, ":\n");
     for (size_t i = 0; i < list->count; i++) {
         bool sink_with_secret = id == EMB_RECORD_SINK;
-        place p = {.w = w, .comment = list->items[i]->made || sink_with_secret, .origin = origin, .indent = 6};
+        place p = {
+            .w = w, .comment = list->items[i]->made || sink_with_secret, .origin = origin, .indent = 6};
         if (providers)
             write_local(w, &state->gateway, i);
         write_draft(&p, &emb_records[id], list->items[i]);
@@ -204,7 +205,8 @@ bool emb_gateway_has_section(const emb_config *config, const char *section, size
     return false;
 }
 
-void emb_gateway_write_yaml(emb_writer *w, const emb_config *config, const char *section, size_t length, bool with_origin)
+void emb_gateway_write_yaml(emb_writer *w, const emb_config *config, const char *section, size_t length,
+                            bool with_origin)
 {
     const emb_config_state *state = emb_config_state_of(config);
     for (emb_record_id id = 0; id < EMB_RECORD_LISTS; id++)
@@ -230,7 +232,8 @@ static void write_schema_member(emb_writer *w, const emb_record *record, size_t 
         emb_add(w, "\"type\":[\"number\",\"string\"],\"minimum\":0");
         break;
     case EMB_FORM_HEADERS:
-        emb_add(w, "\"type\":\"object\",\"additionalProperties\":{\"type\":[\"string\",\"number\",\"boolean\"]}");
+        emb_add(
+            w, "\"type\":\"object\",\"additionalProperties\":{\"type\":[\"string\",\"number\",\"boolean\"]}");
         break;
     case EMB_FORM_MODELS:
         emb_add(w, "\"type\":\"array\",\"items\":{\"anyOf\":[{\"type\":\"string\"},");
@@ -296,7 +299,9 @@ void emb_gateway_write_schema(emb_writer *w, const char *section, size_t length)
             write_list_schema(w, id, id == EMB_RECORD_STEP); /* the section that has no settings */
     if (!belongs_to(&emb_prices_section, section, length))
         return;
-    emb_add(w, ",\n  \"prices\":{\"type\":[\"object\",\"null\"],\"additionalProperties\":{\"type\":[\"number\",\"string\"],"
+    emb_add(w, ",\n  "
+               "\"prices\":{\"type\":[\"object\",\"null\"],\"additionalProperties\":{\"type\":[\"number\","
+               "\"string\"],"
                "\"minimum\":0},\"description\":");
     emb_add_string(w, emb_prices_section.help);
     emb_add(w, "}");
@@ -339,14 +344,18 @@ static void write_table(emb_writer *w, const emb_record *record)
 
 static const char lists_head[] =
     "\n# Sections that are lists\n\n"
-    "What a flat list of settings cannot say stands in the file alone. A member that is not known, missing or out of its\n"
-    "range is an error with file, line, member and what is allowed; a secret is never shown. `embedd config print` prints\n"
-    "these sections too, with what was filled in: secrets, and what variables make, as comments. A change of\n"
+    "What a flat list of settings cannot say stands in the file alone. A member that is not known, missing "
+    "or out of its\n"
+    "range is an error with file, line, member and what is allowed; a secret is never shown. `embedd config "
+    "print` prints\n"
+    "these sections too, with what was filled in: secrets, and what variables make, as comments. A change "
+    "of\n"
     "`budget.limits` takes effect with a reload, that of another waits for a restart.\n";
 
 static const char *const examples[EMB_RECORD_LISTS] = {
     [EMB_RECORD_PROVIDER] =
-        "Instances of remote APIs, in the order in which they are tried. `- local` marks where the local models stand in\n"
+        "Instances of remote APIs, in the order in which they are tried. `- local` marks where the local "
+        "models stand in\n"
         "that order, which is before all others unless it is said.\n\n"
         "```yaml\n"
         "providers:\n"
@@ -369,8 +378,10 @@ static const char *const examples[EMB_RECORD_LISTS] = {
         "      models: [{name: bge-m3, dimension: 1024}]\n"
         "  prices: {text-embedding-3-small: 0.00002}\n"
         "```\n\n"
-        "Variables alone make instances as well, behind those of the file and only if it has none of the name:\n"
-        "`OPENAI_API_KEY` (or `OPENAI_BASE_URL` with `EMBEDDING_PROVIDER=openai`) makes `openai`, unless an instance names that\n"
+        "Variables alone make instances as well, behind those of the file and only if it has none of the "
+        "name:\n"
+        "`OPENAI_API_KEY` (or `OPENAI_BASE_URL` with `EMBEDDING_PROVIDER=openai`) makes `openai`, unless an "
+        "instance names that\n"
         "variable as its `api_key_env`; `EMBEDDING_SERVICE_URL` makes `remote`, which is private;\n"
         "`EMBEDDING_PROVIDER=huggingface` makes `huggingface`. `HF_TOKEN` alone makes none.\n",
     [EMB_RECORD_LIMIT] = "```yaml\n"
@@ -381,12 +392,14 @@ static const char *const examples[EMB_RECORD_LISTS] = {
                          "    - {provider: openai, daily_usd: 5}\n"
                          "    - {key: \"*\", daily_usd: 0.5}   # each other key\n"
                          "```\n",
-    [EMB_RECORD_SINK] = "```yaml\n"
-                        "alerts:\n"
-                        "  sinks:\n"
-                        "    - {name: ops, kind: webhook, url: \"https://hooks.example/x\", minimum_severity: error}\n"
-                        "```\n\n"
-                        "`alerts.webhook_url` and `alerts.alertmanager_url` make sinks called `webhook` and `alertmanager`.\n",
+    [EMB_RECORD_SINK] =
+        "```yaml\n"
+        "alerts:\n"
+        "  sinks:\n"
+        "    - {name: ops, kind: webhook, url: \"https://hooks.example/x\", minimum_severity: error}\n"
+        "```\n\n"
+        "`alerts.webhook_url` and `alerts.alertmanager_url` make sinks called `webhook` and "
+        "`alertmanager`.\n",
     [EMB_RECORD_STEP] = "```yaml\n"
                         "rollout:\n"
                         "  schedule:\n"
@@ -400,12 +413,15 @@ static const char *const examples[EMB_RECORD_LISTS] = {
                            "    - {name: employee_id, regex: \"EMP-[0-9]{6}\"}\n"
                            "```\n"};
 
-static const char prices_page[] =
-    "\n## providers.prices\n"
-    "US dollars for 1,000 tokens by model, whichever instance serves it; what a model's own entry says comes before it.\n"
-    "Built in: text-embedding-3-small 0.00002, text-embedding-3-large 0.00013, text-embedding-ada-002 0.0001; Hugging Face\n"
-    "0.0005 a request; ollama, tei, remote and embedd, which are servers of one's own, nothing. Any other model has no price,\n"
-    "and `budget.unpriced` says what that means. Amounts are kept in nano-dollars, exactly; a finer one is an error.\n";
+static const char prices_page[] = "\n## providers.prices\n"
+                                  "US dollars for 1,000 tokens by model, whichever instance serves it; what "
+                                  "a model's own entry says comes before it.\n"
+                                  "Built in: text-embedding-3-small 0.00002, text-embedding-3-large 0.00013, "
+                                  "text-embedding-ada-002 0.0001; Hugging Face\n"
+                                  "0.0005 a request; ollama, tei, remote and embedd, which are servers of "
+                                  "one's own, nothing. Any other model has no price,\n"
+                                  "and `budget.unpriced` says what that means. Amounts are kept in "
+                                  "nano-dollars, exactly; a finer one is an error.\n";
 
 void emb_gateway_write_markdown(emb_writer *w)
 {

@@ -1,13 +1,14 @@
 /*
  * gateway_file.c: the structured sections of the YAML file to drafts.
  *
- * A section is a list of mappings whose members stand in the tables of gateway_table.c; the walk is driven by the file,
- * as file.c's. A group of members ("breaker") may be nested or written with dots. What is peculiar is small: `- local`
- * among the instances, models that are a name alone, headers, and the mapping of prices.
+ * A section is a list of mappings whose members stand in the tables of gateway_table.c; the walk is driven by
+ * the file, as file.c's. A group of members ("breaker") may be nested or written with dots. What is peculiar
+ * is small: `- local` among the instances, models that are a name alone, headers, and the mapping of prices.
  *
- * Only what one value can say is checked here. What is missing, not unique or in conflict is seen at the end, on the
- * drafts (gateway_check.c), which remember their line. Everything is bounded: items of a list, members by their bit,
- * depth by this code; an alias that stands a thousand times costs a thousand items and is refused as such.
+ * Only what one value can say is checked here. What is missing, not unique or in conflict is seen at the end,
+ * on the drafts (gateway_check.c), which remember their line. Everything is bounded: items of a list, members
+ * by their bit, depth by this code; an alias that stands a thousand times costs a thousand items and is
+ * refused as such.
  */
 #include "config/gateway_parts.h"
 
@@ -75,8 +76,10 @@ static emb_status unknown_member(reader *r, const char *name, size_t line)
     if (!nearest)
         nearest = emb_nearest(name, names, count);
     if (nearest)
-        return emb_yaml_fail(r->err, r->file, line, "%s: there is no member %s; did you mean '%s'?", r->path, shown, nearest);
-    return emb_yaml_fail(r->err, r->file, line, "%s: there is no member %s; `embedd config docs` lists them", r->path, shown);
+        return emb_yaml_fail(r->err, r->file, line, "%s: there is no member %s; did you mean '%s'?", r->path,
+                             shown, nearest);
+    return emb_yaml_fail(r->err, r->file, line, "%s: there is no member %s; `embedd config docs` lists them",
+                         r->path, shown);
 }
 
 static emb_status read_headers(reader *r, const emb_yaml_node *node);
@@ -91,16 +94,16 @@ static emb_status read_member(reader *r, const char *name, const emb_yaml_node *
     if (r->draft->given >> i & 1)
         return emb_yaml_fail(r->err, r->file, node->key->line, "%s.%s: is here twice", r->path, name);
     if (node->kind == EMB_YAML_SCALAR && node->empty)
-        return emb_yaml_fail(r->err, r->file, node->key->line, "%s.%s: has no value; write one or leave the line out", r->path,
-                             name);
+        return emb_yaml_fail(r->err, r->file, node->key->line,
+                             "%s.%s: has no value; write one or leave the line out", r->path, name);
     r->draft->given |= UINT64_C(1) << i;
     if (m->form == EMB_FORM_HEADERS)
         return read_headers(r, node);
     if (m->form == EMB_FORM_MODELS)
         return read_models(r, node);
     if (node->kind != EMB_YAML_SCALAR)
-        return emb_yaml_fail(r->err, r->file, node->key->line, "%s.%s: is a %s, a single value is wanted", r->path, name,
-                             emb_yaml_kind_name(node->kind));
+        return emb_yaml_fail(r->err, r->file, node->key->line, "%s.%s: is a %s, a single value is wanted",
+                             r->path, name, emb_yaml_kind_name(node->kind));
     return set_value(r, m, node);
 }
 
@@ -108,7 +111,8 @@ static bool is_group(const emb_record *record, const char *name)
 {
     size_t length = strlen(name);
     for (size_t i = 0; i < record->count; i++)
-        if (strncmp(record->members[i].setting.path, name, length) == 0 && record->members[i].setting.path[length] == '.')
+        if (strncmp(record->members[i].setting.path, name, length) == 0 &&
+            record->members[i].setting.path[length] == '.')
             return true;
     return false;
 }
@@ -120,8 +124,9 @@ static emb_status read_group(reader *r, const emb_yaml_node *group)
     if (group->kind == EMB_YAML_SCALAR && group->empty)
         return EMB_OK;
     if (group->kind != EMB_YAML_MAPPING)
-        return emb_yaml_fail(r->err, r->file, group->key->line, "%s.%s: is a %s; its members are wanted below it", r->path,
-                             group->key->text, emb_yaml_kind_name(group->kind));
+        return emb_yaml_fail(r->err, r->file, group->key->line,
+                             "%s.%s: is a %s; its members are wanted below it", r->path, group->key->text,
+                             emb_yaml_kind_name(group->kind));
     for (const emb_yaml_node *n = group->first; n && !status; n = n->next) {
         snprintf(name, sizeof name, "%.20s.%.70s", group->key->text, n->key->text);
         status = settle(r, read_member(r, name, n));
@@ -133,7 +138,8 @@ static emb_status read_members(reader *r, const emb_yaml_node *item)
 {
     emb_status status = EMB_OK;
     for (const emb_yaml_node *n = item->first; n && !status; n = n->next)
-        status = settle(r, is_group(r->record, n->key->text) ? read_group(r, n) : read_member(r, n->key->text, n));
+        status =
+            settle(r, is_group(r->record, n->key->text) ? read_group(r, n) : read_member(r, n->key->text, n));
     return status;
 }
 
@@ -152,8 +158,16 @@ static bool is_header_name(const char *name)
 
 static bool is_our_header(const char *name)
 {
-    static const char *const ours[] = {"host", "content-length", "transfer-encoding", "connection", "content-type",
-                                       "content-encoding", "accept-encoding", "expect", "upgrade", "te"};
+    static const char *const ours[] = {"host",
+                                       "content-length",
+                                       "transfer-encoding",
+                                       "connection",
+                                       "content-type",
+                                       "content-encoding",
+                                       "accept-encoding",
+                                       "expect",
+                                       "upgrade",
+                                       "te"};
     for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
         if (strcasecmp(name, ours[i]) == 0)
             return true;
@@ -192,7 +206,8 @@ static emb_status read_headers(reader *r, const emb_yaml_node *node)
 {
     emb_provider_draft *d = (emb_provider_draft *)r->draft;
     if (node->kind != EMB_YAML_MAPPING || node->count > HEADERS_MAX)
-        return emb_yaml_fail(r->err, r->file, node->line, "%s.headers: is %s; allowed: names and values, %d at most", r->path,
+        return emb_yaml_fail(r->err, r->file, node->line,
+                             "%s.headers: is %s; allowed: names and values, %d at most", r->path,
                              node->kind == EMB_YAML_MAPPING ? "too long" : "not a mapping", HEADERS_MAX);
     emb_header_config *headers = emb_arena_calloc(&r->state->arena, node->count + 1, sizeof *headers);
     if (!headers)
@@ -240,7 +255,8 @@ static emb_status read_models(reader *r, const emb_yaml_node *node)
     emb_provider_draft *d = (emb_provider_draft *)r->draft;
     size_t maximum = emb_records[EMB_RECORD_MODEL].maximum;
     if (node->kind != EMB_YAML_SEQUENCE || node->count > maximum)
-        return emb_yaml_fail(r->err, r->file, node->line, "%s.models: is %s; allowed: names or mappings, %zu at most", r->path,
+        return emb_yaml_fail(r->err, r->file, node->line,
+                             "%s.models: is %s; allowed: names or mappings, %zu at most", r->path,
                              node->kind == EMB_YAML_SEQUENCE ? "too long" : "not a list", maximum);
     d->models = emb_arena_calloc(&r->state->arena, node->count + 1, sizeof *d->models);
     if (!d->models)
@@ -287,11 +303,12 @@ static emb_status read_list(reader *r, emb_record_id id, const emb_yaml_node *no
 {
     const char *path = r->record->section.path;
     if (node->kind != EMB_YAML_SEQUENCE)
-        return emb_yaml_fail(r->err, r->file, node->key->line, "%s: is a %s, a list is wanted; begin each item with '- '", path,
+        return emb_yaml_fail(r->err, r->file, node->key->line,
+                             "%s: is a %s, a list is wanted; begin each item with '- '", path,
                              emb_yaml_kind_name(node->kind));
     if (node->count > r->record->maximum)
-        return emb_yaml_fail(r->err, r->file, node->key->line, "%s: has %zu items; allowed: %zu", path, node->count,
-                             r->record->maximum);
+        return emb_yaml_fail(r->err, r->file, node->key->line, "%s: has %zu items; allowed: %zu", path,
+                             node->count, r->record->maximum);
     emb_status status = EMB_OK;
     size_t index = 0;
     for (const emb_yaml_node *n = node->first; n && !status; n = n->next) {
@@ -305,9 +322,11 @@ static emb_status read_list(reader *r, emb_record_id id, const emb_yaml_node *no
 
 static emb_status read_price(reader *r, const emb_yaml_node *n, emb_price_config *out)
 {
-    static const emb_member price = {
-        .setting = {.kind = EMB_SETTING_TEXT, .path = "", .maximum = 1000, .offset = offsetof(emb_price_config, nusd_per_1k_tokens)},
-        .form = EMB_FORM_MONEY};
+    static const emb_member price = {.setting = {.kind = EMB_SETTING_TEXT,
+                                                 .path = "",
+                                                 .maximum = 1000,
+                                                 .offset = offsetof(emb_price_config, nusd_per_1k_tokens)},
+                                     .form = EMB_FORM_MONEY};
     char text[700];
     emb_origin origin = {.source = EMB_SOURCE_FILE};
     if (n->kind != EMB_YAML_SCALAR || n->empty || !*n->key->text || n->key->length > 256)
@@ -325,9 +344,10 @@ static emb_status read_prices(reader *r, const emb_yaml_node *node)
 {
     emb_gateway_drafts *g = &r->state->gateway;
     if (node->kind != EMB_YAML_MAPPING || node->count > PRICES_MAX)
-        return emb_yaml_fail(r->err, r->file, node->key->line,
-                             "providers.prices: is %s; allowed: names of models and dollars for 1,000 tokens, %d at most",
-                             node->kind == EMB_YAML_MAPPING ? "too long" : "not a mapping", PRICES_MAX);
+        return emb_yaml_fail(
+            r->err, r->file, node->key->line,
+            "providers.prices: is %s; allowed: names of models and dollars for 1,000 tokens, %d at most",
+            node->kind == EMB_YAML_MAPPING ? "too long" : "not a mapping", PRICES_MAX);
     if (!(g->prices = emb_arena_calloc(&r->state->arena, node->count + 1, sizeof *g->prices)))
         return no_memory(r);
     emb_status status = EMB_OK;
@@ -355,13 +375,14 @@ bool emb_gateway_is_section(const char *path)
     return find_section(path) != EMB_RECORDS;
 }
 
-emb_status emb_gateway_read(emb_config_state *state, const char *file, const char *path, const emb_yaml_node *node,
-                            emb_error *err)
+emb_status emb_gateway_read(emb_config_state *state, const char *file, const char *path,
+                            const emb_yaml_node *node, emb_error *err)
 {
     emb_record_id id = find_section(path);
     size_t *line = &state->gateway.lines[id];
     if (*line)
-        return emb_yaml_fail(err, file, node->key->line, "%s: is here twice; the first is in line %zu", path, *line);
+        return emb_yaml_fail(err, file, node->key->line, "%s: is here twice; the first is in line %zu", path,
+                             *line);
     *line = node->key->line;
     if (node->kind == EMB_YAML_SCALAR && node->empty) /* all of its lines are comments */
         return EMB_OK;

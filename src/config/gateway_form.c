@@ -1,8 +1,8 @@
 /*
  * gateway_form.c: the value of one member: parsed as its kind, then looked at in its form.
  *
- * Kinds are value.c's. A form says what a text must look like, or in which type a number is kept. Messages are those of
- * settings: place, value (not that of a secret), reason, what is allowed.
+ * Kinds are value.c's. A form says what a text must look like, or in which type a number is kept. Messages
+ * are those of settings: place, value (not that of a secret), reason, what is allowed.
  */
 #include "config/gateway_parts.h"
 
@@ -89,7 +89,8 @@ static emb_status set_url(emb_config_state *state, const input *in, const char *
         return status;
     const char *problem = url_problem(*field, proxy, in->member->setting.secret);
     if (problem && strstr(problem, "password")) /* do not show it */
-        return emb_fail(in->err, EMB_E_INVALID, in->origin->subject, "%s: the address %s", in->origin->subject, problem);
+        return emb_fail(in->err, EMB_E_INVALID, in->origin->subject, "%s: the address %s",
+                        in->origin->subject, problem);
     if (problem)
         return refuse(in, problem);
     char *end = (char *)*field + strlen(*field);
@@ -173,10 +174,12 @@ static emb_status set_money(const input *in, uint64_t *field)
         snprintf(problem, sizeof problem, "is out of range; allowed: 0 to %.0f dollars", most);
         break;
     case EMB_MONEY_TOO_FINE:
-        snprintf(problem, sizeof problem, "is finer than a nano-dollar, 0.000000001; allowed: 0 to %.0f dollars", most);
+        snprintf(problem, sizeof problem,
+                 "is finer than a nano-dollar, 0.000000001; allowed: 0 to %.0f dollars", most);
         break;
     default:
-        snprintf(problem, sizeof problem, "is not an amount; allowed: 0 to %.0f dollars, such as 0.00002", most);
+        snprintf(problem, sizeof problem, "is not an amount; allowed: 0 to %.0f dollars, such as 0.00002",
+                 most);
     }
     emb_setting without_range = in->member->setting;
     without_range.kind = EMB_SETTING_TEXT;
@@ -191,8 +194,8 @@ static emb_status set_severity(emb_config_state *state, const input *in, const c
     return status ? status : keep(state, in, field);
 }
 
-emb_status emb_member_set(emb_config_state *state, const emb_member *member, void *draft, const emb_origin *origin,
-                          const char *text, size_t length, emb_error *err)
+emb_status emb_member_set(emb_config_state *state, const emb_member *member, void *draft,
+                          const emb_origin *origin, const char *text, size_t length, emb_error *err)
 {
     input in = {member, origin, text, length, err};
     void *field = emb_member_field(member, draft);

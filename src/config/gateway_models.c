@@ -1,12 +1,12 @@
 /*
  * gateway_models.c: what is known of hosted models, and what a model costs.
  *
- * A price is, in this order: what the model's entry says, providers.prices, the built-in table, nothing for servers of
- * one's own. A model of a vendor whose price nobody said is `priced` false, and budget.unpriced decides: to take it for
- * free would make the budget worthless, and to guess would be to lie in the reports.
+ * A price is, in this order: what the model's entry says, providers.prices, the built-in table, nothing for
+ * servers of one's own. A model of a vendor whose price nobody said is `priced` false, and budget.unpriced
+ * decides: to take it for free would make the budget worthless, and to guess would be to lie in the reports.
  *
- * The table knows a model by its name, or by the name of the provider's side where callers use another. Prices and
- * limits as of 2026; MTEB averages are the vendors' own.
+ * The table knows a model by its name, or by the name of the provider's side where callers use another.
+ * Prices and limits as of 2026; MTEB averages are the vendors' own.
  */
 #include "config/gateway_parts.h"
 
@@ -72,10 +72,12 @@ static void fill_known(emb_model_draft *m, const known_model *k)
 
 static bool is_own_server(emb_provider_kind kind)
 {
-    return kind == EMB_PROVIDER_OLLAMA || kind == EMB_PROVIDER_TEI || kind == EMB_PROVIDER_REMOTE || kind == EMB_PROVIDER_EMBEDD;
+    return kind == EMB_PROVIDER_OLLAMA || kind == EMB_PROVIDER_TEI || kind == EMB_PROVIDER_REMOTE ||
+           kind == EMB_PROVIDER_EMBEDD;
 }
 
-static void fill_price(const emb_gateway_drafts *g, emb_provider_kind kind, emb_model_draft *m, const known_model *k)
+static void fill_price(const emb_gateway_drafts *g, emb_provider_kind kind, emb_model_draft *m,
+                       const known_model *k)
 {
     emb_provider_model_config *c = &m->config;
     bool per_tokens = emb_member_given(models, &m->head, "price_per_1k_tokens");
@@ -133,11 +135,17 @@ static void add_model(emb_provider_draft *d, const char *name)
     emb_model_draft *m = &d->models[d->model_count++];
     m->head.place = d->head.place;
     m->head.made = true;
-    m->config = (emb_provider_model_config){.name = name, .upstream = "", .encoding = "", .origin = "", .revision = "api",
-                                            .query_prompt = "", .document_prompt = ""};
+    m->config = (emb_provider_model_config){.name = name,
+                                            .upstream = "",
+                                            .encoding = "",
+                                            .origin = "",
+                                            .revision = "api",
+                                            .query_prompt = "",
+                                            .document_prompt = ""};
 }
 
-static emb_status add_known_models(emb_config_state *state, emb_provider_draft *d, const char *first, emb_error *err)
+static emb_status add_known_models(emb_config_state *state, emb_provider_draft *d, const char *first,
+                                   emb_error *err)
 {
     if (!(d->models = emb_arena_calloc(&state->arena, KNOWN + 1, sizeof *d->models)))
         return emb_fail_nomem(err, "configuration", (KNOWN + 1) * sizeof *d->models);
@@ -149,17 +157,20 @@ static emb_status add_known_models(emb_config_state *state, emb_provider_draft *
     return EMB_OK;
 }
 
-emb_status emb_gateway_fill_models(emb_config_state *state, emb_provider_draft *d, const char *first, emb_error *err)
+emb_status emb_gateway_fill_models(emb_config_state *state, emb_provider_draft *d, const char *first,
+                                   emb_error *err)
 {
-    bool knows = (d->config.kind == EMB_PROVIDER_OPENAI && (first || emb_gateway_is_openai(d->config.base_url))) ||
-                 d->config.kind == EMB_PROVIDER_COHERE;
+    bool knows =
+        (d->config.kind == EMB_PROVIDER_OPENAI && (first || emb_gateway_is_openai(d->config.base_url))) ||
+        d->config.kind == EMB_PROVIDER_COHERE;
     if (!d->model_count && knows) {
         emb_status status = add_known_models(state, d, first, err);
         if (status)
             return status;
     }
     if (!d->model_count)
-        return emb_fail(err, EMB_E_INVALID, d->head.place, "%s: has no models; write them as 'models: [NAME, …]'", d->head.place);
+        return emb_fail(err, EMB_E_INVALID, d->head.place,
+                        "%s: has no models; write them as 'models: [NAME, …]'", d->head.place);
     emb_provider_model_config *configs = emb_arena_calloc(&state->arena, d->model_count, sizeof *configs);
     if (!configs)
         return emb_fail_nomem(err, "configuration", d->model_count * sizeof *configs);

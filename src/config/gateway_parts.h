@@ -1,12 +1,13 @@
 /*
- * gateway_parts.h: the structured sections while they are read: drafts, and the tables that describe their members.
+ * gateway_parts.h: the structured sections while they are read: drafts, and the tables that describe their
+ * members.
  *
  *     const emb_record *r = &emb_records[EMB_RECORD_PROVIDER];
  *     for (size_t i = 0; i < r->count; i++) printf("%s\n", r->members[i].setting.path);
  *
- * A draft is what a file (or the environment) says of one item: the public struct first of what is to become of it,
- * with the members that were given as bits. Reader, printer, schema, documents and comparison all walk over the same
- * tables. Drafts live in the configuration's arena.
+ * A draft is what a file (or the environment) says of one item: the public struct first of what is to become
+ * of it, with the members that were given as bits. Reader, printer, schema, documents and comparison all walk
+ * over the same tables. Drafts live in the configuration's arena.
  */
 #ifndef EMB_CONFIG_GATEWAY_PARTS_H
 #define EMB_CONFIG_GATEWAY_PARTS_H
@@ -45,7 +46,7 @@ typedef enum emb_record_id {
     EMB_RECORD_SINK,
     EMB_RECORD_STEP,
     EMB_RECORD_PATTERN,
-    EMB_RECORD_LISTS,                 /* those before are sections */
+    EMB_RECORD_LISTS, /* those before are sections */
     EMB_RECORD_MODEL = EMB_RECORD_LISTS,
     EMB_RECORDS
 } emb_record_id;
@@ -118,7 +119,12 @@ emb_draft *emb_draft_at(const emb_config_state *state, emb_record_id id, size_t 
 /* Room for one more; NULL when memory is short. */
 emb_draft *emb_draft_add(emb_config_state *state, emb_record_id id);
 /* Dollars in decimal text to nano-dollars, exactly. */
-typedef enum emb_money_reading { EMB_MONEY_READ, EMB_MONEY_NO_NUMBER, EMB_MONEY_TOO_FINE, EMB_MONEY_TOO_LARGE } emb_money_reading;
+typedef enum emb_money_reading {
+    EMB_MONEY_READ,
+    EMB_MONEY_NO_NUMBER,
+    EMB_MONEY_TOO_FINE,
+    EMB_MONEY_TOO_LARGE
+} emb_money_reading;
 emb_money_reading emb_money_parse(const char *text, size_t length, uint64_t *out);
 enum { EMB_MONEY_TEXT_MAX = 32 };
 const char *emb_money_text(uint64_t nusd, char out[EMB_MONEY_TEXT_MAX]);
@@ -127,7 +133,8 @@ const char *emb_money_text(uint64_t nusd, char out[EMB_MONEY_TEXT_MAX]);
 
 /* Stores a member's value; messages begin with the origin's subject. */
 EMB_MUST_CHECK emb_status emb_member_set(emb_config_state *state, const emb_member *member, void *draft,
-                                         const emb_origin *origin, const char *text, size_t length, emb_error *err);
+                                         const emb_origin *origin, const char *text, size_t length,
+                                         emb_error *err);
 
 /* ---- gateway_file.c ---- */
 
@@ -151,10 +158,10 @@ bool emb_gateway_is_loopback(const char *url);
 
 /* ---- gateway_models.c ---- */
 
-/* Fills the models of an instance: the built-in ones if it names none, what is known of those it names, prices.
- * `first` is its default model, put before the others, or NULL. */
-EMB_MUST_CHECK emb_status emb_gateway_fill_models(emb_config_state *state, emb_provider_draft *draft, const char *first,
-                                                  emb_error *err);
+/* Fills the models of an instance: the built-in ones if it names none, what is known of those it names,
+ * prices. `first` is its default model, put before the others, or NULL. */
+EMB_MUST_CHECK emb_status emb_gateway_fill_models(emb_config_state *state, emb_provider_draft *draft,
+                                                  const char *first, emb_error *err);
 
 /* ---- gateway_check.c ---- */
 
@@ -169,8 +176,8 @@ bool emb_gateway_prices_differ(const emb_config_state *a, const emb_config_state
 
 struct emb_writer;
 /* The structured sections of `section`, "budget" (length bytes), in YAML below its settings. */
-void emb_gateway_write_yaml(struct emb_writer *w, const emb_config *config, const char *section, size_t length,
-                            bool with_origin);
+void emb_gateway_write_yaml(struct emb_writer *w, const emb_config *config, const char *section,
+                            size_t length, bool with_origin);
 /* Whether it has an item, made ones too. */
 bool emb_gateway_has_section(const emb_config *config, const char *section, size_t length);
 void emb_gateway_write_schema(struct emb_writer *w, const char *section, size_t length);

@@ -1,9 +1,9 @@
 /*
  * money.c: dollars in decimal text to integer nano-dollars and back.
  *
- * The digits are taken as an integer and moved by the exponent, so that 0.00002 is 20,000 and not the nearest double
- * times a thousand million. What is finer than a nano-dollar is refused: to round a price silently would be to charge
- * another one. Nothing here depends on the locale.
+ * The digits are taken as an integer and moved by the exponent, so that 0.00002 is 20,000 and not the nearest
+ * double times a thousand million. What is finer than a nano-dollar is refused: to round a price silently
+ * would be to charge another one. Nothing here depends on the locale.
  */
 #include "config/gateway_parts.h"
 
@@ -61,7 +61,8 @@ static bool take_decimal(const char *text, size_t length, decimal *out)
         }
     if (!digits)
         return false;
-    return i == length || ((text[i] == 'e' || text[i] == 'E') && take_exponent(text, length, i, &out->exponent));
+    return i == length ||
+           ((text[i] == 'e' || text[i] == 'E') && take_exponent(text, length, i, &out->exponent));
 }
 
 emb_money_reading emb_money_parse(const char *text, size_t length, uint64_t *out)

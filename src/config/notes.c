@@ -60,8 +60,8 @@ static emb_status note_future(emb_config_state *state, emb_error *err)
     emb_status status = EMB_OK;
     for (size_t i = 0; i < count && !status; i++)
         if (settings[i].future && state->origins[i].source != EMB_SOURCE_DEFAULT)
-            status = emb_config_add_note(state, false, err, "%s (%s) has no effect in this version", settings[i].path,
-                              state->origins[i].text);
+            status = emb_config_add_note(state, false, err, "%s (%s) has no effect in this version",
+                                         settings[i].path, state->origins[i].text);
     return status;
 }
 
@@ -90,7 +90,8 @@ static void collect_names(const emb_config_state *state, names *n)
     for (size_t i = 0; i < OTHERS; i++)
         add_name(n, others[i], strlen(others[i]));
     for (size_t i = 0; i < state->gateway.lists[EMB_RECORD_PROVIDER].count; i++) { /* named by the user */
-        const char *name = ((const emb_provider_draft *)emb_draft_at(state, EMB_RECORD_PROVIDER, i))->api_key_env;
+        const char *name =
+            ((const emb_provider_draft *)emb_draft_at(state, EMB_RECORD_PROVIDER, i))->api_key_env;
         if (name && *name)
             add_name(n, name, strlen(name));
     }
@@ -128,9 +129,10 @@ static emb_status note_variable(emb_config_state *state, const names *known, con
     if (nearest && emb_edit_distance(name, nearest) > (ours ? 4 : 2))
         nearest = NULL;
     if (nearest)
-        return emb_config_add_note(state, true, err, "%sthere is no variable %.100s; did you mean %s?", place, name,
-                        nearest);
-    return ours ? emb_config_add_note(state, true, err, "%sthere is no variable %.100s", place, name) : EMB_OK;
+        return emb_config_add_note(state, true, err, "%sthere is no variable %.100s; did you mean %s?", place,
+                                   name, nearest);
+    return ours ? emb_config_add_note(state, true, err, "%sthere is no variable %.100s", place, name)
+                : EMB_OK;
 }
 
 static emb_status note_environment(emb_config_state *state, char *const *environment, const names *known,

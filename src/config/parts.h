@@ -50,8 +50,9 @@ typedef struct emb_gateway_drafts {
     emb_drafts lists[EMB_GATEWAY_LISTS]; /* by emb_record_id */
     emb_price_config *prices;
     size_t price_count;
-    size_t lines[EMB_GATEWAY_SECTIONS]; /* where each section began; 0: it is not there; the last: the prices */
-    bool has_local;                     /* "- local" stands among the instances */
+    size_t
+        lines[EMB_GATEWAY_SECTIONS]; /* where each section began; 0: it is not there; the last: the prices */
+    bool has_local;                  /* "- local" stands among the instances */
     size_t local_position;
 } emb_gateway_drafts;
 
@@ -113,15 +114,17 @@ const char *emb_size_text(uint64_t bytes, char out[EMB_SIZE_TEXT_MAX]);
 
 /* The same for a field anywhere, such as that of a structured section. */
 EMB_MUST_CHECK emb_status emb_value_set(emb_arena *arena, const emb_setting *setting, void *field,
-                                        const emb_origin *origin, const char *text, size_t length, emb_error *err);
+                                        const emb_origin *origin, const char *text, size_t length,
+                                        emb_error *err);
 EMB_MUST_CHECK emb_status emb_value_write(const void *field, const emb_setting *setting, emb_buf *out);
 /* Fails with "SUBJECT: VALUE PROBLEM; allowed: RANGE". */
-emb_status emb_value_refuse(const emb_setting *setting, const emb_origin *origin, const char *text, size_t length,
-                            const char *problem, emb_error *err);
+emb_status emb_value_refuse(const emb_setting *setting, const emb_origin *origin, const char *text,
+                            size_t length, const char *problem, emb_error *err);
 
 /* ---- load.c ---- */
 
-/* The first of `names` (comma between) that is set and not empty, in the environment, then in .env; NULL: none. */
+/* The first of `names` (comma between) that is set and not empty, in the environment, then in .env; NULL:
+ * none. */
 const char *emb_config_variable(const char *names, char *const *environment, const emb_variables *dotenv);
 
 /* ---- dotenv.c ---- */

@@ -289,8 +289,8 @@ static int parse_choice(const char *choices, const char *text, size_t length)
 
 /* ---- storing ---- */
 
-emb_status emb_value_refuse(const emb_setting *setting, const emb_origin *origin, const char *text, size_t length,
-                            const char *problem, emb_error *err)
+emb_status emb_value_refuse(const emb_setting *setting, const emb_origin *origin, const char *text,
+                            size_t length, const char *problem, emb_error *err)
 {
     char shown[EMB_SHOWN_MAX], range[EMB_RANGE_MAX];
     emb_setting_shown(setting, text, length, shown);

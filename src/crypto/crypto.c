@@ -1,9 +1,9 @@
 /*
  * crypto.c: thin wrappers of OpenSSL's EVP.
  *
- * EVP_sha256() looks the implementation up on every use in OpenSSL 3, which costs more than hashing a short text; so
- * it is fetched once, and each thread keeps one context. SHA256() itself is deprecated there. EVP_DecodeBlock takes
- * white space and counts padding wrongly, hence a decoder of our own with a table.
+ * EVP_sha256() looks the implementation up on every use in OpenSSL 3, which costs more than hashing a short
+ * text; so it is fetched once, and each thread keeps one context. SHA256() itself is deprecated there.
+ * EVP_DecodeBlock takes white space and counts padding wrongly, hence a decoder of our own with a table.
  */
 #include "crypto/crypto.h"
 
@@ -138,14 +138,14 @@ size_t emb_base64_encode(const void *data, size_t length, char *out)
 /* Values of the digits, -1 for what is none: a table, because vectors come in kilobytes of it. */
 #define V(c, v) [c] = (v) + 1
 static const unsigned char base64_values[256] = {
-    V('A', 0),  V('B', 1),  V('C', 2),  V('D', 3),  V('E', 4),  V('F', 5),  V('G', 6),  V('H', 7),  V('I', 8),
-    V('J', 9),  V('K', 10), V('L', 11), V('M', 12), V('N', 13), V('O', 14), V('P', 15), V('Q', 16), V('R', 17),
-    V('S', 18), V('T', 19), V('U', 20), V('V', 21), V('W', 22), V('X', 23), V('Y', 24), V('Z', 25), V('a', 26),
-    V('b', 27), V('c', 28), V('d', 29), V('e', 30), V('f', 31), V('g', 32), V('h', 33), V('i', 34), V('j', 35),
-    V('k', 36), V('l', 37), V('m', 38), V('n', 39), V('o', 40), V('p', 41), V('q', 42), V('r', 43), V('s', 44),
-    V('t', 45), V('u', 46), V('v', 47), V('w', 48), V('x', 49), V('y', 50), V('z', 51), V('0', 52), V('1', 53),
-    V('2', 54), V('3', 55), V('4', 56), V('5', 57), V('6', 58), V('7', 59), V('8', 60), V('9', 61), V('+', 62),
-    V('/', 63)};
+    V('A', 0),  V('B', 1),  V('C', 2),  V('D', 3),  V('E', 4),  V('F', 5),  V('G', 6),  V('H', 7),
+    V('I', 8),  V('J', 9),  V('K', 10), V('L', 11), V('M', 12), V('N', 13), V('O', 14), V('P', 15),
+    V('Q', 16), V('R', 17), V('S', 18), V('T', 19), V('U', 20), V('V', 21), V('W', 22), V('X', 23),
+    V('Y', 24), V('Z', 25), V('a', 26), V('b', 27), V('c', 28), V('d', 29), V('e', 30), V('f', 31),
+    V('g', 32), V('h', 33), V('i', 34), V('j', 35), V('k', 36), V('l', 37), V('m', 38), V('n', 39),
+    V('o', 40), V('p', 41), V('q', 42), V('r', 43), V('s', 44), V('t', 45), V('u', 46), V('v', 47),
+    V('w', 48), V('x', 49), V('y', 50), V('z', 51), V('0', 52), V('1', 53), V('2', 54), V('3', 55),
+    V('4', 56), V('5', 57), V('6', 58), V('7', 59), V('8', 60), V('9', 61), V('+', 62), V('/', 63)};
 #undef V
 
 /* Four digits into 24 bits; bits above them where one is none (0 - 1 wraps). */
@@ -201,7 +201,10 @@ void emb_hex(const void *data, size_t length, char *out)
 
 static int hex_value(char c)
 {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
 }
 
 bool emb_unhex(const char *text, void *out, size_t length)

@@ -23,7 +23,8 @@ typedef struct emb_bytes {
     const void *data;
     size_t length;
 } emb_bytes;
-EMB_MUST_CHECK bool emb_sha256_pieces(const emb_bytes *pieces, size_t count, uint8_t digest[EMB_SHA256_BYTES]);
+EMB_MUST_CHECK bool emb_sha256_pieces(const emb_bytes *pieces, size_t count,
+                                      uint8_t digest[EMB_SHA256_BYTES]);
 
 typedef struct emb_sha256_state emb_sha256_state;
 emb_sha256_state *emb_sha256_open(void); /* NULL when memory is short */
@@ -37,10 +38,13 @@ bool emb_equal_in_constant_time(const void *a, const void *b, size_t length);
 
 /* Standard alphabet with padding; out has room for emb_base64_size(length), no NUL is written. Returns the
  * characters written. */
-static inline size_t emb_base64_size(size_t length) { return (length + 2) / 3 * 4; }
+static inline size_t emb_base64_size(size_t length)
+{
+    return (length + 2) / 3 * 4;
+}
 size_t emb_base64_encode(const void *data, size_t length, char *out);
-/* Strict: alphabet, padding, no white space, no stray bits; out has room for length / 4 * 3 bytes. false if it is
- * not base64. */
+/* Strict: alphabet, padding, no white space, no stray bits; out has room for length / 4 * 3 bytes. false if
+ * it is not base64. */
 EMB_MUST_CHECK bool emb_base64_decode(const char *text, size_t length, void *out, size_t *out_length);
 /* Lower case; out has room for 2 × length + 1, NUL included. */
 void emb_hex(const void *data, size_t length, char *out);

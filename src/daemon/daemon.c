@@ -1,17 +1,19 @@
 /*
  * daemon.c: one thread that waits for signals; everything else has threads of its own.
  *
- * All signals that mean something are blocked before the first thread starts, so that every thread inherits the mask
- * and only this one, in sigtimedwait, gets them: no handler runs anywhere, and nothing has to be async-signal-safe.
- * The wait ends each second at the latest, for the watchdog: its ping goes out only while the HTTP loops turn, so that a
- * stuck loop makes systemd restart the service.
+ * All signals that mean something are blocked before the first thread starts, so that every thread inherits
+ * the mask and only this one, in sigtimedwait, gets them: no handler runs anywhere, and nothing has to be
+ * async-signal-safe. The wait ends each second at the latest, for the watchdog: its ping goes out only while
+ * the HTTP loops turn, so that a stuck loop makes systemd restart the service.
  *
- * The listeners are bound before models are loaded: /health answers at once, /ready says 503 until the default model has
- * embedded a text. Loading runs on a thread of its own; a failure there (a corrupt weight file, a hub that does not
- * answer) is logged and stays visible in /ready, since other models may be served all the same.
+ * The listeners are bound before models are loaded: /health answers at once, /ready says 503 until the
+ * default model has embedded a text. Loading runs on a thread of its own; a failure there (a corrupt weight
+ * file, a hub that does not answer) is logged and stays visible in /ready, since other models may be served
+ * all the same.
  *
- * Stopping is bounded by `server.shutdown_seconds` from the first signal on: what is left for draining is what the grace
- * period leaves. Requests that still run then are cancelled. A guard ends the process when even that hangs.
+ * Stopping is bounded by `server.shutdown_seconds` from the first signal on: what is left for draining is
+ * what the grace period leaves. Requests that still run then are cancelled. A guard ends the process when
+ * even that hangs.
  */
 #include "daemon/daemon.h"
 
@@ -34,10 +36,10 @@
 #include <unistd.h>
 
 enum {
-    TURN_NS = 1000000000,               /* longest wait for a signal */
+    TURN_NS = 1000000000, /* longest wait for a signal */
     STUCK_NS_PER_S = 1000000000,
-    STUCK_SECONDS = 20,                 /* a loop that has not turned for so long is stuck */
-    CLOSE_SHARE = 10                    /* a tenth of the time to stop is kept for closing */
+    STUCK_SECONDS = 20, /* a loop that has not turned for so long is stuck */
+    CLOSE_SHARE = 10    /* a tenth of the time to stop is kept for closing */
 };
 
 typedef struct emb_daemon {
@@ -83,8 +85,9 @@ static void fill_http_options(emb_daemon *d, const emb_config *c, emb_http_optio
     o->context = d->api;
 }
 
-/* glibc gives each thread an arena of its own, up to eight for a CPU, and returns little of them: with a worker for each
- * request that waits, memory would grow with the busiest moment. A few shared arenas cost nothing that can be measured. */
+/* glibc gives each thread an arena of its own, up to eight for a CPU, and returns little of them: with a
+ * worker for each request that waits, memory would grow with the busiest moment. A few shared arenas cost
+ * nothing that can be measured. */
 static void bound_arenas(void)
 {
     enum { LEAST = 2, CPUS_AN_ARENA = 4 };
@@ -115,7 +118,8 @@ static void *warm_up(void *context)
             emb_log(EMB_LOG_ERROR, "warm-up failed", EMB_LOG_TEXT("error", err.message));
         return NULL;
     }
-    emb_log(EMB_LOG_INFO, "ready", EMB_LOG_TEXT("model", emb_models_default_name(emb_service_models(d->service))),
+    emb_log(EMB_LOG_INFO, "ready",
+            EMB_LOG_TEXT("model", emb_models_default_name(emb_service_models(d->service))),
             EMB_LOG_INT("ms", (emb_now_ns() - start) / 1000000));
     emb_notify("STATUS=serving");
     return NULL;
@@ -135,14 +139,15 @@ static emb_status start(emb_daemon *d, emb_error *err)
     if ((status = emb_metrics_open(&d->metrics, err)) ||
         (status = emb_service_open(d->config, d->metrics, &d->service, err)) ||
         (status = emb_access_open(d->config, &d->access, err)) ||
-        (status = emb_service_watch(d->service, err)) || (status = emb_api_open(d->service, d->access, &d->api, err)))
+        (status = emb_service_watch(d->service, err)) ||
+        (status = emb_api_open(d->service, d->access, &d->api, err)))
         return status;
     fill_http_options(d, d->config, &http);
     if ((status = emb_http_open(&http, &d->server, err)) || (status = emb_http_start(d->server, err)))
         return status;
     emb_api_set_server(d->api, d->server);
-    if ((status = emb_preemption_open(d->config->preemption_url, d->config->preemption_interval_ms, on_preemption, d,
-                                      &d->preemption, err)))
+    if ((status = emb_preemption_open(d->config->preemption_url, d->config->preemption_interval_ms,
+                                      on_preemption, d, &d->preemption, err)))
         return status;
     if (pthread_create(&d->warm_thread, NULL, warm_up, d) != 0)
         return emb_fail(err, EMB_E_NOMEM, NULL, "no thread could be started to load the models");
@@ -157,8 +162,8 @@ static void announce(emb_daemon *d)
         char url[256];
         const char *address = emb_http_address(d->server, i);
         snprintf(url, sizeof url, "%s%s", strncmp(address, "unix:", 5) == 0 ? "" : scheme, address);
-        emb_log(EMB_LOG_INFO, "listening", EMB_LOG_TEXT("address", url), EMB_LOG_TEXT("version", EMB_VERSION_STRING),
-                EMB_LOG_INT("pid", getpid()));
+        emb_log(EMB_LOG_INFO, "listening", EMB_LOG_TEXT("address", url),
+                EMB_LOG_TEXT("version", EMB_VERSION_STRING), EMB_LOG_INT("pid", getpid()));
     }
     if (!emb_access_needed(d->access) && strncmp(d->config->listen, "127.", 4) != 0 &&
         strncmp(d->config->listen, "[::1]", 5) != 0 && strncmp(d->config->listen, "unix:", 5) != 0 &&
@@ -176,7 +181,8 @@ static void tell_difference(void *context, const emb_setting *setting)
     if (setting->live)
         ++*live;
     else
-        emb_log(EMB_LOG_WARN, "a setting has changed that needs a restart", EMB_LOG_TEXT("setting", setting->path));
+        emb_log(EMB_LOG_WARN, "a setting has changed that needs a restart",
+                EMB_LOG_TEXT("setting", setting->path));
 }
 
 /* The order lets a refusal leave everything as it was: nothing after the two that can refuse can fail. */
@@ -191,7 +197,8 @@ static emb_status apply(emb_daemon *d, emb_config *next, emb_error *err)
         return status;
     if ((status = emb_access_reload(d->access, next, err))) {
         if (emb_http_adjust(d->server, &old, &ignored))
-            emb_log(EMB_LOG_ERROR, "the old limits could not be restored", EMB_LOG_TEXT("error", ignored.message));
+            emb_log(EMB_LOG_ERROR, "the old limits could not be restored",
+                    EMB_LOG_TEXT("error", ignored.message));
         return status;
     }
     emb_service_reconfigure(d->service, next);
@@ -216,7 +223,8 @@ static void reload(emb_daemon *d)
     } else {
         emb_config_log_notes(next);
         emb_config_differences(d->config, next, tell_difference, &live);
-        emb_log(EMB_LOG_INFO, "configuration reloaded", EMB_LOG_TEXT("file", next->file), EMB_LOG_INT("changes", live));
+        emb_log(EMB_LOG_INFO, "configuration reloaded", EMB_LOG_TEXT("file", next->file),
+                EMB_LOG_INT("changes", live));
         emb_config_release(d->config);
         d->config = next;
     }
@@ -268,7 +276,8 @@ static int serve(emb_daemon *d, const sigset_t *set)
 static void *guard(void *context)
 {
     emb_daemon *d = context;
-    /* The guard's clock is the condition's own; two seconds more than allowed, since closing may be about to end. */
+    /* The guard's clock is the condition's own; two seconds more than allowed, since closing may be about to
+     * end. */
     uint64_t until = d->stop_ns + (d->config->shutdown_seconds + 2) * 1000000000u;
     struct timespec end = {(time_t)(until / 1000000000), (long)(until % 1000000000)};
     pthread_mutex_lock(&d->guard_lock);
@@ -345,7 +354,8 @@ static void stop(emb_daemon *d, const sigset_t *set, int number)
     }
     if (!drained) {
         emb_http_get_stats(d->server, &stats);
-        emb_log(EMB_LOG_WARN, "requests are cancelled, the time to stop is up", EMB_LOG_INT("requests", stats.active));
+        emb_log(EMB_LOG_WARN, "requests are cancelled, the time to stop is up",
+                EMB_LOG_INT("requests", stats.active));
     }
 }
 
@@ -368,7 +378,8 @@ static void close_all(emb_daemon *d)
 
 int emb_daemon_run(const emb_daemon_options *options)
 {
-    emb_daemon d = {.options = options, .config = emb_config_retain(options->config), .main_thread = pthread_self()};
+    emb_daemon d = {
+        .options = options, .config = emb_config_retain(options->config), .main_thread = pthread_self()};
     emb_error err;
     sigset_t set;
     sigemptyset(&set);

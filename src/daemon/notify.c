@@ -1,4 +1,5 @@
-/* notify.c: sd_notify(3) by hand: one datagram, to a path or to an abstract name ('@' for the leading NUL). */
+/* notify.c: sd_notify(3) by hand: one datagram, to a path or to an abstract name ('@' for the leading
+ * NUL). */
 #include "daemon/notify.h"
 
 #include <stdarg.h>

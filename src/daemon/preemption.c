@@ -6,8 +6,8 @@
  *          machine is marked, then 200. Without the token service (old instances) the GET is tried without one
  *   azure  GET /metadata/scheduledevents?api-version=2020-07-01, Metadata: true; an event of type Preempt
  *
- * libcurl with short time-outs and no proxy: the addresses are link-local. The thread sleeps on a condition between
- * questions, so that closing never waits for an interval.
+ * libcurl with short time-outs and no proxy: the addresses are link-local. The thread sleeps on a condition
+ * between questions, so that closing never waits for an interval.
  */
 #include "daemon/preemption.h"
 
@@ -87,8 +87,8 @@ static long ask(emb_preemption *p, const char *method, const char *path, const c
         if (code == CURLE_OK) {
             curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
         } else if (!p->warned && !p->stopping) {
-            emb_log(EMB_LOG_WARN, "preemption notices cannot be asked for", EMB_LOG_TEXT("address", p->address),
-                    EMB_LOG_TEXT("error", curl_easy_strerror(code)));
+            emb_log(EMB_LOG_WARN, "preemption notices cannot be asked for",
+                    EMB_LOG_TEXT("address", p->address), EMB_LOG_TEXT("error", curl_easy_strerror(code)));
             p->warned = true;
         }
         curl_easy_cleanup(curl);
@@ -189,17 +189,19 @@ static emb_status parse(emb_preemption *p, const char *source, emb_error *err)
     size_t length = strlen(source);
     while (p->cloud != CLOUD_URL && length && source[length - 1] == '/')
         length--;
-    if ((strncmp(source, "http://", 7) != 0 && strncmp(source, "https://", 8) != 0) || length >= sizeof p->address)
-        return emb_fail(err, EMB_E_INVALID, "supervision.preemption_url",
-                        "'%.100s' is neither gcp, aws, azure (each may be followed by =ADDRESS) nor an http URL of at "
-                        "most %zu bytes",
-                        source, sizeof p->address - 1);
+    if ((strncmp(source, "http://", 7) != 0 && strncmp(source, "https://", 8) != 0) ||
+        length >= sizeof p->address)
+        return emb_fail(
+            err, EMB_E_INVALID, "supervision.preemption_url",
+            "'%.100s' is neither gcp, aws, azure (each may be followed by =ADDRESS) nor an http URL of at "
+            "most %zu bytes",
+            source, sizeof p->address - 1);
     memcpy(p->address, source, length);
     return EMB_OK;
 }
 
-emb_status emb_preemption_open(const char *source, size_t interval_ms, emb_preemption_notice notice, void *context,
-                               emb_preemption **out, emb_error *err)
+emb_status emb_preemption_open(const char *source, size_t interval_ms, emb_preemption_notice notice,
+                               void *context, emb_preemption **out, emb_error *err)
 {
     *out = NULL;
     if (!*source)
@@ -225,7 +227,8 @@ emb_status emb_preemption_open(const char *source, size_t interval_ms, emb_preem
         pthread_cond_destroy(&p->wake);
         pthread_mutex_destroy(&p->lock);
         free(p);
-        return emb_fail(err, EMB_E_NOMEM, "preemption", "no thread could be started to ask for preemption notices");
+        return emb_fail(err, EMB_E_NOMEM, "preemption",
+                        "no thread could be started to ask for preemption notices");
     }
     *out = p;
     return EMB_OK;

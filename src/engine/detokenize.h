@@ -4,8 +4,8 @@
  *     emb_buf text = EMB_BUF_INIT(1 << 20);
  *     if ((st = emb_model_detokenize(model, ids, count, true, &text))) …;   // "hello world"
  *
- * Appends UTF-8 to *out. Ids outside the vocabulary are left out, as the reference does. The text is not what the ids
- * were made from: tokenizers drop letter case and white space. Any thread. EMB_E_NOMEM, EMB_E_LIMIT.
+ * Appends UTF-8 to *out. Ids outside the vocabulary are left out, as the reference does. The text is not what
+ * the ids were made from: tokenizers drop letter case and white space. Any thread. EMB_E_NOMEM, EMB_E_LIMIT.
  */
 #ifndef EMB_ENGINE_DETOKENIZE_H
 #define EMB_ENGINE_DETOKENIZE_H

@@ -241,12 +241,13 @@ static emb_status make_room(emb_call *call, emb_token_vectors *out, emb_error *e
 {
     size_t count = call->count, width = call->plan->width, first = count ? call->offsets[0] : 0;
     size_t total = count ? call->offsets[count] - first : 0, limit = SIZE_MAX / sizeof(float) / width;
-    *out = (emb_token_vectors){ .count = count, .dimension = width };
+    *out = (emb_token_vectors){.count = count, .dimension = width};
     out->offsets = calloc(count + 1, sizeof *out->offsets);
     out->vectors = total < limit ? malloc((total ? total : 1) * width * sizeof *out->vectors) : NULL;
     if (!out->offsets || !out->vectors) {
         emb_token_vectors_fini(out);
-        return emb_fail_nomem(err, "vectors of tokens", total < limit ? total * width * sizeof(float) : SIZE_MAX);
+        return emb_fail_nomem(err, "vectors of tokens",
+                              total < limit ? total * width * sizeof(float) : SIZE_MAX);
     }
     for (size_t i = 0; i <= count && count; i++)
         out->offsets[i] = call->offsets[i] - first;
@@ -262,7 +263,7 @@ static emb_status check_request(const emb_plan *plan, const embed_request *reque
         if (request->count > SIZE_MAX / sizeof(size_t) - 1)
             return emb_fail_nomem(err, "vectors of tokens", SIZE_MAX);
     } else if (request->count > SIZE_MAX / sizeof(float) / plan->width ||
-        request->out_floats < request->count * plan->width)
+               request->out_floats < request->count * plan->width)
         return emb_fail(err, EMB_E_INVALID, "out_floats",
                         "out has room for %zu floats; %zu vectors of %zu floats are to be stored",
                         request->out_floats, request->count, plan->width);
@@ -392,11 +393,11 @@ emb_status emb_embed_ids(emb_model *model, const int32_t *ids, const size_t *off
     return run_request(model, &request, options, usage, err);
 }
 
-emb_status emb_model_embed_tokens(emb_model *model, const emb_text *texts, const int32_t *ids, const size_t *offsets,
-                                  size_t count, const emb_embed_options *options, emb_token_vectors *out,
-                                  emb_usage *usage, emb_error *err)
+emb_status emb_model_embed_tokens(emb_model *model, const emb_text *texts, const int32_t *ids,
+                                  const size_t *offsets, size_t count, const emb_embed_options *options,
+                                  emb_token_vectors *out, emb_usage *usage, emb_error *err)
 {
-    *out = (emb_token_vectors){ NULL, NULL, 0, 0 };
+    *out = (emb_token_vectors){NULL, NULL, 0, 0};
     if (!texts && (!ids || !offsets))
         return emb_fail(err, EMB_E_INVALID, "texts", "there are neither texts nor ids with offsets");
     embed_request request = {
@@ -408,5 +409,5 @@ void emb_token_vectors_fini(emb_token_vectors *vectors)
 {
     free(vectors->vectors);
     free(vectors->offsets);
-    *vectors = (emb_token_vectors){ NULL, NULL, 0, 0 };
+    *vectors = (emb_token_vectors){NULL, NULL, 0, 0};
 }

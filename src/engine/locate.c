@@ -368,7 +368,8 @@ static emb_status search(const char *name, const char *models_path, char **path,
 
 static bool reads_as_path(const char *name)
 {
-    return name[0] == '/' || name[0] == '.' || name[0] == '~' || strlen(name) > MAX_NAME || strstr(name, "..");
+    return name[0] == '/' || name[0] == '.' || name[0] == '~' || strlen(name) > MAX_NAME ||
+           strstr(name, "..");
 }
 
 emb_status emb_locate_model(const char *name, const char *models_path, char **path, emb_error *err)
@@ -389,7 +390,8 @@ emb_status emb_locate_named(const char *name, const char *models_path, char **pa
     return search(name, models_path, path, err);
 }
 
-emb_status emb_locate_data(const char *name, const char *file, const char *models_path, char **path, emb_error *err)
+emb_status emb_locate_data(const char *name, const char *file, const char *models_path, char **path,
+                           emb_error *err)
 {
     *path = NULL;
     places list;
@@ -410,7 +412,8 @@ emb_status emb_locate_data(const char *name, const char *file, const char *model
     if (ok)
         status = copy_path(directory, path, err);
     else if (!status)
-        status = emb_fail(err, EMB_E_NOT_FOUND, name, "no %s/%s; looked in: %s", name, file, text ? text : "");
+        status =
+            emb_fail(err, EMB_E_NOT_FOUND, name, "no %s/%s; looked in: %s", name, file, text ? text : "");
     emb_buf_fini(&looked);
     places_fini(&list);
     return status;

@@ -23,13 +23,14 @@
 EMB_MUST_CHECK emb_status emb_locate_model(const char *name, const char *models_path, char **path,
                                            emb_error *err);
 
-/* The same for a name that came from outside: (1) is left out, so that it cannot name a directory of its own choice. */
+/* The same for a name that came from outside: (1) is left out, so that it cannot name a directory of its own
+ * choice. */
 EMB_MUST_CHECK emb_status emb_locate_named(const char *name, const char *models_path, char **path,
                                            emb_error *err);
 
 /* The first directory NAME in the places of (2) that holds `file`: data of the program that is no model. */
-EMB_MUST_CHECK emb_status emb_locate_data(const char *name, const char *file, const char *models_path, char **path,
-                                          emb_error *err);
+EMB_MUST_CHECK emb_status emb_locate_data(const char *name, const char *file, const char *models_path,
+                                          char **path, emb_error *err);
 
 /* Calls visit for every model in the places of (2) and (3); a model in several places is visited in each,
  * in the order in which a lookup would find them. visit returns false to stop. */

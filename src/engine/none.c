@@ -1,9 +1,9 @@
 /*
- * none.c: the engine of a build without local models (EMB_LOCAL_MODELS=OFF), in place of the rest of this room, model/,
- * kernels/ and most of tokenizer/.
+ * none.c: the engine of a build without local models (EMB_LOCAL_MODELS=OFF), in place of the rest of this
+ * room, model/, kernels/ and most of tokenizer/.
  *
- * An engine opens, so that whoever holds one need not know; a model does not, with an error that says why and what to do.
- * Everything that takes a model can therefore not be reached.
+ * An engine opens, so that whoever holds one need not know; a model does not, with an error that says why and
+ * what to do. Everything that takes a model can therefore not be reached.
  */
 #include "base/error.h"
 #include "engine/detokenize.h"
@@ -14,7 +14,8 @@
 static emb_status no_models(emb_error *err)
 {
     return emb_fail(err, EMB_E_UNSUPPORTED, "model",
-                    "this build of embedd has no local models; set EMBEDDING_PROVIDER (providers.default) to a provider, or "
+                    "this build of embedd has no local models; set EMBEDDING_PROVIDER (providers.default) to "
+                    "a provider, or "
                     "take the full build");
 }
 
@@ -48,8 +49,8 @@ unsigned emb_engine_threads(const emb_engine *engine)
     return engine->threads;
 }
 
-emb_status emb_model_open(emb_engine *engine, const char *name, const emb_model_options *options, emb_model **out,
-                          emb_error *err)
+emb_status emb_model_open(emb_engine *engine, const char *name, const emb_model_options *options,
+                          emb_model **out, emb_error *err)
 {
     (void)engine;
     (void)name;
@@ -78,8 +79,9 @@ bool emb_model_prompt(const emb_model *model, size_t index, const char **name, c
     return false;
 }
 
-emb_status emb_embed_counted(emb_model *model, const emb_text *texts, size_t count, const emb_embed_options *options,
-                             float *out, size_t out_floats, uint32_t *token_counts, emb_usage *usage, emb_error *err)
+emb_status emb_embed_counted(emb_model *model, const emb_text *texts, size_t count,
+                             const emb_embed_options *options, float *out, size_t out_floats,
+                             uint32_t *token_counts, emb_usage *usage, emb_error *err)
 {
     (void)model;
     (void)texts;
@@ -92,23 +94,24 @@ emb_status emb_embed_counted(emb_model *model, const emb_text *texts, size_t cou
     return no_models(err);
 }
 
-emb_status emb_embed(emb_model *model, const emb_text *texts, size_t count, const emb_embed_options *options, float *out,
-                     size_t out_floats, emb_usage *usage, emb_error *err)
+emb_status emb_embed(emb_model *model, const emb_text *texts, size_t count, const emb_embed_options *options,
+                     float *out, size_t out_floats, emb_usage *usage, emb_error *err)
 {
     return emb_embed_counted(model, texts, count, options, out, out_floats, NULL, usage, err);
 }
 
 emb_status emb_embed_ids(emb_model *model, const int32_t *ids, const size_t *offsets, size_t count,
-                         const emb_embed_options *options, float *out, size_t out_floats, emb_usage *usage, emb_error *err)
+                         const emb_embed_options *options, float *out, size_t out_floats, emb_usage *usage,
+                         emb_error *err)
 {
     (void)ids;
     (void)offsets;
     return emb_embed_counted(model, NULL, count, options, out, out_floats, NULL, usage, err);
 }
 
-emb_status emb_model_embed_tokens(emb_model *model, const emb_text *texts, const int32_t *ids, const size_t *offsets,
-                                  size_t count, const emb_embed_options *options, emb_token_vectors *out,
-                                  emb_usage *usage, emb_error *err)
+emb_status emb_model_embed_tokens(emb_model *model, const emb_text *texts, const int32_t *ids,
+                                  const size_t *offsets, size_t count, const emb_embed_options *options,
+                                  emb_token_vectors *out, emb_usage *usage, emb_error *err)
 {
     (void)ids;
     (void)offsets;
@@ -121,8 +124,8 @@ void emb_token_vectors_fini(emb_token_vectors *vectors)
     (void)vectors;
 }
 
-emb_status emb_tokenize(emb_model *model, const char *text, size_t length, bool add_special_tokens, size_t max_tokens,
-                        emb_tokens *out, emb_error *err)
+emb_status emb_tokenize(emb_model *model, const char *text, size_t length, bool add_special_tokens,
+                        size_t max_tokens, emb_tokens *out, emb_error *err)
 {
     (void)model;
     (void)text;
@@ -147,8 +150,8 @@ const char *emb_token_text(const emb_model *model, int32_t id, size_t *length)
     return NULL;
 }
 
-emb_status emb_model_detokenize(const emb_model *model, const int32_t *ids, size_t count, bool skip_special_tokens,
-                                emb_buf *out)
+emb_status emb_model_detokenize(const emb_model *model, const int32_t *ids, size_t count,
+                                bool skip_special_tokens, emb_buf *out)
 {
     (void)model;
     (void)ids;

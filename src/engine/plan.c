@@ -4,9 +4,9 @@
  *
  * Prompts follow sentence-transformers: a literal prompt, else the prompt of that name, else the role's
  * ("query"; "document", "passage" or "corpus"), else the model's default. A role for which the model has no
- * prompt gets what its authors tell people to write (catalog.h: e5 and bge publish empty ones), else none; not
- * the default, which is for texts without a role. If the model pools without its
- * prompt, the tokens to leave out are those of the prompt encoded alone, less the closing special token.
+ * prompt gets what its authors tell people to write (catalog.h: e5 and bge publish empty ones), else none;
+ * not the default, which is for texts without a role. If the model pools without its prompt, the tokens to
+ * leave out are those of the prompt encoded alone, less the closing special token.
  */
 #include "base/clock.h"
 #include "base/error.h"

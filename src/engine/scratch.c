@@ -137,7 +137,8 @@ static emb_status too_long(const emb_core *core, const emb_plan *plan, const cha
         return status;
     return emb_fail(err, EMB_E_LIMIT, where, "%s%zu tokens, the limit is %zu and truncation is off",
                     length <= COUNTED_BYTES ? "" : "more than ",
-                    length <= COUNTED_BYTES ? scratch->encoding.untruncated : plan->max_tokens, plan->max_tokens);
+                    length <= COUNTED_BYTES ? scratch->encoding.untruncated : plan->max_tokens,
+                    plan->max_tokens);
 }
 
 emb_status emb_tokenize_text(const emb_core *core, const emb_plan *plan, const emb_text *text, size_t index,

@@ -1,6 +1,6 @@
 /*
- * The head of an answer, written in one go into a buffer that the exchange keeps. No printf: this runs for every
- * request. Date is made once a second and thread.
+ * The head of an answer, written in one go into a buffer that the exchange keeps. No printf: this runs for
+ * every request. Date is made once a second and thread.
  */
 #include "http/internal.h"
 
@@ -13,44 +13,82 @@
 static const char *reason_of(int status)
 {
     switch (status) {
-    case 200: return "OK";
-    case 201: return "Created";
-    case 202: return "Accepted";
-    case 204: return "No Content";
-    case 206: return "Partial Content";
-    case 207: return "Multi-Status";
-    case 301: return "Moved Permanently";
-    case 302: return "Found";
-    case 303: return "See Other";
-    case 304: return "Not Modified";
-    case 307: return "Temporary Redirect";
-    case 308: return "Permanent Redirect";
-    case 400: return "Bad Request";
-    case 401: return "Unauthorized";
-    case 402: return "Payment Required";
-    case 403: return "Forbidden";
-    case 404: return "Not Found";
-    case 405: return "Method Not Allowed";
-    case 406: return "Not Acceptable";
-    case 408: return "Request Timeout";
-    case 409: return "Conflict";
-    case 410: return "Gone";
-    case 411: return "Length Required";
-    case 412: return "Precondition Failed";
-    case 413: return "Content Too Large";
-    case 415: return "Unsupported Media Type";
-    case 417: return "Expectation Failed";
-    case 422: return "Unprocessable Content";
-    case 424: return "Failed Dependency";
-    case 429: return "Too Many Requests";
-    case 431: return "Request Header Fields Too Large";
-    case 499: return "Client Closed Request";
-    case 500: return "Internal Server Error";
-    case 501: return "Not Implemented";
-    case 502: return "Bad Gateway";
-    case 503: return "Service Unavailable";
-    case 504: return "Gateway Timeout";
-    case 505: return "HTTP Version Not Supported";
+    case 200:
+        return "OK";
+    case 201:
+        return "Created";
+    case 202:
+        return "Accepted";
+    case 204:
+        return "No Content";
+    case 206:
+        return "Partial Content";
+    case 207:
+        return "Multi-Status";
+    case 301:
+        return "Moved Permanently";
+    case 302:
+        return "Found";
+    case 303:
+        return "See Other";
+    case 304:
+        return "Not Modified";
+    case 307:
+        return "Temporary Redirect";
+    case 308:
+        return "Permanent Redirect";
+    case 400:
+        return "Bad Request";
+    case 401:
+        return "Unauthorized";
+    case 402:
+        return "Payment Required";
+    case 403:
+        return "Forbidden";
+    case 404:
+        return "Not Found";
+    case 405:
+        return "Method Not Allowed";
+    case 406:
+        return "Not Acceptable";
+    case 408:
+        return "Request Timeout";
+    case 409:
+        return "Conflict";
+    case 410:
+        return "Gone";
+    case 411:
+        return "Length Required";
+    case 412:
+        return "Precondition Failed";
+    case 413:
+        return "Content Too Large";
+    case 415:
+        return "Unsupported Media Type";
+    case 417:
+        return "Expectation Failed";
+    case 422:
+        return "Unprocessable Content";
+    case 424:
+        return "Failed Dependency";
+    case 429:
+        return "Too Many Requests";
+    case 431:
+        return "Request Header Fields Too Large";
+    case 499:
+        return "Client Closed Request";
+    case 500:
+        return "Internal Server Error";
+    case 501:
+        return "Not Implemented";
+    case 502:
+        return "Bad Gateway";
+    case 503:
+        return "Service Unavailable";
+    case 504:
+        return "Gateway Timeout";
+    case 505:
+        return "HTTP Version Not Supported";
     }
     return status < 300 ? "OK" : status < 400 ? "Redirect" : status < 500 ? "Client Error" : "Server Error";
 }
@@ -68,9 +106,10 @@ static const char *date_now(void)
         struct tm t;
         gmtime_r(&now.tv_sec, &t);
         char wide[96];
-        snprintf(wide, sizeof wide, "%.3s, %02d %.3s %04d %02d:%02d:%02d GMT", &"SunMonTueWedThuFriSat"[t.tm_wday * 3],
-                 t.tm_mday, &"JanFebMarAprMayJunJulAugSepOctNovDec"[t.tm_mon * 3], t.tm_year + 1900, t.tm_hour,
-                 t.tm_min, t.tm_sec);
+        snprintf(wide, sizeof wide, "%.3s, %02d %.3s %04d %02d:%02d:%02d GMT",
+                 &"SunMonTueWedThuFriSat"[t.tm_wday * 3], t.tm_mday,
+                 &"JanFebMarAprMayJunJulAugSepOctNovDec"[t.tm_mon * 3], t.tm_year + 1900, t.tm_hour, t.tm_min,
+                 t.tm_sec);
         memcpy(text, wide, DATE_LENGTH);
         made = now.tv_sec;
     }
@@ -158,7 +197,8 @@ bool emb_http_compose_head(emb_exchange *x, int status, const char *content_type
     const char *name = x->loop->server->server_name;
     bool typed = content_type && *content_type && is_plain(content_type);
     size_t fixed = 512, need = fixed + strlen(name) + strlen(x->request_id) + x->extra.length +
-                               (typed ? strlen(content_type) : 0) + (x->cors_origin ? strlen(x->cors_origin) : 0);
+                               (typed ? strlen(content_type) : 0) +
+                               (x->cors_origin ? strlen(x->cors_origin) : 0);
     emb_buf_clear(&x->answer_head);
     if (emb_buf_reserve(&x->answer_head, need))
         return false;
@@ -183,8 +223,9 @@ bool emb_http_compose_head(emb_exchange *x, int status, const char *content_type
 /* Those that frame the message are the server's alone. */
 static bool is_reserved(const char *name, size_t length)
 {
-    static const char *const names[] = { "content-length", "transfer-encoding", "connection", "date", "server",
-                                         "x-request-id", "keep-alive", "trailer", "upgrade" };
+    static const char *const names[] = {"content-length", "transfer-encoding", "connection", "date",
+                                        "server",         "x-request-id",      "keep-alive", "trailer",
+                                        "upgrade"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (emb_http_same(name, length, names[i]))
             return true;
@@ -225,7 +266,8 @@ void emb_exchange_add_headerf(emb_exchange *x, const char *name, const char *for
 
 /* ---- cross-origin calls of browsers ---------------------------------------------------------- */
 
-/* The answers carry no credentials (no Access-Control-Allow-Credentials), so '*' is safe where it is asked for. */
+/* The answers carry no credentials (no Access-Control-Allow-Credentials), so '*' is safe where it is asked
+ * for. */
 void emb_http_cors_set(emb_exchange *x, const emb_http_settings *settings)
 {
     size_t length;

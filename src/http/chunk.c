@@ -1,18 +1,30 @@
 /*
- * The chunked coding, byte by byte through a small machine, so that it does not matter how the network cuts it.
- * Payload goes past in runs, without copying.
+ * The chunked coding, byte by byte through a small machine, so that it does not matter how the network cuts
+ * it. Payload goes past in runs, without copying.
  *
- * Strict: a size is one to sixteen hexadecimal digits and nothing else; an extension is visible text after ';',
- * bounded, and ignored; every line ends in CR LF; trailers have the form of headers, are bounded, and dropped (RFC
- * 9110, 6.5.1 allows it: a field that comes after the body must not change what was decided before it).
+ * Strict: a size is one to sixteen hexadecimal digits and nothing else; an extension is visible text after
+ * ';', bounded, and ignored; every line ends in CR LF; trailers have the form of headers, are bounded, and
+ * dropped (RFC 9110, 6.5.1 allows it: a field that comes after the body must not change what was decided
+ * before it).
  */
 #include "http/head.h"
 
 #include <string.h>
 
 enum {
-    SIZE_FIRST, SIZE, EXTENSION, SIZE_LF, PAYLOAD, PAYLOAD_CR, PAYLOAD_LF,
-    TRAILER_FIRST, TRAILER_NAME, TRAILER_VALUE, TRAILER_LF, END_LF, ENDED
+    SIZE_FIRST,
+    SIZE,
+    EXTENSION,
+    SIZE_LF,
+    PAYLOAD,
+    PAYLOAD_CR,
+    PAYLOAD_LF,
+    TRAILER_FIRST,
+    TRAILER_NAME,
+    TRAILER_VALUE,
+    TRAILER_LF,
+    END_LF,
+    ENDED
 };
 enum { MOST_DIGITS = 16, MOST_EXTENSION_BYTES = 16384 };
 

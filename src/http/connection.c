@@ -1,30 +1,30 @@
 /*
  * A connection: bytes in, one request at a time, bytes out.
  *
- * Phases: IDLE, between requests → HEAD, from its first byte → BODY → BUSY, from the whole request until its answer
- * has been handed to the kernel → IDLE again, or LINGER: the answer was the last, the writing side is shut, and what
- * still comes is thrown away for a while, because closing with unread bytes makes the kernel send a reset, which
- * can destroy the answer before the client has read it.
+ * Phases: IDLE, between requests → HEAD, from its first byte → BODY → BUSY, from the whole request until its
+ * answer has been handed to the kernel → IDLE again, or LINGER: the answer was the last, the writing side is
+ * shut, and what still comes is thrown away for a while, because closing with unread bytes makes the kernel
+ * send a reset, which can destroy the answer before the client has read it.
  *
- * Bytes are received into the loop's scratch memory and used where they are; only what cannot be used yet (part of a
- * head, pipelined requests) is kept in the connection's `in`, which goes away when it is empty. The rest of a body
- * with a length is received straight into the exchange. While BUSY at most max_head_bytes are taken ahead, then
- * reading stops; a client that leaves is noticed then too (EV_CLOSED).
+ * Bytes are received into the loop's scratch memory and used where they are; only what cannot be used yet
+ * (part of a head, pipelined requests) is kept in the connection's `in`, which goes away when it is empty.
+ * The rest of a body with a length is received straight into the exchange. While BUSY at most max_head_bytes
+ * are taken ahead, then reading stops; a client that leaves is noticed then too (EV_CLOSED).
  *
- * Time: `deadline_ns` says when the phase must be over. The timer is armed lazily: it may fire early, looks at the
- * deadline and is set again; a later deadline costs nothing, which is the case for every request that comes in one
- * piece. Heads and bodies have absolute deadlines; writing has one that progress moves.
+ * Time: `deadline_ns` says when the phase must be over. The timer is armed lazily: it may fire early, looks
+ * at the deadline and is set again; a later deadline costs nothing, which is the case for every request that
+ * comes in one piece. Heads and bodies have absolute deadlines; writing has one that progress moves.
  *
- * Nothing frees a connection under its caller's feet: close_connection marks it DEAD, and settle, at the end of each
- * entry (an event, a mail), frees it.
+ * Nothing frees a connection under its caller's feet: close_connection marks it DEAD, and settle, at the end
+ * of each entry (an event, a mail), frees it.
  *
- * A client that shuts its writing side while its request is parked has left, as for most servers: there is no other
- * sign of leaving. One that does so while an answer is being written still gets the answer.
+ * A client that shuts its writing side while its request is parked has left, as for most servers: there is no
+ * other sign of leaving. One that does so while an answer is being written still gets the answer.
  */
 #include "http/internal.h"
 
-#include <netinet/in.h>
 #include <linux/sockios.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -114,8 +114,14 @@ void emb_http_record_refusal(emb_http_server *server, const char *peer, const ch
 {
     if (!server->options.record)
         return;
-    emb_http_record record = { .method = "", .path = "", .route = "", .request_id = "", .peer = peer,
-                               .key_name = "", .status = status, .refused = why };
+    emb_http_record record = {.method = "",
+                              .path = "",
+                              .route = "",
+                              .request_id = "",
+                              .peer = peer,
+                              .key_name = "",
+                              .status = status,
+                              .refused = why};
     server->options.record(server->options.context, &record);
 }
 
@@ -154,7 +160,7 @@ static void finish_answer(emb_http_connection *c)
 static void add_out(emb_http_connection *c, const void *data, size_t length)
 {
     if (length)
-        c->out[c->out_count++] = (struct iovec){ (void *)data, length };
+        c->out[c->out_count++] = (struct iovec){(void *)data, length};
 }
 
 static void advance_out(emb_http_connection *c, size_t n)
@@ -188,7 +194,8 @@ static bool flush(emb_http_connection *c)
 {
     bool moved = false;
     while (c->out_count) {
-        ssize_t n = emb_http_wire_write(&c->wire, c->out, c->out_count, c->loop->tls_scratch, EMB_HTTP_TLS_RECORD);
+        ssize_t n =
+            emb_http_wire_write(&c->wire, c->out, c->out_count, c->loop->tls_scratch, EMB_HTTP_TLS_RECORD);
         if (n == EMB_HTTP_WIRE_BROKEN) {
             close_connection(c);
             return false;
@@ -336,7 +343,8 @@ static void begin_body(emb_http_connection *c, const emb_http_head *head, bool m
     c->deadline_ns = emb_now_ns() + settings->body_timeout_ns;
     if (c->chunked)
         emb_http_chunks_init(&c->chunks, settings->max_body_bytes, settings->max_head_bytes);
-    else if (!emb_http_exchange_reserve_body(x, c->body_left < EMB_HTTP_SCRATCH ? c->body_left : EMB_HTTP_SCRATCH)) {
+    else if (!emb_http_exchange_reserve_body(x, c->body_left < EMB_HTTP_SCRATCH ? c->body_left
+                                                                                : EMB_HTTP_SCRATCH)) {
         refuse(c, EMB_HTTP_MORE);
         return;
     }
@@ -529,8 +537,9 @@ static char *input_room(emb_http_connection *c, size_t *room)
         size_t free_bytes = x->body.capacity - x->body.length;
         free_bytes -= free_bytes < EMB_HTTP_BODY_PADDING + 1 ? free_bytes : EMB_HTTP_BODY_PADDING + 1;
         if (free_bytes < c->body_left && free_bytes < EMB_HTTP_SCRATCH / 4 &&
-            emb_http_exchange_reserve_body(x, x->body.length + (c->body_left < EMB_HTTP_SCRATCH
-                                                                    ? (size_t)c->body_left : EMB_HTTP_SCRATCH)))
+            emb_http_exchange_reserve_body(
+                x,
+                x->body.length + (c->body_left < EMB_HTTP_SCRATCH ? (size_t)c->body_left : EMB_HTTP_SCRATCH)))
             free_bytes = x->body.capacity - x->body.length - EMB_HTTP_BODY_PADDING - 1;
         *room = free_bytes < c->body_left ? free_bytes : (size_t)c->body_left;
         if (*room)
@@ -651,7 +660,7 @@ static bool arm(emb_http_connection *c)
     if (!c->deadline_ns || (c->armed_ns && c->armed_ns <= c->deadline_ns))
         return true;
     uint64_t now = emb_now_ns(), wait_us = c->deadline_ns > now ? (c->deadline_ns - now + 999) / 1000 : 0;
-    struct timeval wait = { (time_t)(wait_us / 1000000), (suseconds_t)(wait_us % 1000000) };
+    struct timeval wait = {(time_t)(wait_us / 1000000), (suseconds_t)(wait_us % 1000000)};
     if (event_add(&c->timer, &wait))
         return false;
     c->armed_ns = c->deadline_ns;

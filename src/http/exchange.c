@@ -1,14 +1,14 @@
 /*
- * One request and its answer. The loop keeps a few spent exchanges with their memory (arena block, buffers), so that
- * a request in steady state allocates nothing here; an idle connection holds no exchange at all.
+ * One request and its answer. The loop keeps a few spent exchanges with their memory (arena block, buffers),
+ * so that a request in steady state allocates nothing here; an idle connection holds no exchange at all.
  *
- * Ownership: the loop has a reference from the first byte of the head until the record is told; the worker has one
- * while its function runs. The answer travels through the loop's mailbox; the connection may have been closed by
- * then (connection == NULL), in which case the answer is dropped. So nothing of a connection is ever touched by a
- * worker, and an exchange outlives whoever still looks at it.
+ * Ownership: the loop has a reference from the first byte of the head until the record is told; the worker
+ * has one while its function runs. The answer travels through the loop's mailbox; the connection may have
+ * been closed by then (connection == NULL), in which case the answer is dropped. So nothing of a connection
+ * is ever touched by a worker, and an exchange outlives whoever still looks at it.
  *
- * An exchange that is freed by the worker, which happens when its function goes on after the answer, is freed for
- * good: the spares are the loop's.
+ * An exchange that is freed by the worker, which happens when its function goes on after the answer, is freed
+ * for good: the spares are the loop's.
  */
 #include "http/internal.h"
 
@@ -126,19 +126,19 @@ static void tell_record(const emb_exchange *x)
     const emb_http_options *options = &x->loop->server->options;
     if (!options->record)
         return;
-    emb_http_record record = { .method = x->method_name,
-                               .path = x->path,
-                               .route = x->route,
-                               .request_id = x->request_id,
-                               .peer = x->peer,
-                               .key_name = x->key_name ? x->key_name : "",
-                               .status = x->status,
-                               .body_bytes = x->body.length,
-                               .answer_bytes = x->answer_bytes,
-                               .duration_ns = x->started_ns ? emb_now_ns() - x->started_ns : 0,
-                               .gone = emb_http_exchange_is_gone(x),
-                               .parked = x->parked,
-                               .refused = x->refused };
+    emb_http_record record = {.method = x->method_name,
+                              .path = x->path,
+                              .route = x->route,
+                              .request_id = x->request_id,
+                              .peer = x->peer,
+                              .key_name = x->key_name ? x->key_name : "",
+                              .status = x->status,
+                              .body_bytes = x->body.length,
+                              .answer_bytes = x->answer_bytes,
+                              .duration_ns = x->started_ns ? emb_now_ns() - x->started_ns : 0,
+                              .gone = emb_http_exchange_is_gone(x),
+                              .parked = x->parked,
+                              .refused = x->refused};
     options->record(options->context, &record);
 }
 
@@ -218,13 +218,20 @@ bool emb_http_exchange_set_id(emb_exchange *x, const char *asked)
 static const char *method_name(emb_http_method method)
 {
     switch (method) {
-    case EMB_HTTP_GET: return "GET";
-    case EMB_HTTP_POST: return "POST";
-    case EMB_HTTP_PUT: return "PUT";
-    case EMB_HTTP_DELETE: return "DELETE";
-    case EMB_HTTP_HEAD: return "HEAD";
-    case EMB_HTTP_OPTIONS: return "OPTIONS";
-    case EMB_HTTP_PATCH: return "PATCH";
+    case EMB_HTTP_GET:
+        return "GET";
+    case EMB_HTTP_POST:
+        return "POST";
+    case EMB_HTTP_PUT:
+        return "PUT";
+    case EMB_HTTP_DELETE:
+        return "DELETE";
+    case EMB_HTTP_HEAD:
+        return "HEAD";
+    case EMB_HTTP_OPTIONS:
+        return "OPTIONS";
+    case EMB_HTTP_PATCH:
+        return "PATCH";
     }
     return "";
 }
@@ -257,8 +264,8 @@ static emb_http_progress take_query(emb_exchange *x, const char *query, size_t l
         if (!emb_http_percent_decode(at, (size_t)(name_end - at), true, text, &n))
             return EMB_HTTP_BAD_TARGET;
         param->value = text += n + 1;
-        if (!emb_http_percent_decode(equals ? equals + 1 : stop, equals ? (size_t)(stop - equals - 1) : 0, true,
-                                     text, &n))
+        if (!emb_http_percent_decode(equals ? equals + 1 : stop, equals ? (size_t)(stop - equals - 1) : 0,
+                                     true, text, &n))
             return EMB_HTTP_BAD_TARGET;
         text += n + 1;
         x->param_count += stop > at;
@@ -328,19 +335,58 @@ bool emb_http_exchange_reserve_body(emb_exchange *x, size_t length)
 
 /* ---- what the application sees --------------------------------------------------------------- */
 
-emb_http_method emb_exchange_method(const emb_exchange *x) { return x->method; }
-const char *emb_exchange_method_name(const emb_exchange *x) { return x->method_name; }
-const char *emb_exchange_path(const emb_exchange *x) { return x->path; }
-const char *emb_exchange_peer(const emb_exchange *x) { return x->peer; }
-const char *emb_exchange_request_id(const emb_exchange *x) { return x->request_id; }
-emb_arena *emb_exchange_arena(emb_exchange *x) { return &x->arena; }
-uint64_t emb_exchange_started_ns(const emb_exchange *x) { return x->started_ns; }
-uint64_t emb_exchange_received_ns(const emb_exchange *x) { return x->received_ns; }
-const volatile int *emb_exchange_gone(const emb_exchange *x) { return &x->gone; }
-void emb_exchange_set_data(emb_exchange *x, void *data) { x->data = data; }
-void *emb_exchange_data(const emb_exchange *x) { return x->data; }
-void emb_exchange_set_route(emb_exchange *x, const char *route) { x->route = route ? route : ""; }
-void emb_exchange_set_refused(emb_exchange *x, const char *reason) { x->refused = reason; }
+emb_http_method emb_exchange_method(const emb_exchange *x)
+{
+    return x->method;
+}
+const char *emb_exchange_method_name(const emb_exchange *x)
+{
+    return x->method_name;
+}
+const char *emb_exchange_path(const emb_exchange *x)
+{
+    return x->path;
+}
+const char *emb_exchange_peer(const emb_exchange *x)
+{
+    return x->peer;
+}
+const char *emb_exchange_request_id(const emb_exchange *x)
+{
+    return x->request_id;
+}
+emb_arena *emb_exchange_arena(emb_exchange *x)
+{
+    return &x->arena;
+}
+uint64_t emb_exchange_started_ns(const emb_exchange *x)
+{
+    return x->started_ns;
+}
+uint64_t emb_exchange_received_ns(const emb_exchange *x)
+{
+    return x->received_ns;
+}
+const volatile int *emb_exchange_gone(const emb_exchange *x)
+{
+    return &x->gone;
+}
+void emb_exchange_set_data(emb_exchange *x, void *data)
+{
+    x->data = data;
+}
+void *emb_exchange_data(const emb_exchange *x)
+{
+    return x->data;
+}
+void emb_exchange_set_route(emb_exchange *x, const char *route)
+{
+    x->route = route ? route : "";
+}
+void emb_exchange_set_refused(emb_exchange *x, const char *reason)
+{
+    x->refused = reason;
+}
 
 void emb_exchange_set_key_name(emb_exchange *x, const char *name)
 {
@@ -397,7 +443,8 @@ static void answer_delivered(emb_http_loop *loop, emb_http_mail *mail)
         emb_http_exchange_done(x);
 }
 
-/* The answer is complete in x. Of a worker it goes to the loop; in place, the connection sees to it after handle. */
+/* The answer is complete in x. Of a worker it goes to the loop; in place, the connection sees to it after
+ * handle. */
 static void hand_over(emb_exchange *x)
 {
     if (!x->parked) {
@@ -433,7 +480,8 @@ void emb_exchange_reply(emb_exchange *x, int status, const char *content_type, e
     hand_over(x);
 }
 
-void emb_exchange_reply_text(emb_exchange *x, int status, const char *content_type, const char *text, size_t length)
+void emb_exchange_reply_text(emb_exchange *x, int status, const char *content_type, const char *text,
+                             size_t length)
 {
     emb_buf body = EMB_BUF_INIT(SIZE_MAX);
     bool whole = emb_buf_add(&body, text, length) == EMB_OK; /* an answer without its body would be a lie */
@@ -442,8 +490,9 @@ void emb_exchange_reply_text(emb_exchange *x, int status, const char *content_ty
 
 void emb_http_exchange_fail(emb_exchange *x)
 {
-    static const char text[] = "{\"error\":{\"message\":\"The request got no answer; this is a bug of the server.\","
-                               "\"type\":\"server_error\",\"param\":null,\"code\":\"internal_error\"}}";
+    static const char text[] =
+        "{\"error\":{\"message\":\"The request got no answer; this is a bug of the server.\","
+        "\"type\":\"server_error\",\"param\":null,\"code\":\"internal_error\"}}";
     emb_exchange_reply_text(x, 500, "application/json", text, sizeof text - 1);
 }
 
@@ -454,10 +503,11 @@ void emb_http_exchange_refuse(emb_exchange *x, const emb_http_fault *fault)
     x->refused = fault->why;
     if (fault->status == 405)
         emb_exchange_add_header(x, "allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
-    if (emb_buf_addf(&body,
-                     "{\"error\":{\"message\":\"%s\",\"type\":\"invalid_request_error\",\"param\":null,\"code\":"
-                     "\"%s\"}}",
-                     fault->message, fault->code))
+    if (emb_buf_addf(
+            &body,
+            "{\"error\":{\"message\":\"%s\",\"type\":\"invalid_request_error\",\"param\":null,\"code\":"
+            "\"%s\"}}",
+            fault->message, fault->code))
         emb_buf_clear(&body);
     emb_exchange_reply(x, fault->status, "application/json", &body);
 }
@@ -510,10 +560,9 @@ static bool add_piece(emb_exchange *x, const void *data, size_t length)
     emb_buf *pending = &x->stream.pending;
     char size[24];
     size_t before = pending->length, n = (size_t)snprintf(size, sizeof size, "%zx\r\n", length);
-    bool ok = !x->stream.chunked
-                  ? emb_buf_add(pending, data, length) == EMB_OK
-                  : !emb_buf_add(pending, size, n) && !emb_buf_add(pending, data, length) &&
-                        !emb_buf_add(pending, "\r\n", 2);
+    bool ok = !x->stream.chunked ? emb_buf_add(pending, data, length) == EMB_OK
+                                 : !emb_buf_add(pending, size, n) && !emb_buf_add(pending, data, length) &&
+                                       !emb_buf_add(pending, "\r\n", 2);
     if (ok) {
         x->answer_bytes += length;
     } else {

@@ -1,12 +1,12 @@
 /*
- * One pass over the bytes with a cursor; running out of bytes is MORE, anything that RFC 9112 does not allow is a
- * fault. Where the RFC lets a server be lenient (bare LF, white space before the colon, folding, several equal
- * Content-Length, empty list elements), this one is not: each of them has been used to make two servers disagree
- * about where a request ends. The caller reads again from the start when more bytes have come, which is cheap
- * because it asks only after a line feed has come (connection.c) and the head is bounded.
+ * One pass over the bytes with a cursor; running out of bytes is MORE, anything that RFC 9112 does not allow
+ * is a fault. Where the RFC lets a server be lenient (bare LF, white space before the colon, folding, several
+ * equal Content-Length, empty list elements), this one is not: each of them has been used to make two servers
+ * disagree about where a request ends. The caller reads again from the start when more bytes have come, which
+ * is cheap because it asks only after a line feed has come (connection.c) and the head is bounded.
  *
- * What decides the framing (Content-Length, Transfer-Encoding) is seen in the same pass, by exact name: there is no
- * second parser that could see another value.
+ * What decides the framing (Content-Length, Transfer-Encoding) is seen in the same pass, by exact name: there
+ * is no second parser that could see another value.
  */
 #include "http/head.h"
 
@@ -16,7 +16,7 @@
 #include <string.h>
 
 static const emb_http_fault faults[] = {
-#define EMB_X(name, status, why, code, message) { status, why, code, message },
+#define EMB_X(name, status, why, code, message) {status, why, code, message},
     EMB_HTTP_FAULT_TABLE(EMB_X)
 #undef EMB_X
 };
@@ -134,7 +134,8 @@ static size_t host_length(const char *text, size_t length)
 {
     size_t i = 0;
     if (length && text[0] == '[') {
-        for (i = 1; i < length && (hex_digit(text[i]) >= 0 || text[i] == ':' || text[i] == '.'); i++) {}
+        for (i = 1; i < length && (hex_digit(text[i]) >= 0 || text[i] == ':' || text[i] == '.'); i++) {
+        }
         return i > 2 && i < length && text[i] == ']' ? i + 1 : 0;
     }
     while (i < length && is(text[i], HOST))
@@ -165,9 +166,9 @@ static unsigned method_bit(const char *name, size_t length)
     static const struct {
         const char *name;
         unsigned bit;
-    } methods[] = { { "GET", EMB_HTTP_GET },   { "POST", EMB_HTTP_POST },       { "PUT", EMB_HTTP_PUT },
-                    { "HEAD", EMB_HTTP_HEAD }, { "DELETE", EMB_HTTP_DELETE },   { "PATCH", EMB_HTTP_PATCH },
-                    { "OPTIONS", EMB_HTTP_OPTIONS } };
+    } methods[] = {{"GET", EMB_HTTP_GET},        {"POST", EMB_HTTP_POST},     {"PUT", EMB_HTTP_PUT},
+                   {"HEAD", EMB_HTTP_HEAD},      {"DELETE", EMB_HTTP_DELETE}, {"PATCH", EMB_HTTP_PATCH},
+                   {"OPTIONS", EMB_HTTP_OPTIONS}};
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
         if (strlen(methods[i].name) == length && memcmp(methods[i].name, name, length) == 0)
             return methods[i].bit;
@@ -184,7 +185,7 @@ static emb_http_progress read_method(reader *r)
         return EMB_HTTP_MORE;
     if (r->data[r->at] != ' ' || r->at == start)
         return EMB_HTTP_BAD_LINE;
-    r->head->method = (emb_http_span){ (uint32_t)start, (uint32_t)(r->at - start) };
+    r->head->method = (emb_http_span){(uint32_t)start, (uint32_t)(r->at - start)};
     r->head->method_bit = method_bit(r->data + start, r->at - start);
     r->at++;
     return r->head->method_bit ? EMB_HTTP_DONE : EMB_HTTP_BAD_METHOD;
@@ -216,9 +217,9 @@ static emb_http_progress split_target(reader *r, size_t start, size_t end)
     }
     const char *mark = memchr(d + start, '?', end - start);
     size_t path_end = mark ? (size_t)(mark - d) : end;
-    head->path = (emb_http_span){ (uint32_t)start, (uint32_t)(path_end - start) };
+    head->path = (emb_http_span){(uint32_t)start, (uint32_t)(path_end - start)};
     if (mark)
-        head->query = (emb_http_span){ (uint32_t)path_end + 1, (uint32_t)(end - path_end - 1) };
+        head->query = (emb_http_span){(uint32_t)path_end + 1, (uint32_t)(end - path_end - 1)};
     return EMB_HTTP_DONE;
 }
 
@@ -317,7 +318,8 @@ static emb_http_progress take_coding(reader *r, const char *value, size_t length
 static emb_http_progress take_host(reader *r, const char *value, size_t length)
 {
     /* An empty Host is what a client sends whose target has no authority (RFC 9110, 7.2). */
-    return r->hosts++ || (length && !emb_http_is_authority(value, length)) ? EMB_HTTP_BAD_HOST : EMB_HTTP_DONE;
+    return r->hosts++ || (length && !emb_http_is_authority(value, length)) ? EMB_HTTP_BAD_HOST
+                                                                           : EMB_HTTP_DONE;
 }
 
 static emb_http_progress take_expect(reader *r, const char *value, size_t length)
@@ -387,8 +389,8 @@ static emb_http_progress read_field(reader *r)
     if (r->head->field_count == EMB_HTTP_MAX_FIELDS)
         return EMB_HTTP_HEAD_TOO_LARGE;
     emb_http_field *field = &r->head->fields[r->head->field_count++];
-    field->name = (emb_http_span){ (uint32_t)start, (uint32_t)(name_end - start) };
-    field->value = (emb_http_span){ (uint32_t)value, (uint32_t)(at - value) };
+    field->name = (emb_http_span){(uint32_t)start, (uint32_t)(name_end - start)};
+    field->value = (emb_http_span){(uint32_t)value, (uint32_t)(at - value)};
     return take_field(r, field);
 }
 
@@ -421,9 +423,9 @@ static emb_http_progress read_all(reader *r)
 
 emb_http_progress emb_http_head_read(emb_http_head *head, const char *data, size_t n, size_t maximum)
 {
-    reader r = { .head = head, .data = data, .end = n < maximum ? n : maximum };
+    reader r = {.head = head, .data = data, .end = n < maximum ? n : maximum};
     head->bytes = 0;
-    head->method = head->path = head->query = (emb_http_span){ 0, 0 };
+    head->method = head->path = head->query = (emb_http_span){0, 0};
     head->asterisk = head->has_length = head->chunked = head->keep_alive = head->expects_continue = false;
     head->method_bit = head->minor = 0;
     head->content_length = 0;
@@ -440,7 +442,8 @@ bool emb_http_percent_decode(const char *text, size_t length, bool query, char *
     for (size_t i = 0; i < length; i++) {
         char c = text[i];
         if (c == '%') {
-            int high = length - i > 2 ? hex_digit(text[i + 1]) : -1, low = length - i > 2 ? hex_digit(text[i + 2]) : -1;
+            int high = length - i > 2 ? hex_digit(text[i + 1]) : -1,
+                low = length - i > 2 ? hex_digit(text[i + 2]) : -1;
             if (high < 0 || low < 0 || (high | low) == 0)
                 return false;
             c = (char)(high << 4 | low);

@@ -64,7 +64,8 @@ struct emb_http_loop {
     uint64_t id_state[2];
     char *scratch, *tls_scratch; /* EMB_HTTP_SCRATCH, EMB_HTTP_TLS_RECORD */
     emb_http_head head;          /* of the head that is being read */
-    atomic_size_t connection_count, active; /* written by this thread; connection_count also by the acceptor */
+    atomic_size_t connection_count,
+        active; /* written by this thread; connection_count also by the acceptor */
     _Atomic uint64_t last_turn_ns;
 };
 
@@ -130,7 +131,7 @@ typedef struct emb_http_stream {
     emb_buf pending; /* written by the worker, not yet taken by the loop */
     emb_buf sending; /* the loop's */
     bool begun, ended, posted;
-    bool cut; /* a piece was lost for lack of memory */
+    bool cut;                 /* a piece was lost for lack of memory */
     bool head_sent, end_seen; /* the loop's */
     bool chunked;
 } emb_http_stream;
@@ -140,7 +141,7 @@ struct emb_exchange {
     emb_http_loop *loop;
     emb_http_connection *connection; /* NULL: it has been closed; the loop's */
     emb_exchange *next_spare;
-    atomic_uint references;          /* the loop's, and the worker's while its function runs */
+    atomic_uint references; /* the loop's, and the worker's while its function runs */
     atomic_bool answered;
     volatile int gone;
     bool parked;
@@ -152,7 +153,7 @@ struct emb_exchange {
     unsigned minor;
     bool keep_alive, head_only;
     bool asterisk; /* OPTIONS * */
-    char *head; /* names and values NUL-terminated in it */
+    char *head;    /* names and values NUL-terminated in it */
     size_t field_count;
     emb_http_field fields[EMB_HTTP_MAX_FIELDS];
     emb_http_param *params;
@@ -215,8 +216,8 @@ struct emb_http_server {
     size_t listener_count;
     emb_http_workers *workers;
     atomic_bool stopping;
-    pthread_mutex_t lock;    /* for changed */
-    pthread_cond_t changed;  /* an exchange ended while stopping, or a loop did what it was asked */
+    pthread_mutex_t lock;   /* for changed */
+    pthread_cond_t changed; /* an exchange ended while stopping, or a loop did what it was asked */
 };
 
 size_t emb_http_server_active(const emb_http_server *server);

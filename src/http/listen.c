@@ -1,11 +1,11 @@
 /*
- * One listening socket for each address, all accepted on loop 0, which gives each connection to the loop with the
- * fewest. SO_REUSEPORT, a socket for each loop, was rejected: the kernel spreads by hash, so that eight keep-alive
- * connections of a client easily sit on one of two loops; and a second server started by mistake would silently
- * share the port instead of failing.
+ * One listening socket for each address, all accepted on loop 0, which gives each connection to the loop with
+ * the fewest. SO_REUSEPORT, a socket for each loop, was rejected: the kernel spreads by hash, so that eight
+ * keep-alive connections of a client easily sit on one of two loops; and a second server started by mistake
+ * would silently share the port instead of failing.
  *
- * A unix socket file that nobody listens behind is left over from a kill and removed; one with a listener is an
- * error. At the end the file goes, if it is still the one that was made.
+ * A unix socket file that nobody listens behind is left over from a kill and removed; one with a listener is
+ * an error. At the end the file goes, if it is still the one that was made.
  */
 #include "http/internal.h"
 
@@ -55,9 +55,10 @@ static emb_status listen_fail(emb_error *err, const char *address, int number)
 
 static emb_status bad_address(emb_error *err, const char *address, const char *why)
 {
-    return emb_fail(err, EMB_E_INVALID, "server.listen",
-                    "'%s' is not an address to listen on: %s; HOST:PORT, [IPV6]:PORT, :PORT and unix:/PATH are",
-                    address, why);
+    return emb_fail(
+        err, EMB_E_INVALID, "server.listen",
+        "'%s' is not an address to listen on: %s; HOST:PORT, [IPV6]:PORT, :PORT and unix:/PATH are", address,
+        why);
 }
 
 /* ---- TCP ------------------------------------------------------------------------------------- */
@@ -85,13 +86,14 @@ static emb_status listen_on(emb_http_listener *l, const struct sockaddr *address
 /* ":PORT": one socket for IPv6 and IPv4, or IPv4 alone where the kernel has no other. */
 static emb_status listen_all(emb_http_listener *l, unsigned port, const char *text, emb_error *err)
 {
-    struct sockaddr_in6 six = { .sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port), .sin6_addr = in6addr_any };
+    struct sockaddr_in6 six = {
+        .sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port), .sin6_addr = in6addr_any};
     emb_status status = listen_on(l, (struct sockaddr *)&six, sizeof six, true, text, err);
     if (!status || (l->fd >= 0 && errno != EADDRNOTAVAIL))
         return status;
     if (l->fd >= 0)
         close(l->fd);
-    struct sockaddr_in four = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
+    struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     return listen_on(l, (struct sockaddr *)&four, sizeof four, false, text, err);
 }
 
@@ -113,9 +115,9 @@ static emb_status listen_tcp(emb_http_listener *l, char *text, emb_error *err)
     } else if (strchr(text, ':')) {
         return bad_address(err, whole, "an IPv6 address needs brackets");
     }
-    struct addrinfo hints = { .ai_family = six ? AF_INET6 : AF_UNSPEC,
-                              .ai_socktype = SOCK_STREAM,
-                              .ai_flags = AI_PASSIVE | AI_NUMERICSERV | (six ? AI_NUMERICHOST : 0) };
+    struct addrinfo hints = {.ai_family = six ? AF_INET6 : AF_UNSPEC,
+                             .ai_socktype = SOCK_STREAM,
+                             .ai_flags = AI_PASSIVE | AI_NUMERICSERV | (six ? AI_NUMERICHOST : 0)};
     struct addrinfo *found = NULL;
     int failed = getaddrinfo(text, colon + 1, &hints, &found);
     if (failed == EAI_MEMORY)
@@ -157,7 +159,7 @@ static emb_status make_way(const struct sockaddr_un *address, const char *text, 
 static emb_status listen_unix(emb_http_listener *l, const char *text, emb_error *err)
 {
     const char *path = text + 5;
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
     if (path[0] != '/' || strlen(path) >= sizeof address.sun_path)
         return bad_address(err, text, "the path must be absolute and shorter than 108 bytes");
     strcpy(address.sun_path, path);
@@ -209,7 +211,8 @@ emb_status emb_http_listen(const char *listen, emb_http_listener **out, size_t *
         if (!*part)
             continue;
         if (*count == MOST_LISTENERS) {
-            status = emb_fail(err, EMB_E_LIMIT, "server.listen", "more than %d addresses to listen on", MOST_LISTENERS);
+            status = emb_fail(err, EMB_E_LIMIT, "server.listen", "more than %d addresses to listen on",
+                              MOST_LISTENERS);
             break;
         }
         emb_http_listener *l = &all[(*count)++];
@@ -247,7 +250,7 @@ static void take(emb_http_listener *l, int fd, const struct sockaddr_storage *ad
 
 static void pause_accepting(emb_http_listener *l)
 {
-    struct timeval retry = { 0, RETRY_MS * 1000 };
+    struct timeval retry = {0, RETRY_MS * 1000};
     if (event_add(&l->retry, &retry) == 0)
         event_del(&l->readable);
 }
@@ -256,7 +259,7 @@ static void pause_accepting(emb_http_listener *l)
 static bool accept_waiting(emb_http_listener *l, int most)
 {
     for (int i = 0; i < most; i++) {
-        struct sockaddr_storage address = { .ss_family = AF_UNIX };
+        struct sockaddr_storage address = {.ss_family = AF_UNIX};
         socklen_t length = sizeof address;
         int accepted = accept4(l->fd, (struct sockaddr *)&address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (accepted >= 0) {

@@ -1,7 +1,8 @@
 /*
- * A thread with libevent's loop. Everything that belongs to it is touched by its thread only, so libevent's own
- * locking is off (EVENT_BASE_FLAG_NOLOCK). Other threads leave mail: a push onto a lock-free list, and a write to an
- * eventfd by whoever finds the list empty, so that any number of answers given in a turn cost one wake-up.
+ * A thread with libevent's loop. Everything that belongs to it is touched by its thread only, so libevent's
+ * own locking is off (EVENT_BASE_FLAG_NOLOCK). Other threads leave mail: a push onto a lock-free list, and a
+ * write to an eventfd by whoever finds the list empty, so that any number of answers given in a turn cost one
+ * wake-up.
  *
  * The list is last in, first out; it is taken whole and turned round, which keeps the order of each sender.
  */
@@ -35,8 +36,8 @@ void emb_http_loop_run_mail(emb_http_loop *loop)
 
 void emb_http_loop_post(emb_http_loop *loop, emb_http_mail *mail)
 {
-    /* The loop may be done with the mail, and the server closed, as soon as it is in the list: wake_fd is read before.
-     * It is not closed before all who post are gone (emb_http_close waits for the workers). */
+    /* The loop may be done with the mail, and the server closed, as soon as it is in the list: wake_fd is
+     * read before. It is not closed before all who post are gone (emb_http_close waits for the workers). */
     int wake_fd = loop->wake_fd;
     emb_http_mail *top = atomic_load(&loop->mailbox);
     do {
@@ -79,7 +80,8 @@ static void seed(uint64_t state[2])
 /* libevent would write to stderr. */
 static void take_event_log(int severity, const char *message)
 {
-    emb_log(severity == EVENT_LOG_DEBUG ? EMB_LOG_DEBUG : EMB_LOG_WARN, "libevent", EMB_LOG_TEXT("message", message));
+    emb_log(severity == EVENT_LOG_DEBUG ? EMB_LOG_DEBUG : EMB_LOG_WARN, "libevent",
+            EMB_LOG_TEXT("message", message));
 }
 
 static void set_event_log(void)
@@ -103,10 +105,10 @@ static struct event_base *new_base(void)
 
 static bool add_events(emb_http_loop *loop)
 {
-    struct timeval tick = { 0, TICK_MS * 1000 };
+    struct timeval tick = {0, TICK_MS * 1000};
     return !event_assign(&loop->wake, loop->base, loop->wake_fd, EV_READ | EV_PERSIST, on_wake, loop) &&
-           !event_assign(&loop->tick, loop->base, -1, EV_PERSIST, on_tick, loop) && !event_add(&loop->wake, NULL) &&
-           !event_add(&loop->tick, &tick);
+           !event_assign(&loop->tick, loop->base, -1, EV_PERSIST, on_tick, loop) &&
+           !event_add(&loop->wake, NULL) && !event_add(&loop->tick, &tick);
 }
 
 emb_status emb_http_loop_init(emb_http_loop *loop, emb_http_server *server, emb_error *err)
@@ -160,11 +162,13 @@ emb_status emb_http_loop_start(emb_http_loop *loop, emb_error *err)
 {
     sigset_t all, old;
     sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old); /* signals are the main thread's; SIGPIPE of OpenSSL is nobody's */
+    pthread_sigmask(SIG_SETMASK, &all,
+                    &old); /* signals are the main thread's; SIGPIPE of OpenSSL is nobody's */
     int failed = pthread_create(&loop->thread, NULL, loop_main, loop);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (failed)
-        return emb_fail(err, EMB_E_NOMEM, NULL, "the thread of a loop cannot be started: %s", strerror(failed));
+        return emb_fail(err, EMB_E_NOMEM, NULL, "the thread of a loop cannot be started: %s",
+                        strerror(failed));
     loop->thread_runs = true;
     return EMB_OK;
 }

@@ -1,9 +1,9 @@
 /*
  * Putting it together: settings, listeners, loops and workers, and their orderly end.
  *
- * The order of the end: listeners close; parked exchanges learn that they are gone, and their connections close;
- * workers return, which may still post answers, so the loops run until then; loops end; what is left in their
- * mailboxes is dropped by the closing thread.
+ * The order of the end: listeners close; parked exchanges learn that they are gone, and their connections
+ * close; workers return, which may still post answers, so the loops run until then; loops end; what is left
+ * in their mailboxes is dropped by the closing thread.
  */
 #include "http/internal.h"
 
@@ -74,8 +74,8 @@ void emb_http_settings_close(emb_http_settings *s)
     free(s);
 }
 
-/* Turns of all loops before nothing is said to be in work: connections that were waiting to be accepted get to their
- * loops in the first, and what they have sent is read in the next. */
+/* Turns of all loops before nothing is said to be in work: connections that were waiting to be accepted get
+ * to their loops in the first, and what they have sent is read in the next. */
 enum { DRAIN_TURNS = 3 };
 
 /* ---- waiting for loops ----------------------------------------------------------------------- */
@@ -133,7 +133,8 @@ static unsigned default_loops(void)
     return cpus >= 4 ? (unsigned)cpus / 2 : 1;
 }
 
-static emb_status open_loops(emb_http_server *server, unsigned count, emb_http_settings *settings, emb_error *err)
+static emb_status open_loops(emb_http_server *server, unsigned count, emb_http_settings *settings,
+                             emb_error *err)
 {
     server->loops = calloc(count, sizeof *server->loops);
     if (!server->loops)
@@ -191,7 +192,8 @@ emb_status emb_http_start(emb_http_server *server, emb_error *err)
     emb_status status = EMB_OK;
     for (size_t i = 0; i < server->listener_count && !status; i++)
         status = emb_http_listener_start(&server->listeners[i], server, err);
-    for (unsigned i = server->loop_count; i-- > 0 && !status;) /* loop 0 last: it hands connections to the others */
+    for (unsigned i = server->loop_count;
+         i-- > 0 && !status;) /* loop 0 last: it hands connections to the others */
         status = emb_http_loop_start(&server->loops[i], err);
     return status;
 }
@@ -214,7 +216,7 @@ emb_status emb_http_adjust(emb_http_server *server, const emb_http_options *opti
         return emb_fail_nomem(err, "new settings", server->loop_count * sizeof *errands);
     }
     for (unsigned i = 0; i < server->loop_count; i++)
-        errands[i] = (errand){ .work = change_settings, .settings = settings };
+        errands[i] = (errand){.work = change_settings, .settings = settings};
     on_loops(server, server->loop_count, errands);
     free(errands);
     emb_http_settings_close(settings);
@@ -234,7 +236,7 @@ void emb_http_stop_accepting(emb_http_server *server)
 {
     if (atomic_exchange(&server->stopping, true) || !server->loop_count)
         return;
-    errand e = { .work = stop_listeners };
+    errand e = {.work = stop_listeners};
     on_loops(server, 1, &e);
 }
 
@@ -263,7 +265,7 @@ static void for_each_loop(emb_http_server *server, void (*work)(emb_http_loop *l
 {
     for (unsigned i = 0; i < server->loop_count; i++) {
         unsigned left = 1;
-        errand e = { .mail.run = run_errand, .work = work, .left = &left };
+        errand e = {.mail.run = run_errand, .work = work, .left = &left};
         if (!server->loops[i].thread_runs)
             continue;
         emb_http_loop_post(&server->loops[i], &e.mail);
@@ -281,7 +283,7 @@ static void look_around(emb_http_loop *loop, errand *e)
 
 bool emb_http_drain(emb_http_server *server, uint64_t deadline_ns)
 {
-    struct timespec until = { (time_t)(deadline_ns / 1000000000), (long)(deadline_ns % 1000000000) };
+    struct timespec until = {(time_t)(deadline_ns / 1000000000), (long)(deadline_ns % 1000000000)};
     bool done;
     emb_http_stop_accepting(server);
     for (int turn = 0; turn < DRAIN_TURNS; turn++)
@@ -324,9 +326,9 @@ const char *emb_http_address(const emb_http_server *server, size_t index)
 
 void emb_http_get_stats(const emb_http_server *server, emb_http_stats *out)
 {
-    *out = (emb_http_stats){ .active = emb_http_server_active(server),
-                             .parked = emb_http_workers_count(server->workers),
-                             .last_turn_ns = UINT64_MAX };
+    *out = (emb_http_stats){.active = emb_http_server_active(server),
+                            .parked = emb_http_workers_count(server->workers),
+                            .last_turn_ns = UINT64_MAX};
     for (unsigned i = 0; i < server->loop_count; i++) {
         const emb_http_loop *loop = &server->loops[i];
         uint64_t turn = atomic_load_explicit(&loop->last_turn_ns, memory_order_relaxed);

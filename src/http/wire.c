@@ -1,11 +1,11 @@
 /*
  * read and write behind one interface. TLS is OpenSSL on the descriptor itself rather than libevent's
- * bufferevent_openssl: with its own two evbuffers a connection would hold more memory and copy every answer once
- * more, and it hides the difference between a clean end and a broken one.
+ * bufferevent_openssl: with its own two evbuffers a connection would hold more memory and copy every answer
+ * once more, and it hides the difference between a clean end and a broken one.
  *
- * OpenSSL keeps its buffers only while they hold something (SSL_MODE_RELEASE_BUFFERS): an idle TLS connection is
- * what 1,000 of are cheap. Renegotiation is off. SIGPIPE: plain sockets say MSG_NOSIGNAL; OpenSSL cannot, so loops
- * block the signal.
+ * OpenSSL keeps its buffers only while they hold something (SSL_MODE_RELEASE_BUFFERS): an idle TLS connection
+ * is what 1,000 of are cheap. Renegotiation is off. SIGPIPE: plain sockets say MSG_NOSIGNAL; OpenSSL cannot,
+ * so loops block the signal.
  */
 #include "http/wire.h"
 
@@ -19,7 +19,7 @@
 
 bool emb_http_wire_init(emb_http_wire *wire, int fd, SSL_CTX *tls)
 {
-    *wire = (emb_http_wire){ .fd = fd };
+    *wire = (emb_http_wire){.fd = fd};
     if (!tls)
         return true;
     wire->tls = SSL_new(tls);
@@ -58,7 +58,8 @@ static ssize_t plain_result(ssize_t n)
 {
     if (n >= 0)
         return n;
-    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? EMB_HTTP_WIRE_LATER : EMB_HTTP_WIRE_BROKEN;
+    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? EMB_HTTP_WIRE_LATER
+                                                                     : EMB_HTTP_WIRE_BROKEN;
 }
 
 ssize_t emb_http_wire_read(emb_http_wire *wire, void *data, size_t length)
@@ -88,10 +89,11 @@ static const char *join(const struct iovec *pieces, int count, char *scratch, si
     return scratch;
 }
 
-ssize_t emb_http_wire_write(emb_http_wire *wire, const struct iovec *pieces, int count, char *scratch, size_t room)
+ssize_t emb_http_wire_write(emb_http_wire *wire, const struct iovec *pieces, int count, char *scratch,
+                            size_t room)
 {
     if (!wire->tls) {
-        struct msghdr message = { .msg_iov = (struct iovec *)pieces, .msg_iovlen = (size_t)count };
+        struct msghdr message = {.msg_iov = (struct iovec *)pieces, .msg_iovlen = (size_t)count};
         return plain_result(sendmsg(wire->fd, &message, MSG_NOSIGNAL));
     }
     size_t length;
@@ -136,8 +138,8 @@ static emb_status tls_fail(emb_error *err, const char *file, const char *what)
 }
 
 /* HTTP/1.1 if the client offers it; no ALPN at all is fine, another protocol alone is not. */
-static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *out_length, const unsigned char *in,
-                           unsigned in_length, void *context)
+static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *out_length,
+                           const unsigned char *in, unsigned in_length, void *context)
 {
     (void)ssl, (void)context;
     static const unsigned char ours[] = "\x08http/1.1";
@@ -147,15 +149,16 @@ static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *o
                : SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
-emb_status emb_http_tls_open(const char *cert, const char *key, int min_version, SSL_CTX **out, emb_error *err)
+emb_status emb_http_tls_open(const char *cert, const char *key, int min_version, SSL_CTX **out,
+                             emb_error *err)
 {
     ERR_clear_error();
     SSL_CTX *context = SSL_CTX_new(TLS_server_method());
     emb_status status = EMB_OK;
     if (!context)
         return emb_fail_nomem(err, "the TLS context", 0);
-    SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_IGNORE_UNEXPECTED_EOF |
-                                     SSL_OP_CIPHER_SERVER_PREFERENCE);
+    SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
+                                     SSL_OP_IGNORE_UNEXPECTED_EOF | SSL_OP_CIPHER_SERVER_PREFERENCE);
     SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                                   SSL_MODE_RELEASE_BUFFERS);
     SSL_CTX_set_alpn_select_cb(context, choose_protocol, NULL);

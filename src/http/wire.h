@@ -27,7 +27,8 @@ bool emb_http_wire_init(emb_http_wire *wire, int fd, SSL_CTX *tls);
 void emb_http_wire_fini(emb_http_wire *wire);
 ssize_t emb_http_wire_read(emb_http_wire *wire, void *data, size_t length);
 /* scratch: room for `room` bytes, in which small pieces are joined for TLS. */
-ssize_t emb_http_wire_write(emb_http_wire *wire, const struct iovec *pieces, int count, char *scratch, size_t room);
+ssize_t emb_http_wire_write(emb_http_wire *wire, const struct iovec *pieces, int count, char *scratch,
+                            size_t room);
 /* Whether bytes wait that no event will announce. */
 bool emb_http_wire_pending(const emb_http_wire *wire);
 bool emb_http_wire_handshaking(const emb_http_wire *wire);

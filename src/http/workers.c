@@ -1,14 +1,15 @@
 /*
- * One thread for each exchange in work, made when none is idle, and kept for a while afterwards. There is no queue:
- * what is over the bound is refused by the caller at once, so that a client learns of overload in microseconds, and
- * what is accepted starts at once.
+ * One thread for each exchange in work, made when none is idle, and kept for a while afterwards. There is no
+ * queue: what is over the bound is refused by the caller at once, so that a client learns of overload in
+ * microseconds, and what is accepted starts at once.
  *
- * A place is free as soon as the answer is given, not when the function returns: otherwise a client that sends its
- * next request right after an answer would find the place of its own last one still taken. So there can be a few
- * more threads than places, those that are about to return.
+ * A place is free as soon as the answer is given, not when the function returns: otherwise a client that
+ * sends its next request right after an answer would find the place of its own last one still taken. So there
+ * can be a few more threads than places, those that are about to return.
  *
  * The idle thread that slept least is taken, its stack and tables being warm; those at the bottom leave after
- * IDLE_SECONDS. A thread that leaves cannot join itself: it is joined by whoever comes next to spawn or close.
+ * IDLE_SECONDS. A thread that leaves cannot join itself: it is joined by whoever comes next to spawn or
+ * close.
  */
 #include "http/internal.h"
 

@@ -2,15 +2,16 @@
  * blob.c: from bytes to a file that others may trust.
  *
  * The lock is huggingface_hub's (flock on .locks/models--…/ETAG.lock), held from before the unfinished copy
- * (blobs/ETAG.incomplete) is touched until the blob is in its place; so two programs never write one copy. A lock file
- * may be removed by whoever releases it, hence the look whether what was locked is still what the name means. Where
- * the file system has no locks the copy gets a name of its own and cannot be gone on with; a wrong guess there would
- * mix two writers.
+ * (blobs/ETAG.incomplete) is touched until the blob is in its place; so two programs never write one copy. A
+ * lock file may be removed by whoever releases it, hence the look whether what was locked is still what the
+ * name means. Where the file system has no locks the copy gets a name of its own and cannot be gone on with;
+ * a wrong guess there would mix two writers.
  *
- * The hash is computed while bytes arrive. Going on with an old copy reads it once more to hash it: reading is fast
- * next to the network, and a damaged copy is found at the end in any case.
+ * The hash is computed while bytes arrive. Going on with an old copy reads it once more to hash it: reading
+ * is fast next to the network, and a damaged copy is found at the end in any case.
  *
- * Order of finishing: hash, fsync, rename, fsync of the folder. A crash leaves either the unfinished copy or the blob.
+ * Order of finishing: hash, fsync, rename, fsync of the folder. A crash leaves either the unfinished copy or
+ * the blob.
  */
 #include "hub/blob.h"
 
@@ -56,8 +57,8 @@ static char *own_partial(emb_arena *arena, const char *path)
     return suffixed(arena, path, suffix);
 }
 
-emb_status emb_hub_blob_init(emb_hub_blob *blob, emb_arena *arena, const emb_hub_place *place, const char *etag,
-                             uint64_t size, emb_error *err)
+emb_status emb_hub_blob_init(emb_hub_blob *blob, emb_arena *arena, const emb_hub_place *place,
+                             const char *etag, uint64_t size, emb_error *err)
 {
     memset(blob, 0, sizeof *blob);
     blob->lock = blob->file = -1;
@@ -136,7 +137,8 @@ static emb_status hash_what_is_there(emb_hub_blob *blob, const volatile int *can
             continue;
         if (n <= 0)
             status = n < 0 ? emb_fail_errno(err, blob->partial, "reading")
-                           : emb_fail(err, EMB_E_IO, blob->partial, "%s became shorter while it was read", blob->partial);
+                           : emb_fail(err, EMB_E_IO, blob->partial, "%s became shorter while it was read",
+                                      blob->partial);
         else
             emb_hub_digest_add(blob->digest, chunk, (size_t)n);
         done += n > 0 ? (uint64_t)n : 0;
@@ -176,14 +178,16 @@ emb_status emb_hub_blob_open(emb_hub_blob *blob, const volatile int *cancel, emb
     if (!blob->digest)
         return emb_fail_nomem(err, "hash of a file", 0);
     blob->offset = (uint64_t)info.st_size;
-    if (blob->size != EMB_HUB_SIZE_UNKNOWN && blob->offset > blob->size) /* it cannot be the beginning of that */
+    if (blob->size != EMB_HUB_SIZE_UNKNOWN &&
+        blob->offset > blob->size) /* it cannot be the beginning of that */
         return emb_hub_blob_rewind(blob, err);
     status = check_space(blob, err);
     if (!status)
         status = hash_what_is_there(blob, cancel, err);
-    return status ? status : lseek(blob->file, (off_t)blob->offset, SEEK_SET) < 0
-                                 ? emb_fail_errno(err, blob->partial, "positioning")
-                                 : EMB_OK;
+    return status ? status
+           : lseek(blob->file, (off_t)blob->offset, SEEK_SET) < 0
+               ? emb_fail_errno(err, blob->partial, "positioning")
+               : EMB_OK;
 }
 
 emb_status emb_hub_blob_write(emb_hub_blob *blob, const void *data, size_t length, emb_error *err)
@@ -200,8 +204,10 @@ emb_status emb_hub_blob_write(emb_hub_blob *blob, const void *data, size_t lengt
         length -= (size_t)n;
         blob->offset += (uint64_t)n;
     }
-    if (blob->offset - blob->pushed >= push_bytes) { /* or the fsync at the end would stand still for all of it */
-        sync_file_range(blob->file, (off_t)blob->pushed, (off_t)(blob->offset - blob->pushed), SYNC_FILE_RANGE_WRITE);
+    if (blob->offset - blob->pushed >=
+        push_bytes) { /* or the fsync at the end would stand still for all of it */
+        sync_file_range(blob->file, (off_t)blob->pushed, (off_t)(blob->offset - blob->pushed),
+                        SYNC_FILE_RANGE_WRITE);
         blob->pushed = blob->offset;
     }
     return EMB_OK;
@@ -315,7 +321,8 @@ static emb_status copy_file(const char *from, const char *to, emb_error *err)
 }
 
 /* Under a temporary name first: what stood there (a link to an older blob) is replaced, never missing. */
-static bool put_link(const char *target, const char *blob, const char *path, const char *temporary, bool symbolic)
+static bool put_link(const char *target, const char *blob, const char *path, const char *temporary,
+                     bool symbolic)
 {
     unlink(temporary);
     if ((symbolic ? symlink(target, temporary) : link(blob, temporary)) < 0)
@@ -343,7 +350,8 @@ emb_status emb_hub_link(const emb_hub_place *place, const char *commit, const ch
         return emb_fail(err, EMB_E_INTERNAL, NULL, "the system gives no random numbers");
     emb_hex(random, sizeof random, unique + 1);
     memcpy(unique + 9, ".tmp", 5);
-    char *blob = emb_hub_path(arena, place->folder, "blobs", etag, NULL), *target = link_target(arena, name, etag);
+    char *blob = emb_hub_path(arena, place->folder, "blobs", etag, NULL),
+         *target = link_target(arena, name, etag);
     char *path = emb_hub_path(arena, place->folder, "snapshots", commit, name, NULL);
     char *temporary = path ? suffixed(arena, path, unique) : NULL;
     if (!blob || !target || !temporary)

@@ -22,7 +22,8 @@
 
 typedef struct emb_hub_blob {
     const char *etag, *path, *lock_path;
-    const char *partial; /* the unfinished copy: blobs/ETAG.incomplete, or `own` where the file system has no locks */
+    const char *
+        partial; /* the unfinished copy: blobs/ETAG.incomplete, or `own` where the file system has no locks */
     const char *own;
     uint64_t size;   /* or EMB_HUB_SIZE_UNKNOWN */
     uint64_t offset; /* bytes in the unfinished copy */
@@ -38,7 +39,8 @@ bool emb_hub_blob_present(const emb_hub_blob *blob);
 /* Does not wait. */
 EMB_MUST_CHECK emb_status emb_hub_blob_lock(emb_hub_blob *blob, bool *got, emb_error *err);
 EMB_MUST_CHECK emb_status emb_hub_blob_open(emb_hub_blob *blob, const volatile int *cancel, emb_error *err);
-EMB_MUST_CHECK emb_status emb_hub_blob_write(emb_hub_blob *blob, const void *data, size_t length, emb_error *err);
+EMB_MUST_CHECK emb_status emb_hub_blob_write(emb_hub_blob *blob, const void *data, size_t length,
+                                             emb_error *err);
 /* Empties the unfinished copy. */
 EMB_MUST_CHECK emb_status emb_hub_blob_rewind(emb_hub_blob *blob, emb_error *err);
 /* EMB_E_CORRUPT: the hash is another; the unfinished copy is empty then. `name` is for the message. */
@@ -46,7 +48,8 @@ EMB_MUST_CHECK emb_status emb_hub_blob_finish(emb_hub_blob *blob, const char *na
 /* Keeps the unfinished copy, if there is anything in it. */
 void emb_hub_blob_close(emb_hub_blob *blob);
 
-/* Makes `blob` appear as snapshots/COMMIT/name: by a relative link, or by a copy where links cannot be made. */
+/* Makes `blob` appear as snapshots/COMMIT/name: by a relative link, or by a copy where links cannot be
+ * made. */
 EMB_MUST_CHECK emb_status emb_hub_link(const emb_hub_place *place, const char *commit, const char *name,
                                        const char *etag, emb_arena *arena, emb_error *err);
 

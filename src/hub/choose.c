@@ -1,10 +1,10 @@
 /*
- * choose.c: which files of a repository a model needs: the configuration, tokenizer and safetensors files of its root
- * and of every folder that modules.json names.
+ * choose.c: which files of a repository a model needs: the configuration, tokenizer and safetensors files of
+ * its root and of every folder that modules.json names.
  *
- * By names that are known to matter rather than by leaving out what is known not to: repositories carry the same
- * weights in up to eight forms, and new ones appear. In each folder one form of weights is taken, the one that
- * the loader opens: model.safetensors, else the index with its shards.
+ * By names that are known to matter rather than by leaving out what is known not to: repositories carry the
+ * same weights in up to eight forms, and new ones appear. In each folder one form of weights is taken, the
+ * one that the loader opens: model.safetensors, else the index with its shards.
  */
 #include "hub/listing.h"
 
@@ -16,15 +16,29 @@
 #include <string.h>
 
 static const char *const small_files[] = {
-    "config.json", "modules.json", "config_sentence_transformers.json", "sentence_*_config.json", "tokenizer.json",
-    "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt",
-    "sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "README.md", "LICENSE*", "NOTICE*",
+    "config.json",
+    "modules.json",
+    "config_sentence_transformers.json",
+    "sentence_*_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "tokenizer.model",
+    "README.md",
+    "LICENSE*",
+    "NOTICE*",
 };
 
 /* Weights that are in a repository and cannot be read, to be named in a message. */
 static const char *const other_weights[] = {
-    "pytorch_model*.bin", "*.gguf", "*.onnx", "onnx/*", "openvino/*", "tf_model.h5", "flax_model.msgpack", "*.pt",
-    "*.bin", "*.safetensors",
+    "pytorch_model*.bin", "*.gguf", "*.onnx", "onnx/*",        "openvino/*", "tf_model.h5",
+    "flax_model.msgpack", "*.pt",   "*.bin",  "*.safetensors",
 };
 
 static bool matches(const char *name, const char *const *patterns, size_t count)
@@ -80,7 +94,8 @@ static void name_others(const emb_hub_listing *listing, char *out, size_t size)
     out[0] = 0;
     for (size_t i = 0; i < listing->count && named < 3; i++)
         if (matches(listing->entries[i].name, other_weights, sizeof other_weights / sizeof *other_weights)) {
-            int n = snprintf(out + used, size - used, "%s%.60s", named++ ? ", " : "", listing->entries[i].name);
+            int n =
+                snprintf(out + used, size - used, "%s%.60s", named++ ? ", " : "", listing->entries[i].name);
             used += n > 0 ? (size_t)n : 0;
         }
 }
@@ -90,11 +105,12 @@ static emb_status no_weights(const emb_hub_listing *listing, const char *reposit
 {
     char others[240];
     name_others(listing, others, sizeof others);
-    return emb_fail(err, EMB_E_UNSUPPORTED, repository,
-                    "%s has no safetensors weights%s%.*s%s%s%s; embedd reads no others. Take another revision (some "
-                    "are offered as --revision refs/pr/N) or another repository of this model",
-                    repository, length ? " in " : "", (int)(length < 80 ? length : 80), folder,
-                    others[0] ? " (it has " : "", others, others[0] ? ")" : "");
+    return emb_fail(
+        err, EMB_E_UNSUPPORTED, repository,
+        "%s has no safetensors weights%s%.*s%s%s%s; embedd reads no others. Take another revision (some "
+        "are offered as --revision refs/pr/N) or another repository of this model",
+        repository, length ? " in " : "", (int)(length < 80 ? length : 80), folder,
+        others[0] ? " (it has " : "", others, others[0] ? ")" : "");
 }
 
 static emb_status no_config(const char *repository, const char *folder, size_t length, emb_error *err)
@@ -126,8 +142,8 @@ static emb_status choose_module(emb_hub_listing *listing, emb_json_value module,
     const char *path = "";
     size_t length = 0;
     if (emb_json_type_of(module) != EMB_JSON_OBJECT)
-        return emb_fail(err, EMB_E_CORRUPT, "modules.json", "modules.json of %s lists something that is no module",
-                        repository);
+        return emb_fail(err, EMB_E_CORRUPT, "modules.json",
+                        "modules.json of %s lists something that is no module", repository);
     if (emb_json_get(module, "path", &value))
         emb_json_string(value, &path, &length);
     while (length > 0 && path[length - 1] == '/')
@@ -147,7 +163,8 @@ static emb_status choose_modules(emb_hub_listing *listing, emb_json_value root, 
     emb_json_value module;
     emb_status status = EMB_OK;
     if (emb_json_type_of(root) != EMB_JSON_ARRAY)
-        return emb_fail(err, EMB_E_CORRUPT, "modules.json", "modules.json of %s is not a list of modules", repository);
+        return emb_fail(err, EMB_E_CORRUPT, "modules.json", "modules.json of %s is not a list of modules",
+                        repository);
     emb_json_iter it = emb_json_begin(root);
     while (!status && emb_json_next(&it, NULL, NULL, &module))
         status = choose_module(listing, module, repository, needs_weights, transformer, err);
@@ -183,7 +200,7 @@ emb_status emb_hub_listing_choose(emb_hub_listing *listing, const char *modules,
     }
     if (status || transformer || options->all)
         return status;
-    return !root ? no_weights(listing, repository, "", 0, err)
+    return !root                                     ? no_weights(listing, repository, "", 0, err)
            : !find_in(listing, "", 0, "config.json") ? no_config(repository, "", 0, err)
                                                      : EMB_OK;
 }

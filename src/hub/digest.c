@@ -84,7 +84,8 @@ void emb_hub_digest_close(emb_hub_digest *d)
     if (!d)
         return;
     if (d->broken || !d->context)
-        ERR_clear_error(); /* the thread's list of errors would hold memory, and confuse TLS in the same thread */
+        /* the thread's list of errors would hold memory, and confuse TLS in the same thread */
+        ERR_clear_error();
     EVP_MD_CTX_free(d->context);
     free(d);
 }

@@ -2,12 +2,12 @@
  * exchange.c: see exchange.h.
  *
  * libcurl writes the body before it says that the transfer ended, so whether a body is wanted is decided from
- * the status line: of 200 and 206 it goes to the taker, of everything else the first bytes are kept for the error
- * message (the hub explains itself in JSON: {"error": "…"}) and the rest is dropped.
+ * the status line: of 200 and 206 it goes to the taker, of everything else the first bytes are kept for the
+ * error message (the hub explains itself in JSON: {"error": "…"}) and the rest is dropped.
  *
- * Certificates are those of the system. SSL_CERT_FILE, REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE name others, which
- * companies with inspecting proxies need; libcurl reads none of them by itself. Proxies come from the environment and
- * are libcurl's business.
+ * Certificates are those of the system. SSL_CERT_FILE, REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE name others,
+ * which companies with inspecting proxies need; libcurl reads none of them by itself. Proxies come from the
+ * environment and are libcurl's business.
  */
 #include "hub/exchange.h"
 
@@ -209,8 +209,8 @@ static const char *certificates(void)
     return NULL;
 }
 
-emb_status emb_hub_exchange_init(emb_hub_exchange *x, const emb_hub_place *place, const emb_hub_options *options,
-                                 emb_error *err)
+emb_status emb_hub_exchange_init(emb_hub_exchange *x, const emb_hub_place *place,
+                                 const emb_hub_options *options, emb_error *err)
 {
     memset(x, 0, sizeof *x);
     x->place = place;
@@ -306,12 +306,13 @@ static emb_status send_request(emb_hub_exchange *x, CURLM *multi, emb_error *err
     return EMB_OK;
 }
 
-emb_status emb_hub_exchange_begin(emb_hub_exchange *x, CURLM *multi, const char *url, bool head, uint64_t offset,
-                                  const char *if_range, emb_error *err)
+emb_status emb_hub_exchange_begin(emb_hub_exchange *x, CURLM *multi, const char *url, bool head,
+                                  uint64_t offset, const char *if_range, emb_error *err)
 {
     emb_hub_exchange_end(x, multi);
     if (strlen(url) >= sizeof x->url)
-        return emb_fail(err, EMB_E_INVALID, "address", "an address is longer than %zu bytes", sizeof x->url - 1);
+        return emb_fail(err, EMB_E_INVALID, "address", "an address is longer than %zu bytes",
+                        sizeof x->url - 1);
     memcpy(x->url, url, strlen(url) + 1);
     x->head = head;
     x->offset = offset;
@@ -351,7 +352,8 @@ static emb_status resolve(const emb_hub_exchange *x, char *out, size_t size, emb
     return ok ? EMB_OK
            : code == CURLUE_OUT_OF_MEMORY
                ? emb_fail_nomem(err, "redirect", size)
-               : emb_fail(err, EMB_E_IO, "redirect", "the hub redirects to something that is not a web address");
+               : emb_fail(err, EMB_E_IO, "redirect",
+                          "the hub redirects to something that is not a web address");
 }
 
 static bool is_https(const char *url)
@@ -370,7 +372,8 @@ emb_status emb_hub_exchange_follow(emb_hub_exchange *x, CURLM *multi, bool *agai
     if (status)
         return status;
     if (is_https(x->url) && !is_https(next))
-        return emb_fail(err, EMB_E_IO, "redirect", "the hub redirects from https to plain http, which is refused");
+        return emb_fail(err, EMB_E_IO, "redirect",
+                        "the hub redirects from https to plain http, which is refused");
     bool at_hub;
     status = emb_hub_same_origin(next, x->place->endpoint, &at_hub, err);
     if (status || (x->head && !at_hub))
@@ -421,9 +424,10 @@ static emb_status network_error(const emb_hub_exchange *x, CURLcode code, const 
     if (code == CURLE_OUT_OF_MEMORY)
         return emb_fail_nomem(err, "HTTP request", 0);
     if (code == CURLE_PEER_FAILED_VERIFICATION)
-        return emb_fail(err, EMB_E_IO, host,
-                        "%s: the certificate of %s is not trusted (%s); SSL_CERT_FILE names other authorities", what,
-                        host, x->problem[0] ? x->problem : curl_easy_strerror(code));
+        return emb_fail(
+            err, EMB_E_IO, host,
+            "%s: the certificate of %s is not trusted (%s); SSL_CERT_FILE names other authorities", what,
+            host, x->problem[0] ? x->problem : curl_easy_strerror(code));
     return emb_fail(err, EMB_E_IO, host, "%s from %s: %s", what, host,
                     x->problem[0] ? x->problem : curl_easy_strerror(code));
 }
@@ -455,14 +459,17 @@ static emb_status access_error(const emb_hub_exchange *x, const char *why, emb_e
 {
     const emb_hub_place *p = x->place;
     if (strcmp(x->answer.error_code, "GatedRepo") == 0)
-        return emb_fail(err, EMB_E_NOT_FOUND, p->repository,
-                        "%s is gated%s. Accept its terms at %s/%s, then give a token of that account (HF_TOKEN)%s",
-                        p->repository, why, p->endpoint, p->repository,
-                        p->token ? "; the one that was given has no access" : "");
+        return emb_fail(
+            err, EMB_E_NOT_FOUND, p->repository,
+            "%s is gated%s. Accept its terms at %s/%s, then give a token of that account (HF_TOKEN)%s",
+            p->repository, why, p->endpoint, p->repository,
+            p->token ? "; the one that was given has no access" : "");
     if (x->answer.status == 401 && p->token)
-        return emb_fail(err, EMB_E_INVALID, "token",
-                        "the hub does not accept the access token, or it has no access to %s, or there is no such "
-                        "repository%s", p->repository, why);
+        return emb_fail(
+            err, EMB_E_INVALID, "token",
+            "the hub does not accept the access token, or it has no access to %s, or there is no such "
+            "repository%s",
+            p->repository, why);
     if (x->answer.status == 401)
         return emb_fail(err, EMB_E_NOT_FOUND, p->repository,
                         "there is no repository %s at %s, or it is private and needs a token (HF_TOKEN)%s",
@@ -475,13 +482,15 @@ static emb_status missing_error(const emb_hub_exchange *x, const char *what, con
     const emb_hub_place *p = x->place;
     const char *code = x->answer.error_code;
     if (strcmp(code, "RevisionNotFound") == 0)
-        return emb_fail(err, EMB_E_NOT_FOUND, p->revision, "%s has no revision \"%s\"", p->repository, p->revision);
+        return emb_fail(err, EMB_E_NOT_FOUND, p->revision, "%s has no revision \"%s\"", p->repository,
+                        p->revision);
     if (strcmp(code, "EntryNotFound") == 0)
-        return emb_fail(err, EMB_E_NOT_FOUND, what, "%s has no file %s at revision %s", p->repository, what, p->revision);
-    return emb_fail(err, EMB_E_NOT_FOUND, p->repository,
-                    "there is no repository %s at %s%s%s%s", p->repository, p->endpoint,
-                    x->place->token ? ", or the token has no access to it" : "",
-                    strchr(p->repository, '/') ? "" : " (most names begin with an organisation: ORGANISATION/NAME)", why);
+        return emb_fail(err, EMB_E_NOT_FOUND, what, "%s has no file %s at revision %s", p->repository, what,
+                        p->revision);
+    return emb_fail(
+        err, EMB_E_NOT_FOUND, p->repository, "there is no repository %s at %s%s%s%s", p->repository,
+        p->endpoint, x->place->token ? ", or the token has no access to it" : "",
+        strchr(p->repository, '/') ? "" : " (most names begin with an organisation: ORGANISATION/NAME)", why);
 }
 
 emb_status emb_hub_exchange_result(const emb_hub_exchange *x, CURLcode code, const char *what, bool *passing,
@@ -499,7 +508,8 @@ emb_status emb_hub_exchange_result(const emb_hub_exchange *x, CURLcode code, con
         return access_error(x, why, err);
     if (x->at_hub && (status == 404 || status == 410))
         return missing_error(x, what, why, err);
-    *passing = status == 408 || status == 425 || status == 429 || (status >= 500 && status != 501 && status != 505);
+    *passing =
+        status == 408 || status == 425 || status == 429 || (status >= 500 && status != 501 && status != 505);
     /* A store of files that denies access: the signature in the address has run out, and a new one is had. */
     *passing |= !x->at_hub && (status == 401 || status == 403);
     if (status == 429)

@@ -8,9 +8,10 @@
  *     if (emb_hub_exchange_redirected(&x, multi, code, &again, err) …
  *     emb_hub_exchange_fini(&x);
  *
- * Redirects are followed here and not by libcurl, so that three rules hold: the token goes to the origin of the hub's
- * address and to no other, https is never left for http, and the headers by which the hub describes a file
- * (X-Linked-Etag …) are taken from the hub and not from where its files are stored. One thread at a time.
+ * Redirects are followed here and not by libcurl, so that three rules hold: the token goes to the origin of
+ * the hub's address and to no other, https is never left for http, and the headers by which the hub describes
+ * a file (X-Linked-Etag …) are taken from the hub and not from where its files are stored. One thread at a
+ * time.
  */
 #ifndef EMB_HUB_EXCHANGE_H
 #define EMB_HUB_EXCHANGE_H
@@ -22,11 +23,11 @@
 typedef struct emb_hub_answer {
     long status;
     /* of the final answer */
-    uint64_t length;      /* Content-Length, or EMB_HUB_SIZE_UNKNOWN */
+    uint64_t length; /* Content-Length, or EMB_HUB_SIZE_UNKNOWN */
     bool has_range;
     uint64_t range_start, range_total; /* of Content-Range; total may be unknown */
-    int64_t retry_after_ms; /* -1: not said */
-    bool encoded;           /* Content-Encoding other than identity */
+    int64_t retry_after_ms;            /* -1: not said */
+    bool encoded;                      /* Content-Encoding other than identity */
     char error_code[64], error_message[200];
     char location[EMB_HUB_MAX_URL];
     /* of the hub, whichever answer of its had them last */
@@ -44,9 +45,9 @@ typedef struct emb_hub_exchange {
     const emb_hub_place *place;
     char url[EMB_HUB_MAX_URL];
     bool head, active;
-    bool at_hub;           /* url is at the origin of the hub's address */
-    uint64_t offset;       /* Range: bytes=offset- */
-    const char *if_range;  /* or NULL; goes to the hub alone */
+    bool at_hub;          /* url is at the origin of the hub's address */
+    uint64_t offset;      /* Range: bytes=offset- */
+    const char *if_range; /* or NULL; goes to the hub alone */
     unsigned hops;
     emb_hub_answer answer;
     char said[512]; /* the beginning of an error's body */
@@ -60,13 +61,15 @@ EMB_MUST_CHECK emb_status emb_hub_exchange_init(emb_hub_exchange *x, const emb_h
                                                 const emb_hub_options *options, emb_error *err);
 void emb_hub_exchange_fini(emb_hub_exchange *x, CURLM *multi);
 
-EMB_MUST_CHECK emb_status emb_hub_exchange_begin(emb_hub_exchange *x, CURLM *multi, const char *url, bool head,
-                                                 uint64_t offset, const char *if_range, emb_error *err);
+EMB_MUST_CHECK emb_status emb_hub_exchange_begin(emb_hub_exchange *x, CURLM *multi, const char *url,
+                                                 bool head, uint64_t offset, const char *if_range,
+                                                 emb_error *err);
 /* Takes it out of the multi handle, at its end or before. */
 void emb_hub_exchange_end(emb_hub_exchange *x, CURLM *multi);
 /* After a transfer: *again if the answer was a redirect, which is being followed now. A HEAD request stops at
  * the hub's border: what describes the file was said by then. */
-EMB_MUST_CHECK emb_status emb_hub_exchange_follow(emb_hub_exchange *x, CURLM *multi, bool *again, emb_error *err);
+EMB_MUST_CHECK emb_status emb_hub_exchange_follow(emb_hub_exchange *x, CURLM *multi, bool *again,
+                                                  emb_error *err);
 
 /* EMB_OK for a 2xx answer (and a redirect that HEAD stopped at); otherwise what is wrong, in a sentence, and
  * whether it may pass. `what` is the thing that was asked for: "list of files", a file's name. */

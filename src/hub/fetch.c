@@ -5,15 +5,16 @@
  *                                                                 ↑         ↓
  *                                              WAIT (another process)   BACKOFF
  *
- * One thread and no locks of our own: the network is slower than one core can hash. At most `parallel` files are in
- * HEAD, TRANSFER or BACKOFF; those that wait for another process hold no place.
+ * One thread and no locks of our own: the network is slower than one core can hash. At most `parallel` files
+ * are in HEAD, TRANSFER or BACKOFF; those that wait for another process hold no place.
  *
- * What counts as progress: a mebibyte. A transfer that breaks off is begun again from where it is, and the number of
- * attempts counts anew only after that much, so that a server that gives a few bytes a minute is given up.
+ * What counts as progress: a mebibyte. A transfer that breaks off is begun again from where it is, and the
+ * number of attempts counts anew only after that much, so that a server that gives a few bytes a minute is
+ * given up.
  *
- * What a server answers to "Range" decides where bytes go: 206 with the very offset: on; 200: from the beginning;
- * anything else (416, another offset): the copy is thrown away and the whole is asked for. The hash over everything
- * decides in the end; when it is wrong the file is fetched once more from the beginning.
+ * What a server answers to "Range" decides where bytes go: 206 with the very offset: on; 200: from the
+ * beginning; anything else (416, another offset): the copy is thrown away and the whole is asked for. The
+ * hash over everything decides in the end; when it is wrong the file is fetched once more from the beginning.
  */
 #include "hub/fetch.h"
 
@@ -44,7 +45,7 @@ typedef struct job {
     job_state state;
     unsigned attempts, damaged;
     uint64_t due_ns;
-    uint64_t from;       /* where the transfer began */
+    uint64_t from; /* where the transfer began */
     bool begun, has_blob, waited;
     job_trouble trouble; /* why the taker ended a transfer */
     emb_error problem;   /* of BROKEN */
@@ -56,7 +57,10 @@ static void tell(emb_hub_fetch *f, emb_hub_event event, const emb_hub_file *file
 {
     if (!f->options->on_progress || (!f->shown && event != EMB_HUB_NOTE))
         return;
-    emb_hub_progress p = {.event = event, .files = f->files, .count = f->shown ? f->file_count : 0, .file = file,
+    emb_hub_progress p = {.event = event,
+                          .files = f->files,
+                          .count = f->shown ? f->file_count : 0,
+                          .file = file,
                           .message = message};
     f->options->on_progress(f->options->context, &p);
 }
@@ -93,7 +97,8 @@ static emb_status check_stop(const emb_hub_fetch *f, emb_error *err)
     if (o->cancel && __atomic_load_n(o->cancel, __ATOMIC_RELAXED))
         return emb_fail(err, EMB_E_CANCELLED, NULL, "stopped");
     if (o->deadline_ns && emb_now_ns() > o->deadline_ns)
-        return emb_fail(err, EMB_E_DEADLINE, NULL, "fetching %s took longer than it may", f->place->repository);
+        return emb_fail(err, EMB_E_DEADLINE, NULL, "fetching %s took longer than it may",
+                        f->place->repository);
     return EMB_OK;
 }
 
@@ -107,15 +112,16 @@ static bool try_again(emb_hub_fetch *f, unsigned *attempts, int64_t retry_after_
     *due_ns = emb_now_ns() + wait * 1000000;
     if (wait > WAIT_MOST_MS) {
         emb_fail(err, EMB_E_BUSY, f->place->endpoint,
-                 "%s: the hub asks to wait %llu s, more than the %d s that are waited; the same command goes on later",
+                 "%s: the hub asks to wait %llu s, more than the %d s that are waited; the same command goes "
+                 "on later",
                  what, (unsigned long long)(wait / 1000), WAIT_MOST_MS / 1000);
         return false;
     }
     if (f->options->deadline_ns && *due_ns > f->options->deadline_ns)
         return false;
     ++*attempts;
-    emb_hub_fetch_note(f, file, "%s; try %u of %u in %.1f s", err->message, *attempts + 1, f->options->retries + 1,
-                       (double)wait / 1000);
+    emb_hub_fetch_note(f, file, "%s; try %u of %u in %.1f s", err->message, *attempts + 1,
+                       f->options->retries + 1, (double)wait / 1000);
     return true;
 }
 
@@ -159,7 +165,8 @@ static emb_status wait_until(const emb_hub_fetch *f, uint64_t due_ns, emb_error 
     return status;
 }
 
-emb_status emb_hub_fetch_text(emb_hub_fetch *f, const char *url, const char *what, emb_buf *out, emb_error *err)
+emb_status emb_hub_fetch_text(emb_hub_fetch *f, const char *url, const char *what, emb_buf *out,
+                              emb_error *err)
 {
     emb_hub_exchange x;
     emb_error local;
@@ -182,11 +189,12 @@ emb_status emb_hub_fetch_text(emb_hub_fetch *f, const char *url, const char *wha
         if (status)
             break;
         if (code == CURLE_WRITE_ERROR)
-            status = emb_fail(err, EMB_E_LIMIT, what, "%s: the answer is over %zu bytes, or memory is short", what,
-                              out->maximum);
+            status = emb_fail(err, EMB_E_LIMIT, what, "%s: the answer is over %zu bytes, or memory is short",
+                              what, out->maximum);
         else
             status = emb_hub_exchange_result(&x, code, what, &passing, err);
-        if (!status || !passing || !try_again(f, &attempts, x.answer.retry_after_ms, what, NULL, err, &due_ns))
+        if (!status || !passing ||
+            !try_again(f, &attempts, x.answer.retry_after_ms, what, NULL, err, &due_ns))
             break;
         if ((status = wait_until(f, due_ns, err)))
             break;
@@ -209,14 +217,15 @@ static bool begin_body(job *j, const emb_hub_answer *answer)
 {
     const char *etag = answer->linked_etag[0] ? answer->linked_etag : answer->etag;
     j->begun = true;
-    if (emb_hub_digest_of(j->entry->etag) == EMB_HUB_DIGEST_NONE && etag[0] && strcmp(etag, j->entry->etag) != 0) {
+    if (emb_hub_digest_of(j->entry->etag) == EMB_HUB_DIGEST_NONE && etag[0] &&
+        strcmp(etag, j->entry->etag) != 0) {
         j->trouble = CHANGED;
         return false;
     }
     if (answer->encoded) {
         j->trouble = BROKEN;
-        emb_fail(&j->problem, EMB_E_IO, j->entry->name, "%s: the server compressed it although that was declined",
-                 j->entry->name);
+        emb_fail(&j->problem, EMB_E_IO, j->entry->name,
+                 "%s: the server compressed it although that was declined", j->entry->name);
         return false;
     }
     if (answer->status == 206 && !fits(j, answer)) {
@@ -271,8 +280,8 @@ static emb_status begin_head(job *j, emb_error *err)
 
 static emb_status begin_transfer(job *j, emb_error *err)
 {
-    /* The hub's etag is the blob's name, which If-Range then guards; for hashes the check at the end does, and mirrors
-     * that show another etag can still be gone on with. */
+    /* The hub's etag is the blob's name, which If-Range then guards; for hashes the check at the end does,
+     * and mirrors that show another etag can still be gone on with. */
     bool opaque = emb_hub_digest_of(j->entry->etag) == EMB_HUB_DIGEST_NONE;
     emb_status status = make_exchange(j, err);
     if (status)
@@ -312,7 +321,8 @@ static emb_status begin_locked(job *j, emb_error *err)
         return status;
     j->file->done = j->file->resumed = j->blob.offset;
     tell(j->fetch, EMB_HUB_STARTED, j->file, NULL);
-    if (j->blob.offset > 0 && j->blob.offset == j->blob.size) { /* stopped between the last byte and its name */
+    if (j->blob.offset > 0 &&
+        j->blob.offset == j->blob.size) { /* stopped between the last byte and its name */
         status = emb_hub_blob_finish(&j->blob, j->entry->name, err);
         if (!status)
             finish_job(j, false);
@@ -334,7 +344,8 @@ static emb_status try_lock(job *j, emb_error *err)
     j->state = WAIT;
     j->due_ns = emb_now_ns() + LOCK_POLL_MS * 1000000ull;
     if (!j->waited)
-        emb_hub_fetch_note(j->fetch, j->file, "another process is fetching %s; waiting for it", j->entry->name);
+        emb_hub_fetch_note(j->fetch, j->file, "another process is fetching %s; waiting for it",
+                           j->entry->name);
     j->waited = true;
     return EMB_OK;
 }
@@ -344,8 +355,9 @@ static emb_status begin_job(job *j, emb_error *err)
     emb_hub_fetch *f = j->fetch;
     if (!j->entry->etag)
         return begin_head(j, err);
-    emb_status status = j->has_blob ? EMB_OK
-                                    : emb_hub_blob_init(&j->blob, f->arena, f->place, j->entry->etag, j->entry->size, err);
+    emb_status status =
+        j->has_blob ? EMB_OK
+                    : emb_hub_blob_init(&j->blob, f->arena, f->place, j->entry->etag, j->entry->size, err);
     j->has_blob = !status;
     if (status)
         return status;
@@ -362,7 +374,8 @@ static emb_status retry_job(job *j, emb_error *err)
 {
     if (j->state == TRANSFER && j->blob.offset >= j->from + progress_bytes)
         j->attempts = 0;
-    if (!try_again(j->fetch, &j->attempts, j->exchange.answer.retry_after_ms, j->entry->name, j->file, err, &j->due_ns))
+    if (!try_again(j->fetch, &j->attempts, j->exchange.answer.retry_after_ms, j->entry->name, j->file, err,
+                   &j->due_ns))
         return err->code;
     j->state = BACKOFF;
     return EMB_OK;
@@ -373,9 +386,10 @@ static emb_status end_head(job *j, emb_error *err)
     const emb_hub_answer *a = &j->exchange.answer;
     const char *etag = a->linked_etag[0] ? a->linked_etag : a->etag;
     if (!emb_hub_etag_is_safe(etag))
-        return emb_fail(err, EMB_E_IO, j->entry->name,
-                        "%s: the server does not name its content (no usable ETag); is %s the address of a hub?",
-                        j->entry->name, j->fetch->place->endpoint);
+        return emb_fail(
+            err, EMB_E_IO, j->entry->name,
+            "%s: the server does not name its content (no usable ETag); is %s the address of a hub?",
+            j->entry->name, j->fetch->place->endpoint);
     char *copy = emb_arena_strndup(j->fetch->arena, etag, strlen(etag));
     if (!copy)
         return emb_fail_nomem(err, "name of a file", strlen(etag));
@@ -415,13 +429,18 @@ static emb_status whole_again(job *j, const char *why, emb_error *err)
 static emb_status end_taken(job *j, emb_error *err)
 {
     switch (j->trouble) {
-    case CHANGED: return begin_anew(j, err);
-    case WHOLE_AGAIN: return whole_again(j, "the server sent another part than was asked for, or too much", err);
+    case CHANGED:
+        return begin_anew(j, err);
+    case WHOLE_AGAIN:
+        return whole_again(j, "the server sent another part than was asked for, or too much", err);
     case BROKEN:
-    case NO_TROUBLE: break;
+    case NO_TROUBLE:
+        break;
     }
     *err = j->problem;
-    return err->code ? err->code : emb_fail(err, EMB_E_INTERNAL, j->entry->name, "%s could not be written", j->entry->name);
+    return err->code
+               ? err->code
+               : emb_fail(err, EMB_E_INTERNAL, j->entry->name, "%s could not be written", j->entry->name);
 }
 
 static emb_status end_body(job *j, emb_error *err)
@@ -443,7 +462,8 @@ static emb_status end_exchange(job *j, CURLcode code, emb_error *err)
 {
     bool again, passing;
     emb_status status = EMB_OK;
-    if (code == CURLE_OK && ((status = emb_hub_exchange_follow(&j->exchange, j->fetch->multi, &again, err)) || again))
+    if (code == CURLE_OK &&
+        ((status = emb_hub_exchange_follow(&j->exchange, j->fetch->multi, &again, err)) || again))
         return status;
     emb_hub_exchange_end(&j->exchange, j->fetch->multi);
     if (code == CURLE_WRITE_ERROR)
@@ -502,7 +522,8 @@ static emb_status take_messages(emb_hub_fetch *f, bool *any, emb_error *err)
     for (CURLMsg *message; !status && (message = curl_multi_info_read(f->multi, &left));) {
         emb_hub_exchange *x;
         CURLcode code = message->data.result;
-        if (message->msg != CURLMSG_DONE || curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &x) != CURLE_OK)
+        if (message->msg != CURLMSG_DONE ||
+            curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &x) != CURLE_OK)
             continue;
         *any = true;
         status = end_exchange(x->context, code, err);
@@ -543,8 +564,8 @@ static emb_status run_jobs(emb_hub_fetch *f, job *jobs, size_t count, emb_error 
     }
 }
 
-static emb_status init_job(job *j, emb_hub_fetch *f, const char *commit, emb_hub_entry *entry, emb_hub_file *file,
-                           emb_error *err)
+static emb_status init_job(job *j, emb_hub_fetch *f, const char *commit, emb_hub_entry *entry,
+                           emb_hub_file *file, emb_error *err)
 {
     const char *name = emb_hub_encode(f->arena, entry->name, false);
     j->fetch = f;
@@ -553,13 +574,14 @@ static emb_status init_job(job *j, emb_hub_fetch *f, const char *commit, emb_hub
     j->blob.lock = j->blob.file = -1;
     file->name = entry->name;
     file->size = entry->size;
-    j->url = name ? emb_hub_path(f->arena, f->place->endpoint, f->place->repository, "resolve", commit, name, NULL)
-                  : NULL;
+    j->url =
+        name ? emb_hub_path(f->arena, f->place->endpoint, f->place->repository, "resolve", commit, name, NULL)
+             : NULL;
     return j->url ? EMB_OK : emb_fail_nomem(err, "address of a file", 0);
 }
 
-emb_status emb_hub_fetch_files(emb_hub_fetch *f, const char *commit, emb_hub_entry **entries, size_t count, bool show,
-                               emb_error *err)
+emb_status emb_hub_fetch_files(emb_hub_fetch *f, const char *commit, emb_hub_entry **entries, size_t count,
+                               bool show, emb_error *err)
 {
     emb_error local;
     if (!err)
@@ -568,7 +590,8 @@ emb_status emb_hub_fetch_files(emb_hub_fetch *f, const char *commit, emb_hub_ent
         return EMB_OK;
     job *jobs = calloc(count, sizeof *jobs);
     f->files = emb_arena_calloc(f->arena, count, sizeof *f->files);
-    emb_status status = jobs && f->files ? EMB_OK : emb_fail_nomem(err, "list of files", count * sizeof *jobs);
+    emb_status status =
+        jobs && f->files ? EMB_OK : emb_fail_nomem(err, "list of files", count * sizeof *jobs);
     f->file_count = status ? 0 : count;
     f->shown = show;
     for (size_t i = 0; i < count && !status; i++)

@@ -1,10 +1,11 @@
 /*
- * listing.c: three forms of one thing. The hub's answer lists "siblings" with blobId and lfs.sha256 when asked for
- * blobs; a listing on disk maps names to blob_id and lfs_sha256. Either way a file's etag is the SHA-256 of what is
- * stored apart (LFS, Xet), else git's SHA-1: the names under which huggingface_hub keeps blobs.
+ * listing.c: three forms of one thing. The hub's answer lists "siblings" with blobId and lfs.sha256 when
+ * asked for blobs; a listing on disk maps names to blob_id and lfs_sha256. Either way a file's etag is the
+ * SHA-256 of what is stored apart (LFS, Xet), else git's SHA-1: the names under which huggingface_hub keeps
+ * blobs.
  *
- * Everything here comes from outside. Names, hashes and the commit become paths, so they are checked on the way in and
- * never again.
+ * Everything here comes from outside. Names, hashes and the commit become paths, so they are checked on the
+ * way in and never again.
  */
 #include "hub/listing.h"
 
@@ -38,8 +39,9 @@ static uint64_t size_member(emb_json_value object, const char *key)
 {
     emb_json_value value;
     int64_t size;
-    return emb_json_get(object, key, &value) && emb_json_int(value, &size) && size >= 0 ? (uint64_t)size
-                                                                                         : EMB_HUB_SIZE_UNKNOWN;
+    return emb_json_get(object, key, &value) && emb_json_int(value, &size) && size >= 0
+               ? (uint64_t)size
+               : EMB_HUB_SIZE_UNKNOWN;
 }
 
 static int by_name(const void *a, const void *b)
@@ -70,8 +72,9 @@ static emb_status add_entry(emb_hub_listing *listing, emb_arena *arena, const ch
                             const char *where, emb_hub_entry **out, emb_error *err)
 {
     if (!emb_hub_name_is_safe(name, length))
-        return emb_fail(err, EMB_E_CORRUPT, where,
-                        "%s lists a file with a name that could lead outside of its folder; nothing was fetched", where);
+        return emb_fail(
+            err, EMB_E_CORRUPT, where,
+            "%s lists a file with a name that could lead outside of its folder; nothing was fetched", where);
     emb_hub_entry *entry = *out = &listing->entries[listing->count++];
     entry->name = emb_arena_strndup(arena, name, length);
     entry->size = EMB_HUB_SIZE_UNKNOWN;
@@ -96,15 +99,16 @@ static emb_status make_room(emb_hub_listing *listing, emb_arena *arena, size_t c
 {
     listing->count = 0;
     if (count > MAX_FILES)
-        return emb_fail(err, EMB_E_LIMIT, where, "%s lists %zu files, the limit is %d", where, count, MAX_FILES);
+        return emb_fail(err, EMB_E_LIMIT, where, "%s lists %zu files, the limit is %d", where, count,
+                        MAX_FILES);
     listing->entries = emb_arena_calloc(arena, count ? count : 1, sizeof *listing->entries);
     return listing->entries ? EMB_OK : emb_fail_nomem(err, "list of files", count * sizeof *listing->entries);
 }
 
 /* ---- the hub's answer ---- */
 
-static emb_status add_sibling(emb_hub_listing *listing, emb_arena *arena, emb_json_value item, const char *where,
-                              emb_error *err)
+static emb_status add_sibling(emb_hub_listing *listing, emb_arena *arena, emb_json_value item,
+                              const char *where, emb_error *err)
 {
     emb_json_value name, lfs;
     const char *text;
@@ -155,8 +159,8 @@ emb_status emb_hub_listing_parse(emb_hub_listing *listing, emb_arena *arena, con
 
 /* ---- on disk ---- */
 
-static emb_status parse_record(emb_hub_listing *listing, emb_arena *arena, emb_json_value root, const char *where,
-                               emb_error *err)
+static emb_status parse_record(emb_hub_listing *listing, emb_arena *arena, emb_json_value root,
+                               const char *where, emb_error *err)
 {
     emb_json_value version, files, item;
     int64_t format;
@@ -211,7 +215,8 @@ emb_status emb_hub_listing_read(emb_hub_listing *listing, emb_arena *arena, cons
         if (status == EMB_OK || status == EMB_E_NOMEM)
             return status;
     }
-    return emb_fail(err, EMB_E_NOT_FOUND, commit, "the list of files of commit %s is not in the cache", commit);
+    return emb_fail(err, EMB_E_NOT_FOUND, commit, "the list of files of commit %s is not in the cache",
+                    commit);
 }
 
 static emb_status write_entry(emb_buf *out, const emb_hub_entry *entry, bool first)
@@ -224,7 +229,8 @@ static emb_status write_entry(emb_buf *out, const emb_hub_entry *entry, bool fir
     if (!status && entry->size != EMB_HUB_SIZE_UNKNOWN)
         status = emb_buf_addf(out, "\"size\": %" PRIu64 "%s", entry->size, entry->etag ? ", " : "");
     if (!status && entry->etag)
-        status = emb_buf_addf(out, "\"%s\": \"%s\"", strlen(entry->etag) == 64 ? "lfs_sha256" : "blob_id", entry->etag);
+        status = emb_buf_addf(out, "\"%s\": \"%s\"", strlen(entry->etag) == 64 ? "lfs_sha256" : "blob_id",
+                              entry->etag);
     return status ? status : emb_buf_add_str(out, "}");
 }
 

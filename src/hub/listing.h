@@ -5,10 +5,10 @@
  *     if ((st = emb_hub_listing_parse(&l, &arena, text, length, "the hub's answer", err))) return st;
  *     emb_hub_listing_choose(&l, modules, modules_length, options, repository, err);   // sets entry.wanted
  *
- * A commit never changes, so its listing is kept beside the cache's own folders (.embedd/COMMIT.json) in the form in
- * which huggingface_hub keeps its own (trees/COMMIT.json, read too): it is what tells, without a network, whether a
- * snapshot is complete. Not under huggingface_hub's name: that library takes a snapshot that lacks any listed file
- * for broken, and ours lack those that embedd has no use for.
+ * A commit never changes, so its listing is kept beside the cache's own folders (.embedd/COMMIT.json) in the
+ * form in which huggingface_hub keeps its own (trees/COMMIT.json, read too): it is what tells, without a
+ * network, whether a snapshot is complete. Not under huggingface_hub's name: that library takes a snapshot
+ * that lacks any listed file for broken, and ours lack those that embedd has no use for.
  */
 #ifndef EMB_HUB_LISTING_H
 #define EMB_HUB_LISTING_H
@@ -30,13 +30,14 @@ typedef struct emb_hub_listing {
     size_t count;
 } emb_hub_listing;
 
-/* The answer to /api/models/REPOSITORY/revision/REVISION?blobs=true. A file name that could leave the snapshot is
- * EMB_E_CORRUPT. Strings go to the arena. */
+/* The answer to /api/models/REPOSITORY/revision/REVISION?blobs=true. A file name that could leave the
+ * snapshot is EMB_E_CORRUPT. Strings go to the arena. */
 EMB_MUST_CHECK emb_status emb_hub_listing_parse(emb_hub_listing *listing, emb_arena *arena, const char *text,
                                                 size_t length, const char *where, emb_error *err);
 /* EMB_E_NOT_FOUND if none was kept, or none that can be used. */
-EMB_MUST_CHECK emb_status emb_hub_listing_read(emb_hub_listing *listing, emb_arena *arena, const emb_hub_place *place,
-                                               const char *commit, emb_error *err);
+EMB_MUST_CHECK emb_status emb_hub_listing_read(emb_hub_listing *listing, emb_arena *arena,
+                                               const emb_hub_place *place, const char *commit,
+                                               emb_error *err);
 EMB_MUST_CHECK emb_status emb_hub_listing_write(const emb_hub_listing *listing, emb_arena *arena,
                                                 const emb_hub_place *place, emb_error *err);
 emb_hub_entry *emb_hub_listing_find(const emb_hub_listing *listing, const char *name);

@@ -1,9 +1,9 @@
 /*
  * place.c: the environment and the options become one answer, and names are checked once, here.
  *
- * Names from the hub become paths and names from people become addresses, so both have a rule that says what is
- * allowed rather than what is not. The repository's rule is huggingface_hub's own; a revision may hold slashes
- * ("refs/pr/3") because it becomes the path of a file in refs/, and for the same reason no "..".
+ * Names from the hub become paths and names from people become addresses, so both have a rule that says what
+ * is allowed rather than what is not. The repository's rule is huggingface_hub's own; a revision may hold
+ * slashes ("refs/pr/3") because it becomes the path of a file in refs/, and for the same reason no "..".
  */
 #include "hub/place.h"
 
@@ -90,7 +90,8 @@ static bool is_repository(const char *name)
     if (strstr(name, "--") || strstr(name, "..") ||
         (strlen(name) > 4 && strcmp(name + strlen(name) - 4, ".git") == 0))
         return false;
-    return slash ? is_repository_part(name, (size_t)(slash - name)) && is_repository_part(slash + 1, strlen(slash + 1))
+    return slash ? is_repository_part(name, (size_t)(slash - name)) &&
+                       is_repository_part(slash + 1, strlen(slash + 1))
                  : is_repository_part(name, strlen(name));
 }
 
@@ -150,8 +151,8 @@ emb_status emb_hub_make_parent(const char *path, emb_error *err)
     if (!slash || slash == path)
         return EMB_OK;
     char *parent = strndup(path, (size_t)(slash - path));
-    emb_status status = parent ? emb_hub_make_directories(parent, err)
-                               : emb_fail_nomem(err, "path", strlen(path));
+    emb_status status =
+        parent ? emb_hub_make_directories(parent, err) : emb_fail_nomem(err, "path", strlen(path));
     free(parent);
     return status;
 }
@@ -223,19 +224,23 @@ bool emb_hub_offline(void)
     return false;
 }
 
-static emb_status set_names(emb_hub_place *place, const emb_hub_options *options, emb_arena *arena, emb_error *err)
+static emb_status set_names(emb_hub_place *place, const emb_hub_options *options, emb_arena *arena,
+                            emb_error *err)
 {
     const char *name = options->name ? options->name : "";
     const emb_catalog_entry *known = emb_catalog_find(name);
     if (known && !known->repository)
-        return emb_fail(err, EMB_E_UNSUPPORTED, name, "%s runs at %s and cannot be downloaded", name, known->provider);
+        return emb_fail(err, EMB_E_UNSUPPORTED, name, "%s runs at %s and cannot be downloaded", name,
+                        known->provider);
     place->repository = known ? known->repository : emb_arena_strndup(arena, name, strlen(name));
     if (!place->repository)
         return emb_fail_nomem(err, "name of the model", strlen(name));
     if (!is_repository(place->repository))
         return emb_fail(err, EMB_E_INVALID, "name",
-                        "\"%.200s\" is not the name of a model: a name of 'embedd models', or ORGANISATION/NAME as on the "
-                        "hub, is needed", place->repository);
+                        "\"%.200s\" is not the name of a model: a name of 'embedd models', or "
+                        "ORGANISATION/NAME as on the "
+                        "hub, is needed",
+                        place->repository);
     place->revision = options->revision && *options->revision ? options->revision : "main";
     if (!emb_hub_name_is_safe(place->revision, strlen(place->revision)) || strlen(place->revision) > MAX_PART)
         return emb_fail(err, EMB_E_INVALID, "revision",
@@ -243,9 +248,11 @@ static emb_status set_names(emb_hub_place *place, const emb_hub_options *options
     return EMB_OK;
 }
 
-static emb_status set_endpoint(emb_hub_place *place, const emb_hub_options *options, emb_arena *arena, emb_error *err)
+static emb_status set_endpoint(emb_hub_place *place, const emb_hub_options *options, emb_arena *arena,
+                               emb_error *err)
 {
-    const char *endpoint = options->endpoint && *options->endpoint ? options->endpoint : setting("HF_ENDPOINT");
+    const char *endpoint =
+        options->endpoint && *options->endpoint ? options->endpoint : setting("HF_ENDPOINT");
     if (!endpoint)
         endpoint = DEFAULT_ENDPOINT;
     size_t length = strlen(endpoint);
@@ -259,15 +266,16 @@ static emb_status set_endpoint(emb_hub_place *place, const emb_hub_options *opti
     if (status)
         return status;
     if (!web || !address || length > EMB_HUB_MAX_URL / 4 || strpbrk(copy, "?#@ \r\n"))
-        return emb_fail(err, EMB_E_INVALID, "endpoint",
-                        "the hub's address (--endpoint, HF_ENDPOINT) is not an http or https address without user, "
-                        "query or fragment");
+        return emb_fail(
+            err, EMB_E_INVALID, "endpoint",
+            "the hub's address (--endpoint, HF_ENDPOINT) is not an http or https address without user, "
+            "query or fragment");
     place->endpoint = copy;
     return EMB_OK;
 }
 
-/* White space around a token comes from files and from copying. Anything else that is not printable would end up in
- * a header. */
+/* White space around a token comes from files and from copying. Anything else that is not printable would end
+ * up in a header. */
 static emb_status take_token(emb_hub_place *place, const char *text, emb_arena *arena, emb_error *err)
 {
     size_t skip = strspn(text, " \t\r\n"), length = strlen(text);
@@ -280,7 +288,8 @@ static emb_status take_token(emb_hub_place *place, const char *text, emb_arena *
         return emb_fail_nomem(err, "access token", length);
     for (const char *p = copy; *p; p++)
         if (*p <= 32 || *p >= 127)
-            return emb_fail(err, EMB_E_INVALID, "token", "the access token holds characters that no token has");
+            return emb_fail(err, EMB_E_INVALID, "token",
+                            "the access token holds characters that no token has");
     place->token = copy;
     return EMB_OK;
 }
@@ -302,7 +311,8 @@ static emb_status read_token(emb_hub_place *place, emb_arena *arena, emb_error *
     return status;
 }
 
-static emb_status set_token(emb_hub_place *place, const emb_hub_options *options, emb_arena *arena, emb_error *err)
+static emb_status set_token(emb_hub_place *place, const emb_hub_options *options, emb_arena *arena,
+                            emb_error *err)
 {
     const char *names[] = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_API_KEY"};
     const char *token = options->token;
@@ -312,21 +322,23 @@ static emb_status set_token(emb_hub_place *place, const emb_hub_options *options
     return token ? take_token(place, token, arena, err) : read_token(place, arena, err);
 }
 
-static emb_status set_paths(emb_hub_place *place, const emb_hub_options *options, emb_arena *arena, emb_error *err)
+static emb_status set_paths(emb_hub_place *place, const emb_hub_options *options, emb_arena *arena,
+                            emb_error *err)
 {
     errno = 0;
     bool given = options->cache_directory && *options->cache_directory;
     char *cache = given ? emb_hub_expand(options->cache_directory) : emb_hub_cache_directory();
     if (!cache)
-        return errno == ENOMEM ? emb_fail_nomem(err, "path of the cache", 0)
-                               : emb_fail(err, EMB_E_INVALID, "cache directory",
-                                          "none of HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME and HOME is set: say where "
-                                          "models go with --cache-dir");
+        return errno == ENOMEM
+                   ? emb_fail_nomem(err, "path of the cache", 0)
+                   : emb_fail(err, EMB_E_INVALID, "cache directory",
+                              "none of HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME and HOME is set: say where "
+                              "models go with --cache-dir");
     const char *slash = strchr(place->repository, '/');
     char folder[3 * MAX_REPOSITORY_PART + 16];
     if (slash)
-        snprintf(folder, sizeof folder, "models--%.*s--%s", (int)(slash - place->repository), place->repository,
-                 slash + 1);
+        snprintf(folder, sizeof folder, "models--%.*s--%s", (int)(slash - place->repository),
+                 place->repository, slash + 1);
     else
         snprintf(folder, sizeof folder, "models--%s", place->repository);
     place->cache = emb_arena_strndup(arena, cache, strlen(cache));
@@ -336,7 +348,8 @@ static emb_status set_paths(emb_hub_place *place, const emb_hub_options *options
     return place->folder && place->locks ? EMB_OK : emb_fail_nomem(err, "path of the cache", 0);
 }
 
-emb_status emb_hub_place_init(emb_hub_place *place, const emb_hub_options *options, emb_arena *arena, emb_error *err)
+emb_status emb_hub_place_init(emb_hub_place *place, const emb_hub_options *options, emb_arena *arena,
+                              emb_error *err)
 {
     memset(place, 0, sizeof *place);
     emb_status status = set_names(place, options, arena, err);

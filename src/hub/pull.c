@@ -10,9 +10,9 @@
  * A commit is immutable: a file that is in its snapshot with the listed size is taken for right, as
  * huggingface_hub does; blobs were checked when they came.
  *
- * When the hub cannot be reached and everything is here, that is enough, with a note. Where a commit was never
- * listed (huggingface_hub before 2026 or transformers put it there) its folder is all there is to go by: it must
- * look like a model then.
+ * When the hub cannot be reached and everything is here, that is enough, with a note. Where a commit was
+ * never listed (huggingface_hub before 2026 or transformers put it there) its folder is all there is to go
+ * by: it must look like a model then.
  */
 #include "hub/hub.h"
 
@@ -42,9 +42,9 @@ typedef struct pull {
     emb_hub_place place;
     emb_hub_fetch fetch;
     emb_hub_listing listing;
-    const char *snapshot;  /* its folder */
-    const char *pinned;    /* the commit that the revision is, or NULL */
-    bool connected;        /* fetch is open */
+    const char *snapshot; /* its folder */
+    const char *pinned;   /* the commit that the revision is, or NULL */
+    bool connected;       /* fetch is open */
 } pull;
 
 /* ---- what is there ---- */
@@ -94,7 +94,8 @@ static emb_status missing_files(pull *p, emb_hub_entry ***out, size_t *count, em
 
 /* ---- modules.json ---- */
 
-/* Reads it from the snapshot, or, if it is new, from its blob. *text stays NULL where the listing has none. */
+/* Reads it from the snapshot, or, if it is new, from its blob. *text stays NULL where the listing has
+ * none. */
 static emb_status read_modules(pull *p, const emb_hub_entry *entry, bool there, char **text, size_t *length,
                                emb_error *err)
 {
@@ -113,8 +114,8 @@ static emb_status choose(pull *p, emb_error *err)
     emb_status status = modules ? is_there(p, modules, &there, err) : EMB_OK;
     if (!status && modules && !there && !p->connected)
         status = emb_fail(err, EMB_E_NOT_FOUND, modules->name,
-                          "modules.json of %s is not in the cache %s, and the hub is not asked", p->place.repository,
-                          p->place.cache);
+                          "modules.json of %s is not in the cache %s, and the hub is not asked",
+                          p->place.repository, p->place.cache);
     if (!status && modules && !there)
         status = emb_hub_fetch_files(&p->fetch, p->listing.commit, &modules, 1, false, err);
     if (!status && modules)
@@ -146,9 +147,10 @@ static emb_status fill_result(pull *p, bool unconfirmed, emb_error *err)
 /* The same as huggingface_hub's, so that backups leave the cache out. Not worth an error. */
 static void tag_cache(pull *p)
 {
-    static const char text[] = "Signature: 8a477f597d28d172789f06886806bc55\n"
-                               "# This file is a cache directory tag created by embedd.\n"
-                               "# For information about cache directory tags see https://bford.info/cachedir/\n";
+    static const char text[] =
+        "Signature: 8a477f597d28d172789f06886806bc55\n"
+        "# This file is a cache directory tag created by embedd.\n"
+        "# For information about cache directory tags see https://bford.info/cachedir/\n";
     char *path = emb_hub_path(&p->arena, p->place.cache, "CACHEDIR.TAG", NULL);
     int fd = path ? open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666) : -1;
     if (fd < 0)
@@ -195,7 +197,8 @@ static emb_status publish(pull *p, emb_hub_entry **entries, size_t count, emb_er
     emb_status status = EMB_OK;
     emb_hub_listing kept;
     for (size_t i = 0; i < count && !status; i++)
-        status = emb_hub_link(&p->place, p->listing.commit, entries[i]->name, entries[i]->etag, &p->arena, err);
+        status =
+            emb_hub_link(&p->place, p->listing.commit, entries[i]->name, entries[i]->etag, &p->arena, err);
     if (status)
         return status;
     if (count > 0)
@@ -213,7 +216,8 @@ static emb_status scan(pull *p, const char *folder, unsigned depth, emb_error *e
 static emb_status scan_entry(pull *p, const char *folder, const char *name, unsigned depth, emb_error *err)
 {
     struct stat info;
-    char *relative = *folder ? emb_hub_path(&p->arena, folder, name, NULL) : emb_arena_strndup(&p->arena, name, strlen(name));
+    char *relative = *folder ? emb_hub_path(&p->arena, folder, name, NULL)
+                             : emb_arena_strndup(&p->arena, name, strlen(name));
     char *path = relative ? snapshot_file(p, relative) : NULL;
     if (!path)
         return emb_fail_nomem(err, "path of a file", 0);
@@ -222,7 +226,8 @@ static emb_status scan_entry(pull *p, const char *folder, const char *name, unsi
     if (S_ISDIR(info.st_mode))
         return depth < MAX_DEPTH ? scan(p, relative, depth + 1, err) : EMB_OK;
     if (p->listing.count < MAX_SCANNED && emb_hub_name_is_safe(relative, strlen(relative)))
-        p->listing.entries[p->listing.count++] = (emb_hub_entry){.name = relative, .size = (uint64_t)info.st_size};
+        p->listing.entries[p->listing.count++] =
+            (emb_hub_entry){.name = relative, .size = (uint64_t)info.st_size};
     return EMB_OK;
 }
 
@@ -262,8 +267,8 @@ static emb_status list_snapshot(pull *p, emb_error *err)
 static emb_status not_here(pull *p, emb_error *err)
 {
     return emb_fail(err, EMB_E_NOT_FOUND, p->place.repository,
-                    "%s at revision %s is not in the cache %s, and the hub is not asked (offline)", p->place.repository,
-                    p->place.revision, p->place.cache);
+                    "%s at revision %s is not in the cache %s, and the hub is not asked (offline)",
+                    p->place.repository, p->place.revision, p->place.cache);
 }
 
 static emb_status lacks_files(pull *p, emb_hub_entry **entries, size_t count, emb_error *err)
@@ -275,8 +280,9 @@ static emb_status lacks_files(pull *p, emb_hub_entry **entries, size_t count, em
         used += n > 0 ? (size_t)n : 0;
     }
     return emb_fail(err, EMB_E_NOT_FOUND, p->place.repository,
-                    "of %s in the cache %s %zu file%s missing (%s%s), and the hub is not asked", p->place.repository,
-                    p->place.cache, count, count == 1 ? " is" : "s are", names, count > 3 ? ", …" : "");
+                    "of %s in the cache %s %zu file%s missing (%s%s), and the hub is not asked",
+                    p->place.repository, p->place.cache, count, count == 1 ? " is" : "s are", names,
+                    count > 3 ? ", …" : "");
 }
 
 /* EMB_OK if everything that is wanted is in the cache. */
@@ -324,8 +330,9 @@ static emb_status pull_offline(pull *p, emb_error *err)
 static emb_status ask_listing(pull *p, emb_error *err)
 {
     char *revision = emb_hub_encode(&p->arena, p->place.revision, true), what[240];
-    char *url = revision ? emb_hub_path(&p->arena, p->place.endpoint, "api/models", p->place.repository, "revision",
-                                        revision, NULL) : NULL;
+    char *url = revision ? emb_hub_path(&p->arena, p->place.endpoint, "api/models", p->place.repository,
+                                        "revision", revision, NULL)
+                         : NULL;
     char *asked = url ? emb_arena_alloc(&p->arena, strlen(url) + 16) : NULL;
     emb_buf text = EMB_BUF_INIT(MAX_LISTING_BYTES);
     if (!asked)
@@ -334,7 +341,8 @@ static emb_status ask_listing(pull *p, emb_error *err)
     snprintf(what, sizeof what, "the list of files of %s", p->place.repository);
     emb_status status = emb_hub_fetch_text(&p->fetch, asked, what, &text, err);
     if (!status)
-        status = emb_hub_listing_parse(&p->listing, &p->arena, text.data ? text.data : "", text.length, what, err);
+        status =
+            emb_hub_listing_parse(&p->listing, &p->arena, text.data ? text.data : "", text.length, what, err);
     emb_buf_fini(&text);
     return status;
 }
@@ -411,7 +419,8 @@ emb_status emb_hub_pull(const emb_hub_options *options, emb_hub_result *result, 
     memset(result, 0, sizeof *result);
     pthread_once(&once, begin_curl);
     if (global != CURLE_OK)
-        return emb_fail(err, EMB_E_INTERNAL, NULL, "libcurl could not be started: %s", curl_easy_strerror(global));
+        return emb_fail(err, EMB_E_INTERNAL, NULL, "libcurl could not be started: %s",
+                        curl_easy_strerror(global));
     emb_arena_init(&p.arena);
     emb_status status = run(&p, err);
     if (p.connected)

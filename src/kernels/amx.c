@@ -37,15 +37,18 @@ static void layer_norm(size_t rows, size_t n, const float *x, size_t x_stride, c
                        void *operand, size_t operand_stride)
 {
     if (!operand || p == EMB_PRECISION_FP32) {
-        EMB_AMX_FP32.layer_norm(rows, n, x, x_stride, gamma, beta, eps, y, y_stride, p, operand, operand_stride);
+        EMB_AMX_FP32.layer_norm(rows, n, x, x_stride, gamma, beta, eps, y, y_stride, p, operand,
+                                operand_stride);
         return;
     }
     /* Row by row: the second pass finds its row in L1. */
     for (size_t i = 0; i < rows; i++) {
         const float *src = (const float *)((const char *)x + i * x_stride);
         float *dst = (float *)((char *)y + i * y_stride);
-        EMB_AMX_FP32.layer_norm(1, n, src, x_stride, gamma, beta, eps, dst, y_stride, EMB_PRECISION_FP32, NULL, 0);
-        EMB_AMX(operand_from_f32)(p, n, dst, y_stride, 1, (char *)operand + i * operand_stride, operand_stride);
+        EMB_AMX_FP32.layer_norm(1, n, src, x_stride, gamma, beta, eps, dst, y_stride, EMB_PRECISION_FP32,
+                                NULL, 0);
+        EMB_AMX(operand_from_f32)
+        (p, n, dst, y_stride, 1, (char *)operand + i * operand_stride, operand_stride);
     }
 }
 
@@ -82,7 +85,7 @@ const emb_kernels emb_kernels_amx = {
     .int8_group = EMB_AMX_GROUP,
     .emits_int8 = false,
     .auto_precision = EMB_PRECISION_BF16,
-    .attention_precision = { EMB_PRECISION_BF16, EMB_PRECISION_FP32, EMB_PRECISION_BF16, EMB_PRECISION_BF16 },
+    .attention_precision = {EMB_PRECISION_BF16, EMB_PRECISION_FP32, EMB_PRECISION_BF16, EMB_PRECISION_BF16},
     .thread_begin = thread_begin,
     .thread_end = thread_end,
     .weight_bytes = EMB_AMX(weight_bytes),

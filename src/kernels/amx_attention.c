@@ -55,7 +55,7 @@ typedef struct head_tiles {
 
 typedef struct work {
     const emb_attention *args;
-    size_t steps;      /* of 32 along the head's width, rounded up */
+    size_t steps; /* of 32 along the head's width, rounded up */
     block_state *state;
     head_tiles tiles[2]; /* of even and odd heads */
 } work;
@@ -127,8 +127,8 @@ static void pack_keys(const work *w, size_t head, size_t key, char *dst)
 static void pack_values(const work *w, size_t head, size_t key, char *dst)
 {
     /* Column j of the even row next to column j of the odd row. */
-    static const uint16_t order[32] = { 0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
-                                        8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47 };
+    static const uint16_t order[32] = {0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
+                                       8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
     __m512i low = _mm512_loadu_si512(order), high = _mm512_add_epi16(low, _mm512_set1_epi16(16));
     for (size_t t = 0; t < KEYS / 32 && key + 32 * t < w->args->length; t++)
         for (size_t step = 0; step < w->steps; step++, dst += 2 * TILE)
@@ -327,7 +327,7 @@ static item item_after(const work *w, item at)
 static void all_items(const work *w)
 {
     const emb_attention *args = w->args;
-    item at = { args->head_begin, 0, 0 };
+    item at = {args->head_begin, 0, 0};
     pack_head(w, at.head);
     for (size_t pair = 0; pair < PAIRS; pair++)
         score_pair(w, &at, pair, w->state->scores[0]);
@@ -358,7 +358,7 @@ void EMB_AMX(attention)(const emb_attention *args, void *scratch)
     }
     if (!args->length || args->head_begin >= args->head_end)
         return;
-    work w = { .args = args, .steps = (args->head_dim + 31) / 32, .state = scratch };
+    work w = {.args = args, .steps = (args->head_dim + 31) / 32, .state = scratch};
     char *at = (char *)scratch + emb_amx_round_up(sizeof(block_state), 64);
     for (size_t i = 0; i < 2; i++) {
         w.tiles[i].q = at;

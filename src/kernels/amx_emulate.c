@@ -44,7 +44,7 @@ static void require_tile(int t)
 
 void emb_tile_load_config(const emb_tile_config *config)
 {
-    emb_tile_config zero = { 0 };
+    emb_tile_config zero = {0};
     require(config->palette == 1 && config->start_row == 0, "palette or start row", -1);
     require(!memcmp(config->reserved, zero.reserved, sizeof zero.reserved), "reserved bytes", -1);
     for (int t = 0; t < 16; t++) {
@@ -131,7 +131,8 @@ void emb_tile_dp_int8(int c, int a, int b)
         for (size_t k = 0; k < tiles.config.row_bytes[a] / 4u; k++) {
             int32_t four;
             memcpy(&four, tiles.data[a][row] + 4 * k, sizeof four);
-            __m512i x = _mm512_cvtepi8_epi16(_mm256_set1_epi32(four)), w = _mm512_loadu_si512(tiles.data[b][k]);
+            __m512i x = _mm512_cvtepi8_epi16(_mm256_set1_epi32(four)),
+                    w = _mm512_loadu_si512(tiles.data[b][k]);
             __m512i w0 = _mm512_cvtepi8_epi16(_mm512_castsi512_si256(w));
             __m512i w1 = _mm512_cvtepi8_epi16(_mm512_extracti64x4_epi64(w, 1));
             low = _mm512_add_epi32(low, _mm512_madd_epi16(x, w0));

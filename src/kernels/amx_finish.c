@@ -16,8 +16,8 @@
 #include "kernels/amx_finish.h"
 #include "kernels/amx_math.h"
 
-static inline __attribute__((always_inline)) void finish_rows(const emb_amx_job *job, size_t begin, size_t end,
-                                                              emb_activation activation, bool bf16)
+static inline __attribute__((always_inline)) void
+finish_rows(const emb_amx_job *job, size_t begin, size_t end, emb_activation activation, bool bf16)
 {
     for (size_t row = begin; row < end; row++)
 #pragma GCC unroll 2
@@ -46,14 +46,14 @@ static inline __attribute__((always_inline)) void finish_rows(const emb_amx_job 
         }
 }
 
-#define FINISH(name, activation)                                                                       \
-    static void name##_f32(const emb_amx_job *job, size_t begin, size_t end)                           \
-    {                                                                                                  \
-        finish_rows(job, begin, end, activation, false);                                               \
-    }                                                                                                  \
-    static void name##_bf16(const emb_amx_job *job, size_t begin, size_t end)                          \
-    {                                                                                                  \
-        finish_rows(job, begin, end, activation, true);                                                \
+#define FINISH(name, activation)                                              \
+    static void name##_f32(const emb_amx_job *job, size_t begin, size_t end)  \
+    {                                                                         \
+        finish_rows(job, begin, end, activation, false);                      \
+    }                                                                         \
+    static void name##_bf16(const emb_amx_job *job, size_t begin, size_t end) \
+    {                                                                         \
+        finish_rows(job, begin, end, activation, true);                       \
     }
 FINISH(none, EMB_ACT_NONE)
 FINISH(gelu, EMB_ACT_GELU)
@@ -65,12 +65,12 @@ FINISH(silu, EMB_ACT_SILU)
 emb_amx_rows EMB_AMX(finish_function)(emb_activation activation, emb_precision out)
 {
     static const emb_amx_rows table[][2] = {
-        [EMB_ACT_NONE] = { none_f32, none_bf16 },
-        [EMB_ACT_GELU] = { gelu_f32, gelu_bf16 },
-        [EMB_ACT_GELU_TANH] = { gelu_tanh_f32, gelu_tanh_bf16 },
-        [EMB_ACT_RELU] = { relu_f32, relu_bf16 },
-        [EMB_ACT_TANH] = { tanh_f32, tanh_bf16 },
-        [EMB_ACT_SILU] = { silu_f32, silu_bf16 },
+        [EMB_ACT_NONE] = {none_f32, none_bf16},
+        [EMB_ACT_GELU] = {gelu_f32, gelu_bf16},
+        [EMB_ACT_GELU_TANH] = {gelu_tanh_f32, gelu_tanh_bf16},
+        [EMB_ACT_RELU] = {relu_f32, relu_bf16},
+        [EMB_ACT_TANH] = {tanh_f32, tanh_bf16},
+        [EMB_ACT_SILU] = {silu_f32, silu_bf16},
     };
     return table[activation][out == EMB_PRECISION_BF16];
 }

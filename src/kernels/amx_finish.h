@@ -15,13 +15,13 @@
 
 /* 16 rows × 32 columns of the result: two tiles side by side. */
 typedef struct emb_amx_part {
-    size_t rows;             /* that exist, 0 to 16 */
-    __mmask32 columns;       /* that exist */
-    __mmask32 stored;        /* of a bf16 row, zeros behind the last column included */
+    size_t rows;       /* that exist, 0 to 16 */
+    __mmask32 columns; /* that exist */
+    __mmask32 stored;  /* of a bf16 row, zeros behind the last column included */
     const float *bias;
-    const char *residual;    /* or NULL */
+    const char *residual; /* or NULL */
     char *out;
-    const char *row_scale;   /* INT8: of this group, row_scale_stride apart */
+    const char *row_scale; /* INT8: of this group, row_scale_stride apart */
     const float *column_scale;
 } emb_amx_part;
 
@@ -30,10 +30,10 @@ typedef void (*emb_amx_rows)(const emb_amx_job *job, size_t begin, size_t end);
 
 struct emb_amx_job {
     emb_amx_part part[2];
-    const void *staged;      /* 2 × 16 × 32 floats, or int32 for INT8 */
-    float *sums;             /* the fp32 sums: `staged` itself, or for INT8 where groups are added up */
-    size_t done;             /* rows of each part */
-    bool scale, add, last;   /* INT8: convert and scale; add to sums; last group, finish too */
+    const void *staged;    /* 2 × 16 × 32 floats, or int32 for INT8 */
+    float *sums;           /* the fp32 sums: `staged` itself, or for INT8 where groups are added up */
+    size_t done;           /* rows of each part */
+    bool scale, add, last; /* INT8: convert and scale; add to sums; last group, finish too */
     emb_amx_rows finish;
     size_t out_stride, residual_stride, row_scale_stride;
 };

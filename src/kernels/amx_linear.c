@@ -40,7 +40,7 @@
 enum {
     STEPS_IN_L1 = 16,
     CHUNK_BYTES = 512 * 1024,
-    MAX_CHUNK_BLOCKS = 16,   /* where partial sums are kept */
+    MAX_CHUNK_BLOCKS = 16, /* where partial sums are kept */
     MIN_CHUNK_BLOCKS = 4,
     BLOCK_FLOATS = 32 * EMB_AMX_COLUMNS,
     GROUP_STEPS = EMB_AMX_GROUP / 64
@@ -52,15 +52,15 @@ typedef enum tile_shape { ROWS32, BLOCKS2, SINGLE } tile_shape;
 typedef struct work {
     const emb_linear *args;
     size_t steps, block_bytes;
-    const float *column_scales;      /* INT8 */
+    const float *column_scales; /* INT8 */
     emb_amx_rows finish;
     emb_amx_job job;
-    unsigned job_rate;               /* rows per step, in 1/65536 */
-    unsigned job_at;                 /* where the epilogue should be, in 1/65536 */
+    unsigned job_rate; /* rows per step, in 1/65536 */
+    unsigned job_at;   /* where the epilogue should be, in 1/65536 */
     const char *prefetch, *prefetch_end;
-    size_t prefetch_lines;           /* per step */
-    float *staged, *partial;         /* of scratch */
-    char *tail;                      /* 32 rows × 64 bytes: the last partial step of A */
+    size_t prefetch_lines;   /* per step */
+    float *staged, *partial; /* of scratch */
+    char *tail;              /* 32 rows × 64 bytes: the last partial step of A */
 } work;
 
 typedef struct scratch {
@@ -87,17 +87,17 @@ static inline __attribute__((always_inline)) void between_products(work *w)
     emb_amx_job_advance(&w->job, rows < 16 ? rows : 16);
 }
 
-#define DP(c, a, b)                                                                                    \
-    do {                                                                                               \
-        if (int8)                                                                                      \
-            emb_tile_dp_int8(c, a, b);                                                                 \
-        else                                                                                           \
-            emb_tile_dp_bf16(c, a, b);                                                                 \
+#define DP(c, a, b)                    \
+    do {                               \
+        if (int8)                      \
+            emb_tile_dp_int8(c, a, b); \
+        else                           \
+            emb_tile_dp_bf16(c, a, b); \
     } while (0)
 
 /* Adds `steps` steps of A · B to the sums in tiles 0 to 3. */
-static inline __attribute__((always_inline)) void products(work *w, tile_shape shape, bool int8, const char *a,
-                                                           size_t stride, const char *b, size_t steps)
+static inline __attribute__((always_inline)) void
+products(work *w, tile_shape shape, bool int8, const char *a, size_t stride, const char *b, size_t steps)
 {
     for (size_t step = 0; step < steps; step++, a += 64, b += EMB_AMX_STEP_BYTES) {
         emb_tile_load(4, a, stride);
@@ -119,11 +119,11 @@ static inline __attribute__((always_inline)) void products(work *w, tile_shape s
     }
 }
 
-#define PRODUCTS(name, shape, int8)                                                                    \
-    static __attribute__((noinline)) void name(work *w, const char *a, size_t stride, const char *b,   \
-                                               size_t steps)                                           \
-    {                                                                                                  \
-        products(w, shape, int8, a, stride, b, steps);                                                 \
+#define PRODUCTS(name, shape, int8)                                                                  \
+    static __attribute__((noinline)) void name(work *w, const char *a, size_t stride, const char *b, \
+                                               size_t steps)                                         \
+    {                                                                                                \
+        products(w, shape, int8, a, stride, b, steps);                                               \
     }
 PRODUCTS(products_rows32_bf16, ROWS32, false)
 PRODUCTS(products_blocks2_bf16, BLOCKS2, false)
@@ -133,10 +133,10 @@ PRODUCTS(products_blocks2_int8, BLOCKS2, true)
 PRODUCTS(products_single_int8, SINGLE, true)
 
 typedef void (*products_function)(work *w, const char *a, size_t stride, const char *b, size_t steps);
-static const products_function products_bf16[] = { products_rows32_bf16, products_blocks2_bf16,
-                                                   products_single_bf16 };
-static const products_function products_int8[] = { products_rows32_int8, products_blocks2_int8,
-                                                   products_single_int8 };
+static const products_function products_bf16[] = {products_rows32_bf16, products_blocks2_bf16,
+                                                  products_single_bf16};
+static const products_function products_int8[] = {products_rows32_int8, products_blocks2_int8,
+                                                  products_single_int8};
 
 static void zero_sums(tile_shape shape)
 {
@@ -178,7 +178,7 @@ typedef struct place {
 
 static void fill_part(const work *w, emb_amx_part *part, size_t row, size_t rows, size_t block)
 {
-    static const float zeros[EMB_AMX_COLUMNS] = { 0 };
+    static const float zeros[EMB_AMX_COLUMNS] = {0};
     const emb_linear *args = w->args;
     size_t column = block * EMB_AMX_COLUMNS, element = args->out_precision == EMB_PRECISION_BF16 ? 2 : 4;
     part->rows = rows;
@@ -295,7 +295,7 @@ static void row_block(work *w, size_t row, size_t rows, size_t begin, size_t end
     for (size_t step = 0; step < w->steps; step += chunk) {
         size_t step_end = step + chunk < w->steps ? step + chunk : w->steps;
         for (size_t block = begin; block < end;) {
-            place at = { rows > 16 ? ROWS32 : end - block > 1 ? BLOCKS2 : SINGLE, row, rows, block };
+            place at = {rows > 16 ? ROWS32 : end - block > 1 ? BLOCKS2 : SINGLE, row, rows, block};
             /* Without chunks the running sums of int8 need one place only, which stays in L1. */
             float *partial = w->partial + (chunk < w->steps ? (block - begin) * BLOCK_FLOATS : 0);
             if (int8)

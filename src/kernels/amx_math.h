@@ -48,9 +48,10 @@ static inline __m512 emb_amx_exp(__m512 x)
  * centred to keep cancellation small; beyond, erf is ±1 within the error allowed. 21 instructions. */
 static inline __m512 emb_amx_gelu(__m512 x)
 {
-    static const float c[15] = { 0.271899957f,  -0.135487596f,   0.100052191f,   -0.0798513226f,  0.0639254028f,
-                                 -0.0495216233f, 0.0362612085f,  -0.0247288876f, 0.0160462118f,   -0.0100901943f,
-                                 0.00527469253f, -0.00199939502f, 0.00124799507f, -0.00110926831f, 0.000388287841f };
+    static const float c[15] = {0.271899957f,   -0.135487596f,   0.100052191f,   -0.0798513226f,
+                                0.0639254028f,  -0.0495216233f,  0.0362612085f,  -0.0247288876f,
+                                0.0160462118f,  -0.0100901943f,  0.00527469253f, -0.00199939502f,
+                                0.00124799507f, -0.00110926831f, 0.000388287841f};
     __m512 square = _mm512_mul_ps(x, x);
     __m512 s = _mm512_fmadd_ps(square, _mm512_set1_ps(2.0f / (5.2f * 5.2f)), _mm512_set1_ps(-1.0f));
     __m512 p = _mm512_set1_ps(c[14]);
@@ -79,8 +80,8 @@ static inline __m512 emb_amx_tanh(__m512 x)
     __m512 e = emb_amx_exp(_mm512_mul_ps(magnitude, _mm512_set1_ps(-2.0f)));
     __m512 y = _mm512_div_ps(_mm512_sub_ps(one, e), _mm512_add_ps(one, e));
     /* The sign bit of x onto y. */
-    return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(
-        _mm512_castps_si512(y), _mm512_castps_si512(x), _mm512_set1_epi32((int)0x80000000), 0xd8));
+    return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(_mm512_castps_si512(y), _mm512_castps_si512(x),
+                                                         _mm512_set1_epi32((int)0x80000000), 0xd8));
 }
 
 static inline __attribute__((always_inline)) __m512 emb_amx_activate(emb_activation activation, __m512 x)

@@ -63,22 +63,28 @@ static inline void emb_tile_release(void)
 
 #define EMB_TILE_STRING(x) #x
 #define emb_tile_zero(t) __asm__ volatile("tilezero %tmm" EMB_TILE_STRING(t))
-#define emb_tile_load(t, base, stride)                                                                 \
-    __asm__ volatile("tileloadd (%0,%1,1), %%tmm" EMB_TILE_STRING(t)                                   \
-                     : : "r"((const void *)(base)), "r"((size_t)(stride)) : "memory")
-#define emb_tile_stream(t, base, stride)                                                               \
-    __asm__ volatile("tileloaddt1 (%0,%1,1), %%tmm" EMB_TILE_STRING(t)                                 \
-                     : : "r"((const void *)(base)), "r"((size_t)(stride)) : "memory")
-#define emb_tile_store(t, base, stride)                                                                \
-    __asm__ volatile("tilestored %%tmm" EMB_TILE_STRING(t) ", (%0,%1,1)"                               \
-                     : : "r"((void *)(base)), "r"((size_t)(stride)) : "memory")
+#define emb_tile_load(t, base, stride)                                  \
+    __asm__ volatile("tileloadd (%0,%1,1), %%tmm" EMB_TILE_STRING(t)    \
+                     :                                                  \
+                     : "r"((const void *)(base)), "r"((size_t)(stride)) \
+                     : "memory")
+#define emb_tile_stream(t, base, stride)                                \
+    __asm__ volatile("tileloaddt1 (%0,%1,1), %%tmm" EMB_TILE_STRING(t)  \
+                     :                                                  \
+                     : "r"((const void *)(base)), "r"((size_t)(stride)) \
+                     : "memory")
+#define emb_tile_store(t, base, stride)                                  \
+    __asm__ volatile("tilestored %%tmm" EMB_TILE_STRING(t) ", (%0,%1,1)" \
+                     :                                                   \
+                     : "r"((void *)(base)), "r"((size_t)(stride))        \
+                     : "memory")
 /* In AT&T order: B, A, sums. */
-#define emb_tile_dp_bf16(c, a, b)                                                                      \
-    __asm__ volatile("tdpbf16ps %tmm" EMB_TILE_STRING(b) ", %tmm" EMB_TILE_STRING(a)                   \
-                     ", %tmm" EMB_TILE_STRING(c))
-#define emb_tile_dp_int8(c, a, b)                                                                      \
-    __asm__ volatile("tdpbssd %tmm" EMB_TILE_STRING(b) ", %tmm" EMB_TILE_STRING(a)                     \
-                     ", %tmm" EMB_TILE_STRING(c))
+#define emb_tile_dp_bf16(c, a, b) \
+    __asm__ volatile(             \
+        "tdpbf16ps %tmm" EMB_TILE_STRING(b) ", %tmm" EMB_TILE_STRING(a) ", %tmm" EMB_TILE_STRING(c))
+#define emb_tile_dp_int8(c, a, b) \
+    __asm__ volatile(             \
+        "tdpbssd %tmm" EMB_TILE_STRING(b) ", %tmm" EMB_TILE_STRING(a) ", %tmm" EMB_TILE_STRING(c))
 
 #else /* EMB_AMX_EMULATE */
 

@@ -28,7 +28,8 @@ static inline void emb_amx_transpose(__m512i r[16])
     /* r[4i + j]: lane l holds column 4l + j of rows 4i … 4i+3. Now the 128-bit lanes as a 4 × 4 matrix. */
 #pragma GCC unroll 4
     for (int j = 0; j < 4; j++) {
-        __m512i a = _mm512_shuffle_i32x4(r[j], r[4 + j], 0x88), b = _mm512_shuffle_i32x4(r[j], r[4 + j], 0xdd);
+        __m512i a = _mm512_shuffle_i32x4(r[j], r[4 + j], 0x88),
+                b = _mm512_shuffle_i32x4(r[j], r[4 + j], 0xdd);
         __m512i c = _mm512_shuffle_i32x4(r[8 + j], r[12 + j], 0x88);
         __m512i d = _mm512_shuffle_i32x4(r[8 + j], r[12 + j], 0xdd);
         t[j] = _mm512_shuffle_i32x4(a, c, 0x88);

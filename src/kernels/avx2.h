@@ -20,8 +20,8 @@ size_t emb_avx2_attention_scratch(size_t max_length, size_t head_dim);
 void emb_avx2_attention(const emb_attention *args, void *scratch);
 
 void emb_avx2_layer_norm(size_t rows, size_t n, const float *x, size_t x_stride, const float *gamma,
-                         const float *beta, float eps, float *y, size_t y_stride, emb_precision p, void *operand,
-                         size_t operand_stride);
+                         const float *beta, float eps, float *y, size_t y_stride, emb_precision p,
+                         void *operand, size_t operand_stride);
 void emb_avx2_widen(emb_dtype type, const void *src, const float *scales, size_t group, size_t n, float *dst,
                     bool add);
 void emb_avx2_pool(emb_pooling kind, size_t rows, size_t n, const float *x, size_t x_stride, float *out);

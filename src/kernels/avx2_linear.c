@@ -97,7 +97,8 @@ VEC_INLINE void product_int8(size_t rows, const char *a, const char *a_scales, s
                 _mm256_store_si256((__m256i *)(dots[r] + j * VW), sums[r][j]);
         __asm__ volatile("" : : "r"(dots) : "memory");
         for (size_t r = 0; r < rows; r++)
-            int8_accumulate(dots[r], (const float *)b, *(const float *)(a_scales + r * a_stride), c + r * TILE);
+            int8_accumulate(dots[r], (const float *)b, *(const float *)(a_scales + r * a_stride),
+                            c + r * TILE);
     }
 }
 

@@ -5,14 +5,14 @@
 #include "kernels/vec_rows.h"
 
 void emb_avx2_layer_norm(size_t rows, size_t n, const float *x, size_t x_stride, const float *gamma,
-                           const float *beta, float eps, float *y, size_t y_stride, emb_precision p,
-                           void *operand, size_t operand_stride)
+                         const float *beta, float eps, float *y, size_t y_stride, emb_precision p,
+                         void *operand, size_t operand_stride)
 {
     rows_layer_norm(rows, n, x, x_stride, gamma, beta, eps, y, y_stride, p, operand, operand_stride);
 }
 
 void emb_avx2_widen(emb_dtype type, const void *src, const float *scales, size_t group, size_t n, float *dst,
-                      bool add)
+                    bool add)
 {
     rows_widen(type, src, scales, group, n, dst, add);
 }

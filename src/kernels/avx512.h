@@ -35,8 +35,8 @@ void emb_avx512_layer_norm(size_t rows, size_t n, const float *x, size_t x_strid
 void emb_avx512bf16_layer_norm(size_t rows, size_t n, const float *x, size_t x_stride, const float *gamma,
                                const float *beta, float eps, float *y, size_t y_stride, emb_precision p,
                                void *operand, size_t operand_stride);
-void emb_avx512_widen(emb_dtype type, const void *src, const float *scales, size_t group, size_t n, float *dst,
-                      bool add);
+void emb_avx512_widen(emb_dtype type, const void *src, const float *scales, size_t group, size_t n,
+                      float *dst, bool add);
 void emb_avx512_pool(emb_pooling kind, size_t rows, size_t n, const float *x, size_t x_stride, float *out);
 void emb_avx512_normalize(float *v, size_t n);
 float emb_avx512_dot(const float *a, const float *b, size_t n);

@@ -53,7 +53,8 @@ VEC_INLINE void product_int8(size_t rows, const char *a, const char *a_scales, s
             for (size_t j = 0; j < VEC_COLUMNS; j++)
                 sums[r][j] = vi_load(b + (PANEL + j * VW) * sizeof(int32_t));
         const char *w_at = b + INT8_HEAD_BYTES;
-        _Pragma("GCC unroll 16") for (size_t i = 0; i < EMB_INT8_GROUP; i += 4, w_at += PANEL * 4) {
+        _Pragma("GCC unroll 16") for (size_t i = 0; i < EMB_INT8_GROUP; i += 4, w_at += PANEL * 4)
+        {
             vi w[VEC_COLUMNS];
             for (size_t j = 0; j < VEC_COLUMNS; j++)
                 w[j] = vi_load(w_at + j * VW * 4);

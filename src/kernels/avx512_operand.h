@@ -22,7 +22,8 @@ VEC_INLINE void store_int8(size_t k, size_t begin, const vf *v, char *row)
     ((float *)(row + emb_round_up(k, EMB_INT8_GROUP)))[begin / EMB_INT8_GROUP] = scale;
     vi q[TILE_VECTORS];
     for (size_t c = 0; c < TILE_VECTORS; c++)
-        q[c] = inverse > 0 ? vf_to_int(vf_mul(v[c], vf_set(inverse))) : vi_set(0); /* infinite times 0 is NaN */
+        q[c] =
+            inverse > 0 ? vf_to_int(vf_mul(v[c], vf_set(inverse))) : vi_set(0); /* infinite times 0 is NaN */
     /* Packing works within 128-bit lanes and leaves the fours of bytes of the four vectors interleaved. */
     vi bytes = _mm512_packs_epi16(_mm512_packs_epi32(q[0], q[1]), _mm512_packs_epi32(q[2], q[3]));
     vi order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);

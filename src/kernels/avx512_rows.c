@@ -11,8 +11,8 @@ void emb_avx512_layer_norm(size_t rows, size_t n, const float *x, size_t x_strid
     rows_layer_norm(rows, n, x, x_stride, gamma, beta, eps, y, y_stride, p, operand, operand_stride);
 }
 
-void emb_avx512_widen(emb_dtype type, const void *src, const float *scales, size_t group, size_t n, float *dst,
-                      bool add)
+void emb_avx512_widen(emb_dtype type, const void *src, const float *scales, size_t group, size_t n,
+                      float *dst, bool add)
 {
     rows_widen(type, src, scales, group, n, dst, add);
 }

@@ -20,9 +20,9 @@ bool emb_cpu_any(void)
 #include <unistd.h>
 
 enum {
-    XCR0_AVX = 0x6,      /* SSE and upper halves of YMM */
-    XCR0_AVX512 = 0xe0,  /* mask registers, upper halves of ZMM0-15, ZMM16-31 */
-    XCR0_AMX = 0x60000,  /* tile configuration and tile data */
+    XCR0_AVX = 0x6,     /* SSE and upper halves of YMM */
+    XCR0_AVX512 = 0xe0, /* mask registers, upper halves of ZMM0-15, ZMM16-31 */
+    XCR0_AMX = 0x60000, /* tile configuration and tile data */
     ARCH_REQ_XCOMP_PERM = 0x1023,
     XFEATURE_XTILEDATA = 18
 };
@@ -34,7 +34,7 @@ typedef struct cpu_bits {
 
 static cpu_bits cpu_read(void)
 {
-    cpu_bits bits = { 0 };
+    cpu_bits bits = {0};
     unsigned a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE))
         return bits;

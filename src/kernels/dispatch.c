@@ -2,25 +2,26 @@
  * Which kernel table runs: the list of this build's tables, and the choice among them at run time.
  *
  * Tables are listed from the slowest to the fastest, and the choice is the last one that the machine
- * supports. Two tables may share a name, one of them for chips with more. A name, given or in $EMBEDD_ISA, is never silently replaced by something else.
+ * supports. Two tables may share a name, one of them for chips with more. A name, given or in $EMBEDD_ISA, is
+ * never silently replaced by something else.
  */
-#include "kernels/tables.h"
 #include "base/error.h"
+#include "kernels/tables.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 static const emb_isa tables[] = {
-    { &emb_kernels_portable, emb_cpu_any },
+    {&emb_kernels_portable, emb_cpu_any},
 #if defined(__x86_64__)
-    { &emb_kernels_avx2, emb_cpu_avx2 },
-    { &emb_kernels_avx512, emb_cpu_avx512 },
-    { &emb_kernels_avx512_bf16, emb_cpu_fast_bf16 },
-    { &emb_kernels_amx, emb_cpu_amx },
+    {&emb_kernels_avx2, emb_cpu_avx2},
+    {&emb_kernels_avx512, emb_cpu_avx512},
+    {&emb_kernels_avx512_bf16, emb_cpu_fast_bf16},
+    {&emb_kernels_amx, emb_cpu_amx},
 #elif defined(__aarch64__)
-    { &emb_kernels_neon, emb_cpu_any },
-    { &emb_kernels_neon_dot, emb_cpu_neon_dot },
-    { &emb_kernels_neon_bf16, emb_cpu_neon_bf16 },
+    {&emb_kernels_neon, emb_cpu_any},
+    {&emb_kernels_neon_dot, emb_cpu_neon_dot},
+    {&emb_kernels_neon_bf16, emb_cpu_neon_bf16},
 #endif
 };
 enum { TABLE_COUNT = sizeof tables / sizeof tables[0] };
@@ -47,10 +48,10 @@ static emb_status fail_name(const char *name, const char *where, bool known, emb
     char supported[128];
     list_supported(supported, sizeof supported);
     if (known)
-        return emb_fail(err, EMB_E_UNSUPPORTED, where, "this machine cannot run instruction set \"%s\"; it has %s",
-                        name, supported);
-    return emb_fail(err, EMB_E_UNSUPPORTED, where, "unknown instruction set \"%.40s\"; this machine has %s", name,
-                    supported);
+        return emb_fail(err, EMB_E_UNSUPPORTED, where,
+                        "this machine cannot run instruction set \"%s\"; it has %s", name, supported);
+    return emb_fail(err, EMB_E_UNSUPPORTED, where, "unknown instruction set \"%.40s\"; this machine has %s",
+                    name, supported);
 }
 
 emb_status emb_kernels_select(const char *name, const emb_kernels **out, emb_error *err)

@@ -45,17 +45,17 @@ typedef struct emb_weight {
 /* out[m × n] = activation(a · Wᵀ + bias) + residual, for columns n_begin .. n_end-1. */
 typedef struct emb_linear {
     const emb_weight *weight;
-    const float *bias;            /* n floats, or NULL */
-    const void *a;                /* m operand rows of the weight's precision, 64-byte aligned */
+    const float *bias; /* n floats, or NULL */
+    const void *a;     /* m operand rows of the weight's precision, 64-byte aligned */
     size_t a_stride, m;
-    size_t n_begin, n_end;        /* n_begin a multiple of column_block; n_end too, or n */
+    size_t n_begin, n_end; /* n_begin a multiple of column_block; n_end too, or n */
     emb_activation activation;
-    emb_precision out_precision;  /* FP32: float rows; BF16: bf16 rows; INT8: operand rows (only if the
+    emb_precision out_precision; /* FP32: float rows; BF16: bf16 rows; INT8: operand rows (only if the
                                      table says emits_int8). For BF16 and INT8 a row is what
                                      operand_from_f32 would make of the float row with k = n */
-    void *out;                    /* row i at out + i·out_stride, column 0 first */
+    void *out;                   /* row i at out + i·out_stride, column 0 first */
     size_t out_stride;
-    const float *residual;        /* fp32 rows added at the end, may be `out` itself; or NULL */
+    const float *residual; /* fp32 rows added at the end, may be `out` itself; or NULL */
     size_t residual_stride;
 } emb_linear;
 
@@ -66,21 +66,21 @@ typedef struct emb_linear {
 typedef struct emb_attention {
     emb_precision precision; /* FP32 or BF16 */
     const void *q, *k, *v;
-    size_t stride;           /* of q, k and v rows */
+    size_t stride; /* of q, k and v rows */
     void *out;
     size_t out_stride;
     size_t length, head_dim, head_begin, head_end;
     float scale;
-    const float *bias;       /* relative position bias or NULL: the score of query i and key j in head h
+    const float *bias;  /* relative position bias or NULL: the score of query i and key j in head h
                                 gets bias[h·bias_stride + j - i], so bias points at offset 0 */
-    size_t bias_stride;      /* in floats */
+    size_t bias_stride; /* in floats */
 } emb_attention;
 
 typedef struct emb_kernels {
-    const char *name;        /* "avx512" */
-    size_t column_block;     /* granularity of n_begin, a power of two */
-    size_t int8_group;       /* inputs that share a scale in INT8 weights and operands; 0: a whole row */
-    bool emits_int8;         /* linear can write INT8 operands itself */
+    const char *name;             /* "avx512" */
+    size_t column_block;          /* granularity of n_begin, a power of two */
+    size_t int8_group;            /* inputs that share a scale in INT8 weights and operands; 0: a whole row */
+    bool emits_int8;              /* linear can write INT8 operands itself */
     emb_precision auto_precision; /* what EMB_PRECISION_AUTO means here */
     /* rows of q, k, v and of the attention output, per product precision */
     emb_precision attention_precision[4];
@@ -96,11 +96,12 @@ typedef struct emb_kernels {
     void (*weight_pack)(emb_precision p, size_t n, size_t k, size_t row0, size_t rows, const float *src,
                         void *packed);
 
-    size_t (*operand_stride)(emb_precision p, size_t k); /* bytes, a multiple of 64; never a multiple of 4096 */
+    size_t (*operand_stride)(emb_precision p,
+                             size_t k); /* bytes, a multiple of 64; never a multiple of 4096 */
     void (*operand_from_f32)(emb_precision p, size_t k, const float *src, size_t src_stride, size_t rows,
                              void *dst, size_t dst_stride);
 
-    size_t (*linear_scratch)(size_t max_n, size_t max_k);  /* bytes, 64-byte aligned, per thread */
+    size_t (*linear_scratch)(size_t max_n, size_t max_k); /* bytes, 64-byte aligned, per thread */
     void (*linear)(const emb_linear *args, void *scratch);
 
     size_t (*attention_scratch)(size_t max_length, size_t head_dim);

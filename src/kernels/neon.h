@@ -24,12 +24,12 @@ enum { EMB_NEON_PANEL = 8, EMB_NEON_ROWS = 8, EMB_NEON_COLUMNS = 64 };
 typedef void (*emb_neon_product)(const char *a, size_t a_stride, size_t rows, const void *panel, size_t k,
                                  float *out, size_t out_stride);
 
-void emb_neon_product_f32(const char *a, size_t a_stride, size_t rows, const void *panel, size_t k, float *out,
-                          size_t out_stride);
-void emb_neon_product_bf16(const char *a, size_t a_stride, size_t rows, const void *panel, size_t k, float *out,
-                           size_t out_stride);
-void emb_neon_product_int8(const char *a, size_t a_stride, size_t rows, const void *panel, size_t k, float *out,
-                           size_t out_stride);
+void emb_neon_product_f32(const char *a, size_t a_stride, size_t rows, const void *panel, size_t k,
+                          float *out, size_t out_stride);
+void emb_neon_product_bf16(const char *a, size_t a_stride, size_t rows, const void *panel, size_t k,
+                           float *out, size_t out_stride);
+void emb_neon_product_int8(const char *a, size_t a_stride, size_t rows, const void *panel, size_t k,
+                           float *out, size_t out_stride);
 /* With the dot product extension. */
 void emb_neon_dot_product_int8(const char *a, size_t a_stride, size_t rows, const void *panel, size_t k,
                                float *out, size_t out_stride);
@@ -45,8 +45,8 @@ void emb_neon_operand_from_f32(emb_precision p, size_t k, const float *src, size
                                void *dst, size_t dst_stride);
 /* Columns begin … begin+count-1 of an operand row of k; begin is a multiple of 64, and src has room for
  * reading up to a multiple of 4. `pad`: write the zeros behind k too. */
-void emb_neon_store_operand(emb_precision p, size_t k, size_t begin, size_t count, const float *src, char *row,
-                            bool pad);
+void emb_neon_store_operand(emb_precision p, size_t k, size_t begin, size_t count, const float *src,
+                            char *row, bool pad);
 
 size_t emb_neon_linear_scratch(size_t max_n, size_t max_k);
 void emb_neon_linear(const emb_linear *args, void *scratch);

@@ -82,7 +82,7 @@ static void pack_head(const work *w)
 /* Scores of one query in place: scaled, with bias, -∞ beyond the keys. Returns the largest. */
 static float scale_scores(const work *w, size_t query, size_t key, size_t keys, float *row)
 {
-    static const float zeros[KEYS] = { 0 };
+    static const float zeros[KEYS] = {0};
     const emb_attention *args = w->args;
     const float *bias = zeros;
     if (args->bias)
@@ -128,8 +128,8 @@ static void key_block(const work *w, size_t query, size_t rows, size_t key)
     query_block *block = w->block;
     size_t d = w->args->head_dim, left = w->args->length - key, keys = left < KEYS ? left : KEYS;
     for (size_t j = 0; j < keys; j += 8)
-        emb_neon_product_f32((const char *)block->q, MAX_HEAD * sizeof(float), rows, w->keys + (key + j) * d, d,
-                             block->weights + j, KEYS);
+        emb_neon_product_f32((const char *)block->q, MAX_HEAD * sizeof(float), rows, w->keys + (key + j) * d,
+                             d, block->weights + j, KEYS);
     for (size_t i = 0; i < rows; i++)
         softmax_row(w, query, i, key, keys);
     for (size_t j = 0; j < d; j += 8)
@@ -161,7 +161,7 @@ void emb_neon_attention(const emb_attention *args, void *scratch)
 {
     query_block *block = scratch;
     float *keys = (float *)(block + 1);
-    work w = { args, 0, block, keys, keys + padded_keys(args->length) * args->head_dim };
+    work w = {args, 0, block, keys, keys + padded_keys(args->length) * args->head_dim};
     for (w.head = args->head_begin; w.head < args->head_end; w.head++) {
         pack_head(&w);
         for (size_t query = 0; query < args->length; query += QUERIES) {

@@ -47,7 +47,8 @@ static inline __attribute__((always_inline)) void product(const char *a, size_t 
     for (size_t p = 0; p < pairs; p++)
 #pragma GCC unroll 2
         for (size_t c = 0; c < 4; c += 2) {
-            float64x2_t left = vreinterpretq_f64_f32(sums[p][c]), right = vreinterpretq_f64_f32(sums[p][c + 1]);
+            float64x2_t left = vreinterpretq_f64_f32(sums[p][c]),
+                        right = vreinterpretq_f64_f32(sums[p][c + 1]);
             float *even = out + 2 * p * out_stride + 2 * c;
             vst1q_f32(even, vreinterpretq_f32_f64(vzip1q_f64(left, right)));
             if (2 * p + 1 < rows)
@@ -59,9 +60,9 @@ void emb_neon_bf16_product_bf16(const char *a, size_t a_stride, size_t rows, con
                                 float *out, size_t out_stride)
 {
     switch (rows) {
-#define ROWS(n)                                                                                        \
-    case n:                                                                                            \
-        product(a, a_stride, n, panel, k, out, out_stride);                                            \
+#define ROWS(n)                                             \
+    case n:                                                 \
+        product(a, a_stride, n, panel, k, out, out_stride); \
         break;
         ROWS(1) ROWS(2) ROWS(3) ROWS(4) ROWS(5) ROWS(6) ROWS(7) ROWS(8)
 #undef ROWS

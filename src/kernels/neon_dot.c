@@ -11,15 +11,15 @@
 #include "kernels/neon.h"
 #include <arm_neon.h>
 
-#define LANE(j)                                                                                        \
-    {                                                                                                  \
-        int8x16_t w0 = vld1q_s8(w), w1 = vld1q_s8(w + 16);                                             \
-        w += 32;                                                                                       \
-        _Pragma("GCC unroll 4") for (size_t r = 0; r < rows; r++)                                      \
-        {                                                                                              \
-            dots[r][0] = vdotq_laneq_s32(dots[r][0], w0, x[r], j);                                     \
-            dots[r][1] = vdotq_laneq_s32(dots[r][1], w1, x[r], j);                                     \
-        }                                                                                              \
+#define LANE(j)                                                    \
+    {                                                              \
+        int8x16_t w0 = vld1q_s8(w), w1 = vld1q_s8(w + 16);         \
+        w += 32;                                                   \
+        _Pragma("GCC unroll 4") for (size_t r = 0; r < rows; r++)  \
+        {                                                          \
+            dots[r][0] = vdotq_laneq_s32(dots[r][0], w0, x[r], j); \
+            dots[r][1] = vdotq_laneq_s32(dots[r][1], w1, x[r], j); \
+        }                                                          \
     }
 
 static inline __attribute__((always_inline)) void product(const char *a, size_t a_stride, size_t rows,
@@ -49,7 +49,8 @@ static inline __attribute__((always_inline)) void product(const char *a, size_t 
 #pragma GCC unroll 4
         for (size_t r = 0; r < rows; r++) {
             float scale = ((const float *)(a + r * a_stride + groups * EMB_INT8_GROUP))[g];
-            sums[r][0] = vfmaq_f32(sums[r][0], vcvtq_f32_s32(dots[r][0]), vmulq_n_f32(vld1q_f32(scales), scale));
+            sums[r][0] =
+                vfmaq_f32(sums[r][0], vcvtq_f32_s32(dots[r][0]), vmulq_n_f32(vld1q_f32(scales), scale));
             sums[r][1] =
                 vfmaq_f32(sums[r][1], vcvtq_f32_s32(dots[r][1]), vmulq_n_f32(vld1q_f32(scales + 4), scale));
         }

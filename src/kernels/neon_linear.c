@@ -50,11 +50,12 @@ size_t emb_neon_weight_bytes(emb_precision p, size_t n, size_t k)
 /* Quantises up to 64 floats to exactly 64 bytes, zeros behind. Returns the scale. */
 static float quantise(const float *x, size_t count, int8_t *q)
 {
-    float padded[EMB_INT8_GROUP] = { 0 };
+    float padded[EMB_INT8_GROUP] = {0};
     memcpy(padded, x, count * sizeof *x);
     uint32x4_t max = vdupq_n_u32(0);
     for (size_t i = 0; i < EMB_INT8_GROUP; i += 4)
-        max = vmaxq_u32(max, vandq_u32(vreinterpretq_u32_f32(vld1q_f32(padded + i)), vdupq_n_u32(0x7fffffff)));
+        max =
+            vmaxq_u32(max, vandq_u32(vreinterpretq_u32_f32(vld1q_f32(padded + i)), vdupq_n_u32(0x7fffffff)));
     float inverse, scale = emb_int8_scale(vmaxvq_u32(max), &inverse);
     for (size_t i = 0; i < EMB_INT8_GROUP; i += 8) {
         int32x4_t low = vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(padded + i), inverse));
@@ -73,13 +74,14 @@ static void pack_row(emb_precision p, size_t k, const float *src, size_t lane, c
     } else if (p == EMB_PRECISION_BF16) {
         uint16_t *values = (uint16_t *)panel;
         for (size_t i = 0; i < bf16_padded(k); i++)
-            values[(i / 4 * EMB_NEON_PANEL + lane) * 4 + i % 4] = src && i < k ? emb_bf16_from_f32(src[i]) : 0;
+            values[(i / 4 * EMB_NEON_PANEL + lane) * 4 + i % 4] =
+                src && i < k ? emb_bf16_from_f32(src[i]) : 0;
     } else {
         float *scales = (float *)panel;
         int8_t *values = (int8_t *)(scales + groups_of(k) * EMB_NEON_PANEL);
         for (size_t g = 0; g < groups_of(k); g++) {
             size_t at = g * EMB_INT8_GROUP, count = k - at < EMB_INT8_GROUP ? k - at : EMB_INT8_GROUP;
-            int8_t q[EMB_INT8_GROUP] = { 0 };
+            int8_t q[EMB_INT8_GROUP] = {0};
             scales[g * EMB_NEON_PANEL + lane] = src ? quantise(src + at, count, q) : 0.0f;
             for (size_t i = 0; i < EMB_INT8_GROUP; i++)
                 values[((at + i) / 4 * EMB_NEON_PANEL + lane) * 4 + i % 4] = q[i];
@@ -101,8 +103,8 @@ size_t emb_neon_operand_stride(emb_precision p, size_t k)
     return emb_operand_row_stride(p, p == EMB_PRECISION_BF16 ? bf16_padded(k) : k);
 }
 
-void emb_neon_store_operand(emb_precision p, size_t k, size_t begin, size_t count, const float *src, char *row,
-                            bool pad)
+void emb_neon_store_operand(emb_precision p, size_t k, size_t begin, size_t count, const float *src,
+                            char *row, bool pad)
 {
     if (p == EMB_PRECISION_BF16) {
         uint16_t *out = (uint16_t *)row + begin;
@@ -134,15 +136,15 @@ void emb_neon_operand_from_f32(emb_precision p, size_t k, const float *src, size
 
 /* ---- products ---- */
 
-#define LANE(j)                                                                                        \
-    {                                                                                                  \
-        float32x4_t w0 = vld1q_f32(w), w1 = vld1q_f32(w + 4);                                          \
-        w += EMB_NEON_PANEL;                                                                           \
-        _Pragma("GCC unroll 8") for (size_t r = 0; r < rows; r++)                                      \
-        {                                                                                              \
-            sums[r][0] = vfmaq_laneq_f32(sums[r][0], w0, x[r], j);                                     \
-            sums[r][1] = vfmaq_laneq_f32(sums[r][1], w1, x[r], j);                                     \
-        }                                                                                              \
+#define LANE(j)                                                    \
+    {                                                              \
+        float32x4_t w0 = vld1q_f32(w), w1 = vld1q_f32(w + 4);      \
+        w += EMB_NEON_PANEL;                                       \
+        _Pragma("GCC unroll 8") for (size_t r = 0; r < rows; r++)  \
+        {                                                          \
+            sums[r][0] = vfmaq_laneq_f32(sums[r][0], w0, x[r], j); \
+            sums[r][1] = vfmaq_laneq_f32(sums[r][1], w1, x[r], j); \
+        }                                                          \
     }
 
 static inline __attribute__((always_inline)) void product_f32(const char *a, size_t a_stride, size_t rows,
@@ -176,14 +178,14 @@ static inline __attribute__((always_inline)) void product_f32(const char *a, siz
     }
 }
 
-void emb_neon_product_f32(const char *a, size_t a_stride, size_t rows, const void *panel, size_t k, float *out,
-                          size_t out_stride)
+void emb_neon_product_f32(const char *a, size_t a_stride, size_t rows, const void *panel, size_t k,
+                          float *out, size_t out_stride)
 {
     /* A literal number of rows keeps the sums in registers. */
     switch (rows) {
-#define ROWS(n)                                                                                        \
-    case n:                                                                                            \
-        product_f32(a, a_stride, n, panel, k, out, out_stride);                                        \
+#define ROWS(n)                                                 \
+    case n:                                                     \
+        product_f32(a, a_stride, n, panel, k, out, out_stride); \
         break;
         ROWS(1) ROWS(2) ROWS(3) ROWS(4) ROWS(5) ROWS(6) ROWS(7) ROWS(8)
 #undef ROWS
@@ -222,8 +224,8 @@ static inline __attribute__((always_inline)) void product_bf16(const char *a, si
                                                            vpaddq_f32(sums[r][c + 2], sums[r][c + 3])));
 }
 
-void emb_neon_product_bf16(const char *a, size_t a_stride, size_t rows, const void *panel, size_t k, float *out,
-                           size_t out_stride)
+void emb_neon_product_bf16(const char *a, size_t a_stride, size_t rows, const void *panel, size_t k,
+                           float *out, size_t out_stride)
 {
     for (; rows >= 2; rows -= 2, a += 2 * a_stride, out += 2 * out_stride)
         product_bf16(a, a_stride, 2, panel, k, out, out_stride);
@@ -234,7 +236,7 @@ void emb_neon_product_bf16(const char *a, size_t a_stride, size_t rows, const vo
 /* One group of one row: 8 integers. The products of a pair of int8 fit 16 bits: 2·127² < 2¹⁵. */
 static inline void group_int8(const int8_t *x, const int8_t *w, int32x4_t dots[2])
 {
-    int32x4_t sums[4] = { vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0) };
+    int32x4_t sums[4] = {vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0)};
     for (size_t i = 0; i < EMB_INT8_GROUP; i += 4, w += 32) {
         int32_t four;
         memcpy(&four, x + i, sizeof four);
@@ -249,8 +251,8 @@ static inline void group_int8(const int8_t *x, const int8_t *w, int32x4_t dots[2
     dots[1] = vpaddq_s32(sums[2], sums[3]);
 }
 
-void emb_neon_product_int8(const char *a, size_t a_stride, size_t rows, const void *panel, size_t k, float *out,
-                           size_t out_stride)
+void emb_neon_product_int8(const char *a, size_t a_stride, size_t rows, const void *panel, size_t k,
+                           float *out, size_t out_stride)
 {
     size_t groups = groups_of(k);
     const float *scales = panel;
@@ -260,7 +262,8 @@ void emb_neon_product_int8(const char *a, size_t a_stride, size_t rows, const vo
         float32x4_t low = vdupq_n_f32(0.0f), high = low;
         for (size_t g = 0; g < groups; g++) {
             int32x4_t dots[2];
-            group_int8((const int8_t *)a + g * EMB_INT8_GROUP, values + g * EMB_INT8_GROUP * EMB_NEON_PANEL, dots);
+            group_int8((const int8_t *)a + g * EMB_INT8_GROUP, values + g * EMB_INT8_GROUP * EMB_NEON_PANEL,
+                       dots);
             const float *s = scales + g * EMB_NEON_PANEL;
             low = vfmaq_f32(low, vcvtq_f32_s32(dots[0]), vmulq_n_f32(vld1q_f32(s), row_scales[g]));
             high = vfmaq_f32(high, vcvtq_f32_s32(dots[1]), vmulq_n_f32(vld1q_f32(s + 4), row_scales[g]));
@@ -272,7 +275,8 @@ void emb_neon_product_int8(const char *a, size_t a_stride, size_t rows, const vo
 
 /* ---- the layer ---- */
 
-static inline __attribute__((always_inline)) void activate(emb_activation activation, const float *bias, float *x)
+static inline __attribute__((always_inline)) void activate(emb_activation activation, const float *bias,
+                                                           float *x)
 {
     for (size_t i = 0; i < EMB_NEON_COLUMNS; i += 4)
         vst1q_f32(x + i, emb_neon_activate(activation, vaddq_f32(vld1q_f32(x + i), vld1q_f32(bias + i))));
@@ -302,7 +306,8 @@ static void activate_row(emb_activation activation, const float *bias, float *x)
 }
 
 /* Columns begin … begin+count-1 of one row, from the 64 sums in x. */
-static void finish_row(const emb_linear *args, size_t row, size_t begin, size_t count, const float *bias, float *x)
+static void finish_row(const emb_linear *args, size_t row, size_t begin, size_t count, const float *bias,
+                       float *x)
 {
     activate_row(args->activation, bias, x);
     if (args->residual) {
@@ -316,7 +321,8 @@ static void finish_row(const emb_linear *args, size_t row, size_t begin, size_t 
     }
     size_t n = args->weight->n;
     bool pad = begin + count == n && bf16_padded(n) * sizeof(uint16_t) <= args->out_stride;
-    emb_neon_store_operand(args->out_precision, n, begin, count, x, (char *)args->out + row * args->out_stride, pad);
+    emb_neon_store_operand(args->out_precision, n, begin, count, x,
+                           (char *)args->out + row * args->out_stride, pad);
 }
 
 static void linear(const emb_linear *args, emb_neon_product product)
@@ -325,12 +331,12 @@ static void linear(const emb_linear *args, emb_neon_product product)
     size_t bytes = panel_bytes(weight->precision, weight->k);
     for (size_t begin = args->n_begin; begin < args->n_end; begin += EMB_NEON_COLUMNS) {
         size_t count = args->n_end - begin < EMB_NEON_COLUMNS ? args->n_end - begin : EMB_NEON_COLUMNS;
-        float bias[EMB_NEON_COLUMNS] = { 0 };
+        float bias[EMB_NEON_COLUMNS] = {0};
         if (args->bias)
             memcpy(bias, args->bias + begin, count * sizeof *bias);
         const char *panels = (const char *)weight->data + begin / EMB_NEON_PANEL * bytes;
         for (size_t row = 0; row < args->m; row += EMB_NEON_ROWS) {
-            float sums[EMB_NEON_ROWS * EMB_NEON_COLUMNS] __attribute__((aligned(64))) = { 0 };
+            float sums[EMB_NEON_ROWS * EMB_NEON_COLUMNS] __attribute__((aligned(64))) = {0};
             size_t rows = args->m - row < EMB_NEON_ROWS ? args->m - row : EMB_NEON_ROWS;
             for (size_t at = 0; at < count; at += EMB_NEON_PANEL)
                 product((const char *)args->a + row * args->a_stride, args->a_stride, rows,

@@ -39,9 +39,10 @@ static inline float32x4_t emb_neon_exp(float32x4_t x)
  * centred to keep cancellation small; beyond, erf is ±1 within the error allowed. */
 static inline float32x4_t emb_neon_gelu(float32x4_t x)
 {
-    static const float c[15] = { 0.271899957f,  -0.135487596f,   0.100052191f,   -0.0798513226f,  0.0639254028f,
-                                 -0.0495216233f, 0.0362612085f,  -0.0247288876f, 0.0160462118f,   -0.0100901943f,
-                                 0.00527469253f, -0.00199939502f, 0.00124799507f, -0.00110926831f, 0.000388287841f };
+    static const float c[15] = {0.271899957f,   -0.135487596f,   0.100052191f,   -0.0798513226f,
+                                0.0639254028f,  -0.0495216233f,  0.0362612085f,  -0.0247288876f,
+                                0.0160462118f,  -0.0100901943f,  0.00527469253f, -0.00199939502f,
+                                0.00124799507f, -0.00110926831f, 0.000388287841f};
     float32x4_t square = vmulq_f32(x, x);
     float32x4_t s = vfmaq_n_f32(vdupq_n_f32(-1.0f), square, 2.0f / (5.2f * 5.2f));
     float32x4_t p = vdupq_n_f32(c[14]);

@@ -19,13 +19,13 @@ static inline float add_lanes(const float32x4_t sums[4])
 
 float emb_neon_dot(const float *a, const float *b, size_t n)
 {
-    float32x4_t sums[4] = { vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0) };
+    float32x4_t sums[4] = {vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0)};
     size_t i = 0;
     for (; i + LANES <= n; i += LANES)
         for (size_t j = 0; j < 4; j++)
             sums[j] = vfmaq_f32(sums[j], vld1q_f32(a + i + 4 * j), vld1q_f32(b + i + 4 * j));
     if (i < n) {
-        float x[LANES] = { 0 }, y[LANES] = { 0 };
+        float x[LANES] = {0}, y[LANES] = {0};
         memcpy(x, a + i, (n - i) * sizeof *x);
         memcpy(y, b + i, (n - i) * sizeof *y);
         for (size_t j = 0; j < 4; j++)
@@ -36,12 +36,12 @@ float emb_neon_dot(const float *a, const float *b, size_t n)
 
 static float mean_of(const float *x, size_t n)
 {
-    float32x4_t sums[4] = { vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0) };
+    float32x4_t sums[4] = {vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0)};
     size_t i = 0;
     for (; i + LANES <= n; i += LANES)
         for (size_t j = 0; j < 4; j++)
             sums[j] = vaddq_f32(sums[j], vld1q_f32(x + i + 4 * j));
-    float rest[LANES] = { 0 };
+    float rest[LANES] = {0};
     memcpy(rest, x + i, (n - i) * sizeof *rest);
     for (size_t j = 0; j < 4; j++)
         sums[j] = vaddq_f32(sums[j], vld1q_f32(rest + 4 * j));
@@ -50,7 +50,7 @@ static float mean_of(const float *x, size_t n)
 
 static float variance_of(const float *x, size_t n, float mean)
 {
-    float32x4_t sums[4] = { vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0) };
+    float32x4_t sums[4] = {vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0)};
     float32x4_t centre = vdupq_n_f32(mean);
     size_t i = 0;
     for (; i + LANES <= n; i += LANES)
@@ -82,8 +82,9 @@ static void norm_row(size_t n, const float *x, const float *gamma, const float *
         vst1q_f32(y + i, norm4(vld1q_f32(x + i), mean, factor, vld1q_f32(gamma + i),
                                beta ? vld1q_f32(beta + i) : zero));
     for (; i < n; i++)
-        y[i] = vgetq_lane_f32(norm4(vdupq_n_f32(x[i]), mean, factor, vdupq_n_f32(gamma[i]),
-                                    vdupq_n_f32(beta ? beta[i] : 0.0f)), 0);
+        y[i] = vgetq_lane_f32(
+            norm4(vdupq_n_f32(x[i]), mean, factor, vdupq_n_f32(gamma[i]), vdupq_n_f32(beta ? beta[i] : 0.0f)),
+            0);
 }
 
 void emb_neon_layer_norm(size_t rows, size_t n, const float *x, size_t x_stride, const float *gamma,
@@ -142,7 +143,8 @@ void emb_neon_widen(emb_dtype type, const void *src, const float *scales, size_t
 {
     if (type == EMB_DTYPE_I8) {
         for (size_t at = 0; at < n; at += group)
-            widen_int8((const int8_t *)src + at, scales[at / group], n - at < group ? n - at : group, dst + at, add);
+            widen_int8((const int8_t *)src + at, scales[at / group], n - at < group ? n - at : group,
+                       dst + at, add);
         return;
     }
     size_t width = type == EMB_DTYPE_F32 ? 4 : 2, i = 0;
@@ -150,7 +152,7 @@ void emb_neon_widen(emb_dtype type, const void *src, const float *scales, size_t
     for (; i + 4 <= n; i += 4)
         put4(dst + i, widen4(type, bytes + i * width), add);
     if (i < n) {
-        char rest[16] = { 0 };
+        char rest[16] = {0};
         memcpy(rest, bytes + i * width, (n - i) * width);
         put_rest(dst + i, widen4(type, rest), n - i, add);
     }
@@ -176,7 +178,8 @@ static void pool_columns(bool max, size_t rows, const float *x, size_t x_stride,
         vst1q_f32(out + 4 * j, max ? sums[j] : vdivq_f32(sums[j], vdupq_n_f32(divisor)));
 }
 
-static void pool_all(bool max, size_t rows, size_t n, const float *x, size_t x_stride, float divisor, float *out)
+static void pool_all(bool max, size_t rows, size_t n, const float *x, size_t x_stride, float divisor,
+                     float *out)
 {
     size_t i = 0;
     for (; i + LANES <= n; i += LANES)

@@ -14,8 +14,8 @@ size_t emb_portable_weight_bytes(emb_precision p, size_t n, size_t k);
 void emb_portable_weight_pack(emb_precision p, size_t n, size_t k, size_t row0, size_t rows, const float *src,
                               void *packed);
 size_t emb_portable_operand_stride(emb_precision p, size_t k);
-void emb_portable_operand_from_f32(emb_precision p, size_t k, const float *src, size_t src_stride, size_t rows,
-                                   void *dst, size_t dst_stride);
+void emb_portable_operand_from_f32(emb_precision p, size_t k, const float *src, size_t src_stride,
+                                   size_t rows, void *dst, size_t dst_stride);
 size_t emb_portable_linear_scratch(size_t max_n, size_t max_k);
 void emb_portable_linear(const emb_linear *args, void *scratch);
 float emb_portable_activation(emb_activation activation, float x);

@@ -60,7 +60,7 @@ static float score_block(const emb_attention *args, size_t head, size_t query, c
 
 static void attend(const emb_attention *args, size_t head, size_t query)
 {
-    float q[MAX_HEAD], value[MAX_HEAD], out[MAX_HEAD] = { 0 }, sum = 0.0f, max = -INFINITY;
+    float q[MAX_HEAD], value[MAX_HEAD], out[MAX_HEAD] = {0}, sum = 0.0f, max = -INFINITY;
     load_head(args, args->q, query, head, q);
     for (size_t begin = 0; begin < args->length; begin += KEYS) {
         size_t count = args->length - begin < KEYS ? args->length - begin : KEYS;

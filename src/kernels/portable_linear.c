@@ -67,7 +67,7 @@ static void pack_row(emb_precision p, size_t k, const float *src, size_t lane, c
         int8_t *values = (int8_t *)(scales + groups * PANEL);
         for (size_t g = 0; g < groups; g++) {
             size_t at = g * EMB_INT8_GROUP, count = k - at < EMB_INT8_GROUP ? k - at : EMB_INT8_GROUP;
-            int8_t q[EMB_INT8_GROUP] = { 0 };
+            int8_t q[EMB_INT8_GROUP] = {0};
             scales[g * PANEL + lane] = src ? quantise(src + at, count, q) : 0.0f;
             for (size_t i = 0; i < EMB_INT8_GROUP; i++)
                 values[(at + i) * PANEL + lane] = q[i];
@@ -109,8 +109,8 @@ static void store_operand(emb_precision p, size_t k, size_t begin, size_t count,
     }
 }
 
-void emb_portable_operand_from_f32(emb_precision p, size_t k, const float *src, size_t src_stride, size_t rows,
-                                   void *dst, size_t dst_stride)
+void emb_portable_operand_from_f32(emb_precision p, size_t k, const float *src, size_t src_stride,
+                                   size_t rows, void *dst, size_t dst_stride)
 {
     for (size_t i = 0; i < rows; i++)
         store_operand(p, k, 0, k, (const float *)((const char *)src + i * src_stride),
@@ -135,7 +135,8 @@ float emb_portable_activation(emb_activation activation, float x)
     }
 }
 
-static inline __attribute__((always_inline)) void panel_f32(const float *const *a, size_t rows, size_t k, const float *w, float sums[ROWS][PANEL])
+static inline __attribute__((always_inline)) void panel_f32(const float *const *a, size_t rows, size_t k,
+                                                            const float *w, float sums[ROWS][PANEL])
 {
     for (size_t i = 0; i < k; i++, w += PANEL)
         for (size_t r = 0; r < rows; r++)
@@ -143,8 +144,8 @@ static inline __attribute__((always_inline)) void panel_f32(const float *const *
                 sums[r][c] += a[r][i] * w[c];
 }
 
-static inline __attribute__((always_inline)) void panel_bf16(const uint16_t *const *a, size_t rows, size_t k, const uint16_t *w,
-                       float sums[ROWS][PANEL])
+static inline __attribute__((always_inline)) void panel_bf16(const uint16_t *const *a, size_t rows, size_t k,
+                                                             const uint16_t *w, float sums[ROWS][PANEL])
 {
     for (size_t i = 0; i < k; i++, w += PANEL)
         for (size_t r = 0; r < rows; r++)
@@ -152,14 +153,14 @@ static inline __attribute__((always_inline)) void panel_bf16(const uint16_t *con
                 sums[r][c] += emb_f32_from_bf16(a[r][i]) * emb_f32_from_bf16(w[c]);
 }
 
-static inline __attribute__((always_inline)) void panel_int8(const int8_t *const *a, size_t rows, size_t k, const float *scales,
-                       float sums[ROWS][PANEL])
+static inline __attribute__((always_inline)) void panel_int8(const int8_t *const *a, size_t rows, size_t k,
+                                                             const float *scales, float sums[ROWS][PANEL])
 {
     size_t groups = emb_round_up(k, EMB_INT8_GROUP) / EMB_INT8_GROUP;
     const int8_t *w = (const int8_t *)(scales + groups * PANEL);
     for (size_t g = 0; g < groups; g++, scales += PANEL, w += EMB_INT8_GROUP * PANEL)
         for (size_t r = 0; r < rows; r++) {
-            int32_t dots[PANEL] = { 0 };
+            int32_t dots[PANEL] = {0};
             for (size_t i = 0; i < EMB_INT8_GROUP; i++)
                 for (size_t c = 0; c < PANEL; c++)
                     dots[c] += a[r][g * EMB_INT8_GROUP + i] * w[i * PANEL + c];
@@ -170,8 +171,9 @@ static inline __attribute__((always_inline)) void panel_int8(const int8_t *const
 }
 
 /* Called with rows known to be ROWS, the compiler keeps all sums in registers. */
-static inline __attribute__((always_inline)) void panel_rows(const emb_weight *weight, const void *const *a, size_t rows, const char *w,
-                              float sums[ROWS][PANEL])
+static inline __attribute__((always_inline)) void panel_rows(const emb_weight *weight, const void *const *a,
+                                                             size_t rows, const char *w,
+                                                             float sums[ROWS][PANEL])
 {
     if (weight->precision == EMB_PRECISION_BF16)
         panel_bf16((const uint16_t *const *)a, rows, weight->k, (const uint16_t *)w, sums);

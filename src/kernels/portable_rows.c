@@ -18,7 +18,7 @@ static float add_lanes(const float *lanes)
 
 float emb_portable_dot(const float *a, const float *b, size_t n)
 {
-    float lanes[LANES] = { 0 };
+    float lanes[LANES] = {0};
     size_t i = 0;
     for (; i + LANES <= n; i += LANES)
         for (size_t j = 0; j < LANES; j++)
@@ -30,7 +30,7 @@ float emb_portable_dot(const float *a, const float *b, size_t n)
 
 static float mean_of(const float *x, size_t n)
 {
-    float lanes[LANES] = { 0 };
+    float lanes[LANES] = {0};
     for (size_t i = 0; i < n; i++)
         lanes[i % LANES] += x[i];
     return add_lanes(lanes) / (float)n;
@@ -38,7 +38,7 @@ static float mean_of(const float *x, size_t n)
 
 static float variance_of(const float *x, size_t n, float mean)
 {
-    float lanes[LANES] = { 0 };
+    float lanes[LANES] = {0};
     for (size_t i = 0; i < n; i++)
         lanes[i % LANES] += (x[i] - mean) * (x[i] - mean);
     return add_lanes(lanes) / (float)n;

@@ -21,10 +21,10 @@ extern const emb_kernels emb_kernels_avx512;      /* F, BW, VL, DQ, VNNI */
 extern const emb_kernels emb_kernels_avx512_bf16; /* and BF16, on a chip where that pays */
 extern const emb_kernels emb_kernels_amx;         /* and AMX-TILE, -BF16, -INT8 */
 
-bool emb_cpu_avx2(void);        /* AVX2, FMA, F16C, BMI2 and their registers enabled */
-bool emb_cpu_avx512(void);      /* F, BW, VL, DQ, VNNI and their registers enabled */
-bool emb_cpu_fast_bf16(void);   /* and AVX512_BF16 at the rate of fp32 multiply-add, i.e. AMD's */
-bool emb_cpu_amx(void);         /* and AMX bf16 and int8, permitted to this process by the kernel */
+bool emb_cpu_avx2(void);      /* AVX2, FMA, F16C, BMI2 and their registers enabled */
+bool emb_cpu_avx512(void);    /* F, BW, VL, DQ, VNNI and their registers enabled */
+bool emb_cpu_fast_bf16(void); /* and AVX512_BF16 at the rate of fp32 multiply-add, i.e. AMD's */
+bool emb_cpu_amx(void);       /* and AMX bf16 and int8, permitted to this process by the kernel */
 #elif defined(__aarch64__)
 extern const emb_kernels emb_kernels_neon;      /* every aarch64 */
 extern const emb_kernels emb_kernels_neon_dot;  /* and SDOT */

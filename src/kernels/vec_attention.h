@@ -29,7 +29,7 @@ enum {
     PANEL_KEYS = VEC_COLUMNS * VW, /* keys that are scored together */
     BLOCK_KEYS = 512,
     SCORE_STRIDE = BLOCK_KEYS + 16, /* rows at a power of two would share a few L1 sets */
-    VALUE_KEYS = 64,               /* of values that stay in L1 while all queries of a block pass */
+    VALUE_KEYS = 64,                /* of values that stay in L1 while all queries of a block pass */
 #if defined(VEC_ATTENTION_BF16)
     UNIT_ELEMENTS = 2
 #else
@@ -45,14 +45,14 @@ enum {
 
 /* Where things lie in scratch, for one head. */
 typedef struct attention_plan {
-    size_t units;        /* of a query or key */
-    size_t columns;      /* of a value row, padded to whole vectors */
+    size_t units;   /* of a query or key */
+    size_t columns; /* of a value row, padded to whole vectors */
     size_t key_panels;
-    char *keys;          /* key_panels × [units][PANEL_KEYS] units */
-    char *values;        /* [keys / UNIT_ELEMENTS][columns] units */
-    float *scores;       /* [BLOCK_QUERIES][SCORE_STRIDE]; after softmax each row starts with its weights */
-    float *sums;         /* [BLOCK_QUERIES][columns] */
-    char *queries;       /* [BLOCK_QUERIES][units] units */
+    char *keys;    /* key_panels × [units][PANEL_KEYS] units */
+    char *values;  /* [keys / UNIT_ELEMENTS][columns] units */
+    float *scores; /* [BLOCK_QUERIES][SCORE_STRIDE]; after softmax each row starts with its weights */
+    float *sums;   /* [BLOCK_QUERIES][columns] */
+    char *queries; /* [BLOCK_QUERIES][units] units */
     float max[BLOCK_QUERIES], total[BLOCK_QUERIES];
 } attention_plan;
 
@@ -104,7 +104,8 @@ VEC_INLINE void pack_keys(bool widen, attention_plan *plan, const char *head, si
             size_t count = plan->units - unit < VW ? plan->units - unit : VW;
             vi rows[VW];
             for (size_t i = 0; i < VW; i++)
-                rows[i] = key + i < length ? load_units(widen, head + (key + i) * stride, unit, count) : vi_set(0);
+                rows[i] =
+                    key + i < length ? load_units(widen, head + (key + i) * stride, unit, count) : vi_set(0);
             vec_transpose(rows);
             for (size_t i = 0; i < VW; i++)
                 if (i < count)
@@ -150,8 +151,8 @@ VEC_INLINE void pack_queries(bool widen, attention_plan *plan, const char *head,
         const char *row = head + (r < rows ? r : rows - 1) * stride;
         for (size_t unit = 0; unit < plan->units; unit += VW) {
             size_t count = plan->units - unit < VW ? plan->units - unit : VW;
-            vf_store_n(plan->queries + (r * plan->units + unit) * 4, vi_floats(load_units(widen, row, unit, count)),
-                       count);
+            vf_store_n(plan->queries + (r * plan->units + unit) * 4,
+                       vi_floats(load_units(widen, row, unit, count)), count);
         }
     }
 }
@@ -159,8 +160,8 @@ VEC_INLINE void pack_queries(bool widen, attention_plan *plan, const char *head,
 /* ---- products ---- */
 
 /* c[rows][columns vectors] (+)= a · b: `steps` units of each row of a with rows of b. */
-VEC_INLINE void tile(size_t rows, size_t columns, const char *a, size_t a_stride, const char *b, size_t b_stride,
-                     size_t steps, float *c, size_t c_stride, bool first)
+VEC_INLINE void tile(size_t rows, size_t columns, const char *a, size_t a_stride, const char *b,
+                     size_t b_stride, size_t steps, float *c, size_t c_stride, bool first)
 {
     vf sums[2 * VEC_ROWS][VEC_COLUMNS];
     for (size_t r = 0; r < rows; r++)
@@ -182,8 +183,8 @@ VEC_INLINE void tile(size_t rows, size_t columns, const char *a, size_t a_stride
 }
 
 /* All groups of a block. Narrow tiles take twice the rows: too few sums would wait for each other. */
-static void tiles(size_t groups, size_t columns, const char *a, size_t a_stride, const char *b, size_t b_stride,
-                  size_t steps, float *c, size_t c_stride, bool first)
+static void tiles(size_t groups, size_t columns, const char *a, size_t a_stride, const char *b,
+                  size_t b_stride, size_t steps, float *c, size_t c_stride, bool first)
 {
     for (size_t g = 0; g < groups; g++, a += VEC_ROWS * a_stride, c += VEC_ROWS * c_stride) {
         switch (columns) {
@@ -228,8 +229,8 @@ static void score_block(const attention_plan *plan, size_t groups, size_t begin,
     for (size_t key = 0; key < count; key += PANEL_KEYS) {
         const char *panel = plan->keys + (begin + key) / PANEL_KEYS * plan->units * PANEL_KEYS * 4;
         size_t columns = count - key < PANEL_KEYS ? (count - key + VW - 1) / VW : VEC_COLUMNS;
-        tiles(groups, columns, plan->queries, plan->units * 4, panel, PANEL_KEYS * 4, plan->units, plan->scores + key,
-              SCORE_STRIDE, true);
+        tiles(groups, columns, plan->queries, plan->units * 4, panel, PANEL_KEYS * 4, plan->units,
+              plan->scores + key, SCORE_STRIDE, true);
     }
 }
 
@@ -241,9 +242,10 @@ static void add_values(const attention_plan *plan, size_t groups, size_t begin, 
         for (size_t column = 0; column < plan->columns; column += VEC_COLUMNS * VW) {
             size_t columns = (plan->columns - column) / VW;
             const char *b = plan->values + ((begin + key) / UNIT_ELEMENTS * plan->columns + column) * 4;
-            tiles(groups, columns < VEC_COLUMNS ? columns : VEC_COLUMNS, (const char *)plan->scores + key * 4 / UNIT_ELEMENTS,
-                  SCORE_STRIDE * sizeof(float), b, plan->columns * 4, keys / UNIT_ELEMENTS,
-                  plan->sums + column, plan->columns, !begin && !key);
+            tiles(groups, columns < VEC_COLUMNS ? columns : VEC_COLUMNS,
+                  (const char *)plan->scores + key * 4 / UNIT_ELEMENTS, SCORE_STRIDE * sizeof(float), b,
+                  plan->columns * 4, keys / UNIT_ELEMENTS, plan->sums + column, plan->columns,
+                  !begin && !key);
         }
     }
 }
@@ -295,8 +297,8 @@ static void shrink_row(attention_plan *plan, size_t r, float max)
 
 /* Turns the scores of all rows into weights, and scales sums down where the maximum has grown. Rows go in
  * step: each waits for the maximum and the sum over its own lanes, not for the others. */
-VEC_INLINE void softmax_rows(attention_plan *plan, size_t rows, size_t count, float scale, const float *const *bias,
-                             bool first)
+VEC_INLINE void softmax_rows(attention_plan *plan, size_t rows, size_t count, float scale,
+                             const float *const *bias, bool first)
 {
     float max[BLOCK_QUERIES], factor = bias ? 1.0f : scale;
     for (size_t r = 0; r < rows; r++) {
@@ -338,13 +340,13 @@ VEC_INLINE void store_row(const attention_plan *plan, size_t r, bool bf16, size_
 
 /* ---- all of it ---- */
 
-VEC_INLINE void attend_block(const emb_attention *args, attention_plan *plan, size_t head, size_t query, size_t rows,
-                             bool bf16)
+VEC_INLINE void attend_block(const emb_attention *args, attention_plan *plan, size_t head, size_t query,
+                             size_t rows, bool bf16)
 {
     size_t element = bf16 ? 2 : 4, at = head * args->head_dim * element;
     size_t groups = (rows + VEC_ROWS - 1) / VEC_ROWS;
-    pack_queries(bf16 && UNIT_ELEMENTS == 1, plan, (const char *)args->q + query * args->stride + at, args->stride,
-                 rows, groups * VEC_ROWS);
+    pack_queries(bf16 && UNIT_ELEMENTS == 1, plan, (const char *)args->q + query * args->stride + at,
+                 args->stride, rows, groups * VEC_ROWS);
     for (size_t begin = 0; begin < args->length; begin += BLOCK_KEYS) {
         size_t count = args->length - begin < BLOCK_KEYS ? args->length - begin : BLOCK_KEYS;
         score_block(plan, groups, begin, count);
@@ -352,7 +354,8 @@ VEC_INLINE void attend_block(const emb_attention *args, attention_plan *plan, si
         for (size_t r = 0; args->bias && r < groups * VEC_ROWS; r++)
             bias[r] = args->bias + (ptrdiff_t)(head * args->bias_stride + begin) -
                       (ptrdiff_t)(query + (r < rows ? r : rows - 1));
-        softmax_rows(plan, groups * VEC_ROWS, count, args->scale * VEC_LOG2E, args->bias ? bias : NULL, !begin);
+        softmax_rows(plan, groups * VEC_ROWS, count, args->scale * VEC_LOG2E, args->bias ? bias : NULL,
+                     !begin);
         add_values(plan, groups, begin, emb_round_up(count, VW));
     }
     for (size_t r = 0; r < rows; r++)

@@ -23,38 +23,110 @@ typedef __m256i vi;
 #define VEC_INLINE static inline __attribute__((always_inline, unused))
 #define VEC_UNUSED __attribute__((unused)) /* of a template, by some of its users */
 
-static const int32_t vec_masks[16] __attribute__((unused)) = { -1, -1, -1, -1, -1, -1, -1, -1 };
+static const int32_t vec_masks[16] __attribute__((unused)) = {-1, -1, -1, -1, -1, -1, -1, -1};
 
 VEC_INLINE __m256i vec_first(size_t n)
 {
     return _mm256_loadu_si256((const __m256i *)(vec_masks + 8 - n));
 }
 
-VEC_INLINE vf vf_set(float x) { return _mm256_set1_ps(x); }
-VEC_INLINE vf vf_zero(void) { return _mm256_setzero_ps(); }
-VEC_INLINE vf vf_load(const void *p) { return _mm256_loadu_ps(p); }
-VEC_INLINE vf vf_load_n(const void *p, size_t n) { return _mm256_maskload_ps(p, vec_first(n)); }
-VEC_INLINE void vf_store(void *p, vf x) { _mm256_storeu_ps(p, x); }
-VEC_INLINE void vf_store_n(void *p, vf x, size_t n) { _mm256_maskstore_ps(p, vec_first(n), x); }
-VEC_INLINE vf vf_add(vf a, vf b) { return _mm256_add_ps(a, b); }
-VEC_INLINE vf vf_sub(vf a, vf b) { return _mm256_sub_ps(a, b); }
-VEC_INLINE vf vf_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
-VEC_INLINE vf vf_div(vf a, vf b) { return _mm256_div_ps(a, b); }
-VEC_INLINE vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); } /* a·b + c */
+VEC_INLINE vf vf_set(float x)
+{
+    return _mm256_set1_ps(x);
+}
+VEC_INLINE vf vf_zero(void)
+{
+    return _mm256_setzero_ps();
+}
+VEC_INLINE vf vf_load(const void *p)
+{
+    return _mm256_loadu_ps(p);
+}
+VEC_INLINE vf vf_load_n(const void *p, size_t n)
+{
+    return _mm256_maskload_ps(p, vec_first(n));
+}
+VEC_INLINE void vf_store(void *p, vf x)
+{
+    _mm256_storeu_ps(p, x);
+}
+VEC_INLINE void vf_store_n(void *p, vf x, size_t n)
+{
+    _mm256_maskstore_ps(p, vec_first(n), x);
+}
+VEC_INLINE vf vf_add(vf a, vf b)
+{
+    return _mm256_add_ps(a, b);
+}
+VEC_INLINE vf vf_sub(vf a, vf b)
+{
+    return _mm256_sub_ps(a, b);
+}
+VEC_INLINE vf vf_mul(vf a, vf b)
+{
+    return _mm256_mul_ps(a, b);
+}
+VEC_INLINE vf vf_div(vf a, vf b)
+{
+    return _mm256_div_ps(a, b);
+}
+VEC_INLINE vf vf_fma(vf a, vf b, vf c)
+{
+    return _mm256_fmadd_ps(a, b, c);
+} /* a·b + c */
 /* The second operand if either is NaN. */
-VEC_INLINE vf vf_max(vf a, vf b) { return _mm256_max_ps(a, b); }
-VEC_INLINE vf vf_min(vf a, vf b) { return _mm256_min_ps(a, b); }
-VEC_INLINE vf vf_and(vf a, vf b) { return _mm256_and_ps(a, b); }
-VEC_INLINE vi vf_bits(vf a) { return _mm256_castps_si256(a); }
-VEC_INLINE vf vi_floats(vi a) { return _mm256_castsi256_ps(a); }
-VEC_INLINE vi vi_set(int32_t x) { return _mm256_set1_epi32(x); }
-VEC_INLINE vi vi_load(const void *p) { return _mm256_loadu_si256(p); }
-VEC_INLINE vi vi_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
-VEC_INLINE vi vi_and(vi a, vi b) { return _mm256_and_si256(a, b); }
-VEC_INLINE vi vi_shl(vi a, int bits) { return _mm256_slli_epi32(a, bits); }
-VEC_INLINE vi vi_max_unsigned(vi a, vi b) { return _mm256_max_epu32(a, b); }
-VEC_INLINE vf vf_from_int(vi a) { return _mm256_cvtepi32_ps(a); }
-VEC_INLINE vi vf_to_int(vf a) { return _mm256_cvtps_epi32(a); } /* nearest even */
+VEC_INLINE vf vf_max(vf a, vf b)
+{
+    return _mm256_max_ps(a, b);
+}
+VEC_INLINE vf vf_min(vf a, vf b)
+{
+    return _mm256_min_ps(a, b);
+}
+VEC_INLINE vf vf_and(vf a, vf b)
+{
+    return _mm256_and_ps(a, b);
+}
+VEC_INLINE vi vf_bits(vf a)
+{
+    return _mm256_castps_si256(a);
+}
+VEC_INLINE vf vi_floats(vi a)
+{
+    return _mm256_castsi256_ps(a);
+}
+VEC_INLINE vi vi_set(int32_t x)
+{
+    return _mm256_set1_epi32(x);
+}
+VEC_INLINE vi vi_load(const void *p)
+{
+    return _mm256_loadu_si256(p);
+}
+VEC_INLINE vi vi_add(vi a, vi b)
+{
+    return _mm256_add_epi32(a, b);
+}
+VEC_INLINE vi vi_and(vi a, vi b)
+{
+    return _mm256_and_si256(a, b);
+}
+VEC_INLINE vi vi_shl(vi a, int bits)
+{
+    return _mm256_slli_epi32(a, bits);
+}
+VEC_INLINE vi vi_max_unsigned(vi a, vi b)
+{
+    return _mm256_max_epu32(a, b);
+}
+VEC_INLINE vf vf_from_int(vi a)
+{
+    return _mm256_cvtepi32_ps(a);
+}
+VEC_INLINE vi vf_to_int(vf a)
+{
+    return _mm256_cvtps_epi32(a);
+} /* nearest even */
 /* x < limit ? yes : no; NaN gives no. */
 VEC_INLINE vf vf_if_less(vf x, vf limit, vf yes, vf no)
 {
@@ -72,12 +144,18 @@ VEC_INLINE vf vf_from_bf16(const void *p)
 }
 VEC_INLINE vf vf_from_bf16_n(const void *p, size_t n)
 {
-    uint16_t all[VW] = { 0 };
+    uint16_t all[VW] = {0};
     memcpy(all, p, n * sizeof *all);
     return vf_from_bf16(all);
 }
-VEC_INLINE vf vf_from_f16(const void *p) { return _mm256_cvtph_ps(_mm_loadu_si128(p)); }
-VEC_INLINE vf vf_from_i8(const void *p) { return vf_from_int(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p))); }
+VEC_INLINE vf vf_from_f16(const void *p)
+{
+    return _mm256_cvtph_ps(_mm_loadu_si128(p));
+}
+VEC_INLINE vf vf_from_i8(const void *p)
+{
+    return vf_from_int(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p)));
+}
 
 VEC_INLINE __m128i vec_round_bf16(vf x)
 {
@@ -89,7 +167,10 @@ VEC_INLINE __m128i vec_round_bf16(vf x)
     up = _mm256_srli_epi32(up, 16);
     return _mm_packus_epi32(_mm256_castsi256_si128(up), _mm256_extracti128_si256(up, 1));
 }
-VEC_INLINE void vf_to_bf16(void *p, vf x) { _mm_storeu_si128(p, vec_round_bf16(x)); }
+VEC_INLINE void vf_to_bf16(void *p, vf x)
+{
+    _mm_storeu_si128(p, vec_round_bf16(x));
+}
 VEC_INLINE void vf_to_bf16_n(void *p, vf x, size_t n)
 {
     uint16_t all[VW];

@@ -29,33 +29,111 @@ VEC_INLINE __mmask16 vec_first(size_t n)
     return (__mmask16)((1u << n) - 1);
 }
 
-VEC_INLINE vf vf_set(float x) { return _mm512_set1_ps(x); }
-VEC_INLINE vf vf_zero(void) { return _mm512_setzero_ps(); }
-VEC_INLINE vf vf_load(const void *p) { return _mm512_loadu_ps(p); }
-VEC_INLINE vf vf_load_n(const void *p, size_t n) { return _mm512_maskz_loadu_ps(vec_first(n), p); }
-VEC_INLINE void vf_store(void *p, vf x) { _mm512_storeu_ps(p, x); }
-VEC_INLINE void vf_store_n(void *p, vf x, size_t n) { _mm512_mask_storeu_ps(p, vec_first(n), x); }
-VEC_INLINE vf vf_add(vf a, vf b) { return _mm512_add_ps(a, b); }
-VEC_INLINE vf vf_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
-VEC_INLINE vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
-VEC_INLINE vf vf_div(vf a, vf b) { return _mm512_div_ps(a, b); }
-VEC_INLINE vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }   /* a·b + c */
-VEC_INLINE vf vf_fnma(vf a, vf b, vf c) { return _mm512_fnmadd_ps(a, b, c); } /* c - a·b */
+VEC_INLINE vf vf_set(float x)
+{
+    return _mm512_set1_ps(x);
+}
+VEC_INLINE vf vf_zero(void)
+{
+    return _mm512_setzero_ps();
+}
+VEC_INLINE vf vf_load(const void *p)
+{
+    return _mm512_loadu_ps(p);
+}
+VEC_INLINE vf vf_load_n(const void *p, size_t n)
+{
+    return _mm512_maskz_loadu_ps(vec_first(n), p);
+}
+VEC_INLINE void vf_store(void *p, vf x)
+{
+    _mm512_storeu_ps(p, x);
+}
+VEC_INLINE void vf_store_n(void *p, vf x, size_t n)
+{
+    _mm512_mask_storeu_ps(p, vec_first(n), x);
+}
+VEC_INLINE vf vf_add(vf a, vf b)
+{
+    return _mm512_add_ps(a, b);
+}
+VEC_INLINE vf vf_sub(vf a, vf b)
+{
+    return _mm512_sub_ps(a, b);
+}
+VEC_INLINE vf vf_mul(vf a, vf b)
+{
+    return _mm512_mul_ps(a, b);
+}
+VEC_INLINE vf vf_div(vf a, vf b)
+{
+    return _mm512_div_ps(a, b);
+}
+VEC_INLINE vf vf_fma(vf a, vf b, vf c)
+{
+    return _mm512_fmadd_ps(a, b, c);
+} /* a·b + c */
+VEC_INLINE vf vf_fnma(vf a, vf b, vf c)
+{
+    return _mm512_fnmadd_ps(a, b, c);
+} /* c - a·b */
 /* The second operand if either is NaN. */
-VEC_INLINE vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
-VEC_INLINE vf vf_min(vf a, vf b) { return _mm512_min_ps(a, b); }
-VEC_INLINE vf vf_and(vf a, vf b) { return _mm512_and_ps(a, b); }
-VEC_INLINE vf vf_or(vf a, vf b) { return _mm512_or_ps(a, b); }
-VEC_INLINE vi vf_bits(vf a) { return _mm512_castps_si512(a); }
-VEC_INLINE vf vi_floats(vi a) { return _mm512_castsi512_ps(a); }
-VEC_INLINE vi vi_set(int32_t x) { return _mm512_set1_epi32(x); }
-VEC_INLINE vi vi_load(const void *p) { return _mm512_loadu_si512(p); }
-VEC_INLINE vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
-VEC_INLINE vi vi_and(vi a, vi b) { return _mm512_and_si512(a, b); }
-VEC_INLINE vi vi_shl(vi a, int bits) { return _mm512_slli_epi32(a, (unsigned)bits); }
-VEC_INLINE vi vi_max_unsigned(vi a, vi b) { return _mm512_max_epu32(a, b); }
-VEC_INLINE vf vf_from_int(vi a) { return _mm512_cvtepi32_ps(a); }
-VEC_INLINE vi vf_to_int(vf a) { return _mm512_cvtps_epi32(a); } /* nearest even */
+VEC_INLINE vf vf_max(vf a, vf b)
+{
+    return _mm512_max_ps(a, b);
+}
+VEC_INLINE vf vf_min(vf a, vf b)
+{
+    return _mm512_min_ps(a, b);
+}
+VEC_INLINE vf vf_and(vf a, vf b)
+{
+    return _mm512_and_ps(a, b);
+}
+VEC_INLINE vf vf_or(vf a, vf b)
+{
+    return _mm512_or_ps(a, b);
+}
+VEC_INLINE vi vf_bits(vf a)
+{
+    return _mm512_castps_si512(a);
+}
+VEC_INLINE vf vi_floats(vi a)
+{
+    return _mm512_castsi512_ps(a);
+}
+VEC_INLINE vi vi_set(int32_t x)
+{
+    return _mm512_set1_epi32(x);
+}
+VEC_INLINE vi vi_load(const void *p)
+{
+    return _mm512_loadu_si512(p);
+}
+VEC_INLINE vi vi_add(vi a, vi b)
+{
+    return _mm512_add_epi32(a, b);
+}
+VEC_INLINE vi vi_and(vi a, vi b)
+{
+    return _mm512_and_si512(a, b);
+}
+VEC_INLINE vi vi_shl(vi a, int bits)
+{
+    return _mm512_slli_epi32(a, (unsigned)bits);
+}
+VEC_INLINE vi vi_max_unsigned(vi a, vi b)
+{
+    return _mm512_max_epu32(a, b);
+}
+VEC_INLINE vf vf_from_int(vi a)
+{
+    return _mm512_cvtepi32_ps(a);
+}
+VEC_INLINE vi vf_to_int(vf a)
+{
+    return _mm512_cvtps_epi32(a);
+} /* nearest even */
 /* x < limit ? yes : no; NaN gives no. */
 VEC_INLINE vf vf_if_less(vf x, vf limit, vf yes, vf no)
 {
@@ -63,13 +141,25 @@ VEC_INLINE vf vf_if_less(vf x, vf limit, vf yes, vf no)
 }
 
 /* table[index mod 16] */
-VEC_INLINE vf vf_lookup(const float *table, vi index) { return _mm512_permutexvar_ps(index, vf_load(table)); }
+VEC_INLINE vf vf_lookup(const float *table, vi index)
+{
+    return _mm512_permutexvar_ps(index, vf_load(table));
+}
 /* x - floor(x), and x·2^floor(t); both keep NaN, and t may be infinite. */
 #define VEC_SCALEF 1
-VEC_INLINE vf vf_fraction(vf x) { return _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF); }
-VEC_INLINE vf vf_scale(vf x, vf t) { return _mm512_scalef_ps(x, t); }
+VEC_INLINE vf vf_fraction(vf x)
+{
+    return _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF);
+}
+VEC_INLINE vf vf_scale(vf x, vf t)
+{
+    return _mm512_scalef_ps(x, t);
+}
 /* x with zeros from lane n on. */
-VEC_INLINE vf vec_keep(vf x, size_t n) { return n >= VW ? x : _mm512_maskz_mov_ps(vec_first(n), x); }
+VEC_INLINE vf vec_keep(vf x, size_t n)
+{
+    return n >= VW ? x : _mm512_maskz_mov_ps(vec_first(n), x);
+}
 
 VEC_INLINE vf vf_from_bf16(const void *p)
 {
@@ -79,8 +169,14 @@ VEC_INLINE vf vf_from_bf16_n(const void *p, size_t n)
 {
     return vi_floats(vi_shl(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(vec_first(n), p)), 16));
 }
-VEC_INLINE vf vf_from_f16(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256(p)); }
-VEC_INLINE vf vf_from_i8(const void *p) { return vf_from_int(_mm512_cvtepi8_epi32(_mm_loadu_si128(p))); }
+VEC_INLINE vf vf_from_f16(const void *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256(p));
+}
+VEC_INLINE vf vf_from_i8(const void *p)
+{
+    return vf_from_int(_mm512_cvtepi8_epi32(_mm_loadu_si128(p)));
+}
 
 #if defined(__AVX512BF16__)
 VEC_INLINE __m256i vec_round_bf16(vf x)
@@ -98,7 +194,10 @@ VEC_INLINE __m256i vec_round_bf16(vf x)
     return _mm512_cvtepi32_epi16(_mm512_srli_epi32(up, 16));
 }
 #endif
-VEC_INLINE void vf_to_bf16(void *p, vf x) { _mm256_storeu_si256(p, vec_round_bf16(x)); }
+VEC_INLINE void vf_to_bf16(void *p, vf x)
+{
+    _mm256_storeu_si256(p, vec_round_bf16(x));
+}
 VEC_INLINE void vf_to_bf16_n(void *p, vf x, size_t n)
 {
     _mm256_mask_storeu_epi16(p, vec_first(n), vec_round_bf16(x));
@@ -119,7 +218,8 @@ VEC_INLINE void vec_transpose(vi rows[VW])
         rows[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
     }
     for (int c = 0; c < 4; c++) { /* a 4 × 4 transposition of 128-bit lanes for each c */
-        vi a = _mm512_shuffle_i32x4(rows[c], rows[4 + c], 0x88), b = _mm512_shuffle_i32x4(rows[c], rows[4 + c], 0xdd);
+        vi a = _mm512_shuffle_i32x4(rows[c], rows[4 + c], 0x88),
+           b = _mm512_shuffle_i32x4(rows[c], rows[4 + c], 0xdd);
         vi d = _mm512_shuffle_i32x4(rows[8 + c], rows[12 + c], 0x88);
         vi e = _mm512_shuffle_i32x4(rows[8 + c], rows[12 + c], 0xdd);
         t[c] = _mm512_shuffle_i32x4(a, d, 0x88);
@@ -132,8 +232,17 @@ VEC_INLINE void vec_transpose(vi rows[VW])
 }
 
 /* Sums and maxima over the lanes, always in the same order. */
-VEC_INLINE float vf_sum(vf x) { return _mm512_reduce_add_ps(x); }
-VEC_INLINE float vf_max_lane(vf x) { return _mm512_reduce_max_ps(x); }
-VEC_INLINE uint32_t vi_max_lane(vi x) { return _mm512_reduce_max_epu32(x); }
+VEC_INLINE float vf_sum(vf x)
+{
+    return _mm512_reduce_add_ps(x);
+}
+VEC_INLINE float vf_max_lane(vf x)
+{
+    return _mm512_reduce_max_ps(x);
+}
+VEC_INLINE uint32_t vi_max_lane(vi x)
+{
+    return _mm512_reduce_max_epu32(x);
+}
 
 #endif

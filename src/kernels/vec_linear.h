@@ -32,29 +32,29 @@
 #define EMB_KERNELS_VEC_LINEAR_H
 
 enum {
-    CHUNK_ROWS = 256,             /* most rows per chunk: bounds scratch */
-    CHUNK_BYTES = 384 * 1024      /* of L2 for the rows of a chunk */
+    CHUNK_ROWS = 256,        /* most rows per chunk: bounds scratch */
+    CHUNK_BYTES = 384 * 1024 /* of L2 for the rows of a chunk */
 };
 
 typedef void (*product_fn)(const char *a, const char *a_scales, size_t a_stride, const char *b, size_t steps,
                            float *c, bool first);
 
 /* One function per number of rows, so that all sums stay in registers. */
-#define PRODUCT_ROWS(name, rows)                                                                           \
-    static void name##_##rows(const char *a, const char *a_scales, size_t a_stride, const char *b,         \
-                              size_t steps, float *c, bool first)                                          \
-    {                                                                                                      \
-        name(rows, a, a_scales, a_stride, b, steps, c, first);                                             \
+#define PRODUCT_ROWS(name, rows)                                                                   \
+    static void name##_##rows(const char *a, const char *a_scales, size_t a_stride, const char *b, \
+                              size_t steps, float *c, bool first)                                  \
+    {                                                                                              \
+        name(rows, a, a_scales, a_stride, b, steps, c, first);                                     \
     }
-#define PRODUCTS(name)                                                                                     \
-    PRODUCT_ROWS(name, 1)                                                                                  \
-    PRODUCT_ROWS(name, 2)                                                                                  \
-    PRODUCT_ROWS(name, 3)                                                                                  \
-    PRODUCT_ROWS(name, 4)                                                                                  \
-    PRODUCT_ROWS(name, 5)                                                                                  \
-    PRODUCT_ROWS(name, 6)                                                                                  \
-    static const product_fn name##_rows[] = { NULL,     name##_1, name##_2, name##_3,                      \
-                                              name##_4, name##_5, name##_6 };
+#define PRODUCTS(name)                                                               \
+    PRODUCT_ROWS(name, 1)                                                            \
+    PRODUCT_ROWS(name, 2)                                                            \
+    PRODUCT_ROWS(name, 3)                                                            \
+    PRODUCT_ROWS(name, 4)                                                            \
+    PRODUCT_ROWS(name, 5)                                                            \
+    PRODUCT_ROWS(name, 6)                                                            \
+    static const product_fn name##_rows[] = {NULL,     name##_1, name##_2, name##_3, \
+                                             name##_4, name##_5, name##_6};
 
 PRODUCTS(product_f32)
 PRODUCTS(product_bf16)
@@ -72,11 +72,11 @@ static linear_kind kind_of(emb_precision p)
 {
     switch (p) {
     case EMB_PRECISION_BF16:
-        return (linear_kind){ 2, 2 * sizeof(uint16_t), PANEL * 2 * sizeof(uint16_t), product_bf16_rows };
+        return (linear_kind){2, 2 * sizeof(uint16_t), PANEL * 2 * sizeof(uint16_t), product_bf16_rows};
     case EMB_PRECISION_INT8:
-        return (linear_kind){ EMB_INT8_GROUP, INT8_A_BYTES, INT8_B_BYTES, product_int8_rows };
+        return (linear_kind){EMB_INT8_GROUP, INT8_A_BYTES, INT8_B_BYTES, product_int8_rows};
     default:
-        return (linear_kind){ 1, sizeof(float), PANEL * sizeof(float), product_f32_rows };
+        return (linear_kind){1, sizeof(float), PANEL * sizeof(float), product_f32_rows};
     }
 }
 
@@ -125,15 +125,15 @@ static float quantise_group(const float *src, size_t count, int8_t *q)
 static void pack_int8(const float *src, size_t k, size_t lane, char *panel)
 {
     for (size_t at = 0; at < k; at += EMB_INT8_GROUP, panel += INT8_B_BYTES) {
-        int8_t q[EMB_INT8_GROUP] = { 0 };
+        int8_t q[EMB_INT8_GROUP] = {0};
         size_t count = k - at < EMB_INT8_GROUP ? k - at : EMB_INT8_GROUP;
         float scale = src ? quantise_group(src + at, count, q) : 0.0f;
         pack_int8_group(q, scale, lane, panel);
     }
 }
 
-static VEC_UNUSED void linear_weight_pack(emb_precision p, size_t n, size_t k, size_t row0, size_t rows, const float *src,
-                               void *packed)
+static VEC_UNUSED void linear_weight_pack(emb_precision p, size_t n, size_t k, size_t row0, size_t rows,
+                                          const float *src, void *packed)
 {
     linear_kind kind = kind_of(p);
     size_t panel_bytes = steps_of(&kind, k) * kind.b_bytes;
@@ -153,8 +153,8 @@ static VEC_UNUSED void linear_weight_pack(emb_precision p, size_t n, size_t k, s
 /* ---- products ---- */
 
 /* Bias, activation, residual and conversion of rows × count sums. */
-VEC_INLINE void finish(emb_activation activation, const emb_linear *args, size_t row, size_t rows, size_t begin,
-                       size_t count, float *sums)
+VEC_INLINE void finish(emb_activation activation, const emb_linear *args, size_t row, size_t rows,
+                       size_t begin, size_t count, float *sums)
 {
     vf bias[TILE_VECTORS];
     for (size_t c = 0; c < TILE_VECTORS; c++)
@@ -225,8 +225,8 @@ static VEC_UNUSED size_t linear_scratch_bytes(size_t max_n, size_t max_k)
 }
 
 /* One tile of TILE columns for `rows` rows from row0. */
-static void linear_tile(const emb_linear *args, const linear_kind *kind, size_t row0, size_t rows, size_t begin,
-                        float *sums)
+static void linear_tile(const emb_linear *args, const linear_kind *kind, size_t row0, size_t rows,
+                        size_t begin, float *sums)
 {
     size_t steps = steps_of(kind, args->weight->k), panel_bytes = steps * kind->b_bytes;
     size_t block = rows <= VEC_ROWS ? steps : VEC_BLOCK_BYTES / (kind->b_bytes * (TILE / PANEL));

@@ -43,7 +43,9 @@ VEC_INLINE void load_tile(const float *src, size_t count, vf *v)
 {
     for (size_t c = 0; c < TILE_VECTORS; c++) {
         size_t at = c * VW;
-        v[c] = count >= at + VW ? vf_load(src + at) : count > at ? vf_load_n(src + at, count - at) : vf_zero();
+        v[c] = count >= at + VW ? vf_load(src + at)
+               : count > at     ? vf_load_n(src + at, count - at)
+                                : vf_zero();
     }
 }
 
@@ -57,8 +59,8 @@ static void operand_row(emb_precision p, size_t k, const float *src, char *row)
     }
 }
 
-static VEC_UNUSED void linear_operand_from_f32(emb_precision p, size_t k, const float *src, size_t src_stride, size_t rows,
-                                    void *dst, size_t dst_stride)
+static VEC_UNUSED void linear_operand_from_f32(emb_precision p, size_t k, const float *src, size_t src_stride,
+                                               size_t rows, void *dst, size_t dst_stride)
 {
     for (size_t i = 0; i < rows; i++)
         operand_row(p, k, (const float *)((const char *)src + i * src_stride), (char *)dst + i * dst_stride);

@@ -22,16 +22,16 @@ VEC_INLINE float sum_of(vf s[SUMS])
 }
 
 /* Sums term(i, n) over vectors of n (VW, fewer at the end) elements from i. */
-#define ROWS_SUM(result, count, term)                                                                      \
-    do {                                                                                                   \
-        vf s[SUMS] = { vf_zero(), vf_zero(), vf_zero(), vf_zero() };                                       \
-        size_t i = 0;                                                                                      \
-        for (; i + ROWS_STEP <= (count); i += ROWS_STEP)                                                   \
-            for (size_t j = 0; j < SUMS; j++)                                                              \
-                s[j] = term(s[j], i + j * VW, VW);                                                         \
-        for (size_t j = 0; i < (count); i += VW, j++)                                                      \
-            s[j] = term(s[j], i, (count) - i < VW ? (count) - i : VW);                                     \
-        result = sum_of(s);                                                                                \
+#define ROWS_SUM(result, count, term)                              \
+    do {                                                           \
+        vf s[SUMS] = {vf_zero(), vf_zero(), vf_zero(), vf_zero()}; \
+        size_t i = 0;                                              \
+        for (; i + ROWS_STEP <= (count); i += ROWS_STEP)           \
+            for (size_t j = 0; j < SUMS; j++)                      \
+                s[j] = term(s[j], i + j * VW, VW);                 \
+        for (size_t j = 0; i < (count); i += VW, j++)              \
+            s[j] = term(s[j], i, (count)-i < VW ? (count)-i : VW); \
+        result = sum_of(s);                                        \
     } while (0)
 
 VEC_INLINE vf load_upto(const float *x, size_t n)
@@ -134,8 +134,8 @@ VEC_INLINE vf widen_vector(emb_dtype type, const char *src, const float *scales,
     }
 }
 
-VEC_INLINE void widen_all(emb_dtype type, const char *src, const float *scales, size_t group, size_t n, float *dst,
-                          bool add)
+VEC_INLINE void widen_all(emb_dtype type, const char *src, const float *scales, size_t group, size_t n,
+                          float *dst, bool add)
 {
     size_t i = 0;
     for (; i + VW <= n; i += VW) {
@@ -144,8 +144,8 @@ VEC_INLINE void widen_all(emb_dtype type, const char *src, const float *scales, 
     }
     size_t element = type == EMB_DTYPE_F32 ? 4 : type == EMB_DTYPE_I8 ? 1 : 2;
     if (i < n) /* within one group, whose size is a multiple of VW */
-        emb_portable_widen(type, src + i * element, type == EMB_DTYPE_I8 ? scales + i / group : NULL, VW, n - i,
-                           dst + i, add);
+        emb_portable_widen(type, src + i * element, type == EMB_DTYPE_I8 ? scales + i / group : NULL, VW,
+                           n - i, dst + i, add);
 }
 
 VEC_INLINE void rows_widen(emb_dtype type, const void *src, const float *scales, size_t group, size_t n,
@@ -194,7 +194,8 @@ VEC_INLINE void pool_columns(bool max, size_t rows, size_t n, const float *x, si
     }
 }
 
-VEC_INLINE void rows_pool(emb_pooling kind, size_t rows, size_t n, const float *x, size_t x_stride, float *out)
+VEC_INLINE void rows_pool(emb_pooling kind, size_t rows, size_t n, const float *x, size_t x_stride,
+                          float *out)
 {
     switch (kind) {
     case EMB_POOLING_MEAN:

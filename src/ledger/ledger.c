@@ -1,18 +1,19 @@
 /*
  * ledger.c: adding.
  *
- * Cached hits come at a hundred thousand a second on all cores, so an addition must neither share a lock nor write a cache
- * line that others write. There are SHARDS tables, each with a lock of its own on a line of its own; a thread keeps to one
- * of them, so that locks are uncontended but for the writer, which exchanges a shard's table for an empty one (a few
- * instructions under the lock) and then works on what it got. Rows that were added to lately are tried first, one by the
- * addresses of the names, which are the same from call to call for most callers; what is under the addresses is compared.
+ * Cached hits come at a hundred thousand a second on all cores, so an addition must neither share a lock nor
+ * write a cache line that others write. There are SHARDS tables, each with a lock of its own on a line of its
+ * own; a thread keeps to one of them, so that locks are uncontended but for the writer, which exchanges a
+ * shard's table for an empty one (a few instructions under the lock) and then works on what it got. Rows that
+ * were added to lately are tried first, one by the addresses of the names, which are the same from call to
+ * call for most callers; what is under the addresses is compared.
  *
- * Cost: the clock (coarse, from the vDSO), a lock, five comparisons of short strings, five additions; a search with a hash
- * when the row is another one; an allocation for each new row, which is one a second and combination. When memory is short
- * the shard's spare rows take the amounts, under the name "other".
+ * Cost: the clock (coarse, from the vDSO), a lock, five comparisons of short strings, five additions; a
+ * search with a hash when the row is another one; an allocation for each new row, which is one a second and
+ * combination. When memory is short the shard's spare rows take the amounts, under the name "other".
  *
- * Rejected: atomics on shared rows (one line for all cores), a queue of entries (as much memory as there are calls),
- * tables in thread-local storage (a thread that ends has to hand over its rows).
+ * Rejected: atomics on shared rows (one line for all cores), a queue of entries (as much memory as there are
+ * calls), tables in thread-local storage (a thread that ends has to hand over its rows).
  */
 #include "base/clock.h"
 #include "base/error.h"
@@ -63,8 +64,10 @@ static bool is_name(const char **at, uint8_t length, const char *name)
 
 static size_t recent_of(const emb_ledger_entry *e)
 {
-    uint64_t h = (uintptr_t)e->provider ^ (uint64_t)(uintptr_t)e->model << 7 ^ (uint64_t)(uintptr_t)e->key << 17;
-    h ^= (uint64_t)(uintptr_t)e->category << 29 ^ (uint64_t)(uintptr_t)e->context << 41 ^ (uint64_t)e->kind << 56;
+    uint64_t h =
+        (uintptr_t)e->provider ^ (uint64_t)(uintptr_t)e->model << 7 ^ (uint64_t)(uintptr_t)e->key << 17;
+    h ^= (uint64_t)(uintptr_t)e->category << 29 ^ (uint64_t)(uintptr_t)e->context << 41 ^
+         (uint64_t)e->kind << 56;
     return (size_t)(h * 0x9E3779B97F4A7C15u >> 60) & (RECENT - 1);
 }
 
@@ -89,10 +92,11 @@ static uint8_t length_of(const char *name)
 }
 
 /* NULL when memory is short or too many rows wait. */
-static emb_ledger_row *find_or_make(const emb_ledger *l, emb_ledger_shard *s, const emb_ledger_entry *e, int64_t minute_s)
+static emb_ledger_row *find_or_make(const emb_ledger *l, emb_ledger_shard *s, const emb_ledger_entry *e,
+                                    int64_t minute_s)
 {
-    const char *const names[] = { e->provider, e->model, e->key, e->category, e->context };
-    emb_ledger_id id = { .minute_s = minute_s, .kind = e->kind };
+    const char *const names[] = {e->provider, e->model, e->key, e->category, e->context};
+    emb_ledger_id id = {.minute_s = minute_s, .kind = e->kind};
     for (int i = 0; i < EMB_LEDGER_NAMES; i++) {
         id.names[i] = names[i] ? names[i] : "";
         id.lengths[i] = length_of(id.names[i]);
@@ -116,7 +120,7 @@ void emb_ledger_add(emb_ledger *l, const emb_ledger_entry *e)
 {
     if (!l || !l->writer || (unsigned)e->kind >= EMB_LEDGER_KINDS)
         return;
-    const emb_ledger_amounts more = { e->calls, e->texts, e->tokens, e->nusd, e->saved_nusd };
+    const emb_ledger_amounts more = {e->calls, e->texts, e->tokens, e->nusd, e->saved_nusd};
     emb_ledger_shard *s = my_shard(l);
     int64_t now = l->now_s(), minute_s = now - now % 60;
     size_t recent = recent_of(e);
@@ -136,8 +140,8 @@ void emb_ledger_add(emb_ledger *l, const emb_ledger_entry *e)
 /* ---- what the writer takes ---- */
 
 static const emb_ledger_id OTHER = {
-    .names = { EMB_LEDGER_OTHER, EMB_LEDGER_OTHER, EMB_LEDGER_OTHER, EMB_LEDGER_OTHER, EMB_LEDGER_OTHER },
-    .lengths = { 5, 5, 5, 5, 5 },
+    .names = {EMB_LEDGER_OTHER, EMB_LEDGER_OTHER, EMB_LEDGER_OTHER, EMB_LEDGER_OTHER, EMB_LEDGER_OTHER},
+    .lengths = {5, 5, 5, 5, 5},
 };
 
 /* If there is still no memory they stay for the next round. */
@@ -160,7 +164,8 @@ static void take_spare(emb_ledger_shard *s, void (*take)(void *writer, emb_ledge
     }
 }
 
-static void gather_shard(emb_ledger_shard *s, emb_ledger_table *empty, void (*take)(void *, emb_ledger_row *), void *writer)
+static void gather_shard(emb_ledger_shard *s, emb_ledger_table *empty, void (*take)(void *, emb_ledger_row *),
+                         void *writer)
 {
     emb_ledger_row *row;
     pthread_mutex_lock(&s->lock);
@@ -220,16 +225,17 @@ static void close_shards(emb_ledger *l)
     free(l->shards);
 }
 
-static emb_status open_writer(emb_ledger *l, const emb_ledger_options *options, const unsigned char id[16], emb_error *err)
+static emb_status open_writer(emb_ledger *l, const emb_ledger_options *options, const unsigned char id[16],
+                              emb_error *err)
 {
-    const emb_ledger_writer_options o = { .store = l->store,
-                                          .zone = l->zone,
-                                          .metrics = options->metrics,
-                                          .now_s = l->now_s,
-                                          .gather = gather,
-                                          .context = l,
-                                          .seed = l->seed,
-                                          .id = id };
+    const emb_ledger_writer_options o = {.store = l->store,
+                                         .zone = l->zone,
+                                         .metrics = options->metrics,
+                                         .now_s = l->now_s,
+                                         .gather = gather,
+                                         .context = l,
+                                         .seed = l->seed,
+                                         .id = id};
     emb_status st = open_shards(l, err);
     return st ? st : emb_ledger_writer_open(&o, &l->writer, err);
 }
@@ -242,7 +248,8 @@ static emb_status read_month(emb_ledger *l, emb_error *err)
                             emb_now_ns() + UINT64_C(10000000000), err);
 }
 
-emb_status emb_ledger_open(const char *url, const emb_ledger_options *options, emb_ledger **out, emb_error *err)
+emb_status emb_ledger_open(const char *url, const emb_ledger_options *options, emb_ledger **out,
+                           emb_error *err)
 {
     static const emb_ledger_options defaults;
     unsigned char random[24];
@@ -255,7 +262,8 @@ emb_status emb_ledger_open(const char *url, const emb_ledger_options *options, e
     emb_status st = getrandom(random, sizeof random, 0) == sizeof random
                         ? EMB_OK
                         : emb_fail(err, EMB_E_IO, NULL, "the system gives no random numbers");
-    if (st == EMB_OK && (st = emb_zone_open(options->timezone ? options->timezone : "UTC", &l->zone, err)) == EMB_OK)
+    if (st == EMB_OK &&
+        (st = emb_zone_open(options->timezone ? options->timezone : "UTC", &l->zone, err)) == EMB_OK)
         st = emb_ledger_store_open(url, options->read_only, &l->store, err);
     if (st == EMB_OK) {
         memcpy(&l->seed, random + 16, sizeof l->seed);

@@ -1,9 +1,10 @@
 /*
  * names.c: how many distinct categories and keys a day may have.
  *
- * Both come from callers, so somebody who makes one up for each request must not make the ledger grow without end. Only
- * 64-bit hashes are remembered, with a random seed: two names that share one would count as one, which with 10,000 of them
- * happens once in 10^11 days and lets one name more in. When memory is short every name is admitted.
+ * Both come from callers, so somebody who makes one up for each request must not make the ledger grow without
+ * end. Only 64-bit hashes are remembered, with a random seed: two names that share one would count as one,
+ * which with 10,000 of them happens once in 10^11 days and lets one name more in. When memory is short every
+ * name is admitted.
  */
 #include "ledger/parts.h"
 
@@ -18,7 +19,7 @@ _Static_assert((int)EMB_LEDGER_DISTINCT < (int)SLOTS, "there is always an empty 
 void emb_ledger_names_fini(emb_ledger_names *n)
 {
     free(n->hashes);
-    *n = (emb_ledger_names){ 0 };
+    *n = (emb_ledger_names){0};
 }
 
 void emb_ledger_names_clear(emb_ledger_names *n)

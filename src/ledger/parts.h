@@ -8,8 +8,8 @@
  *     while ((row = emb_ledger_table_pop(&t))) free(row);
  *     emb_ledger_table_fini(&t);
  *
- * A row is one allocation with the links of its table in it, so that moving it from one table to another needs no memory
- * and cannot fail. Tables are not thread-safe; a store is.
+ * A row is one allocation with the links of its table in it, so that moving it from one table to another
+ * needs no memory and cannot fail. Tables are not thread-safe; a store is.
  */
 #ifndef EMB_LEDGER_PARTS_H
 #define EMB_LEDGER_PARTS_H
@@ -20,10 +20,15 @@
 /* ---- row.c ---- */
 
 enum {
-    EMB_LEDGER_PROVIDER, EMB_LEDGER_MODEL, EMB_LEDGER_KEY, EMB_LEDGER_CATEGORY, EMB_LEDGER_CONTEXT, EMB_LEDGER_NAMES
+    EMB_LEDGER_PROVIDER,
+    EMB_LEDGER_MODEL,
+    EMB_LEDGER_KEY,
+    EMB_LEDGER_CATEGORY,
+    EMB_LEDGER_CONTEXT,
+    EMB_LEDGER_NAMES
 };
 enum { EMB_LEDGER_NAME_BYTES = 128, EMB_LEDGER_KINDS = 4 };
-#define EMB_LEDGER_OTHER "other" /* stands for the names that were too many */
+#define EMB_LEDGER_OTHER "other"              /* stands for the names that were too many */
 #define EMB_LEDGER_MOST ((uint64_t)INT64_MAX) /* where sums saturate: what the databases' integers hold */
 
 typedef struct emb_ledger_amounts {
@@ -57,7 +62,8 @@ void emb_ledger_row_id(const emb_ledger_row *row, emb_ledger_id *out);
 const char *emb_ledger_row_name(const emb_ledger_row *row, int name); /* NUL-terminated */
 /* In place; of a row in no table. The hash is the caller's to renew. */
 void emb_ledger_row_rename_other(emb_ledger_row *row, int name);
-void emb_ledger_row_repair(emb_ledger_row *row, bool ascii); /* bytes that are no UTF-8 (or no ASCII) become '?' */
+void emb_ledger_row_repair(emb_ledger_row *row,
+                           bool ascii); /* bytes that are no UTF-8 (or no ASCII) become '?' */
 
 typedef struct emb_ledger_table {
     emb_ledger_row **buckets, *rows;
@@ -89,8 +95,8 @@ bool emb_ledger_names_admit(emb_ledger_names *names, const char *name, size_t le
 
 /* ---- stores: store.c, store_sqlite.c, store_postgresql.c ---- */
 
-/* Writers number their batches; a store takes each number once, so that a batch whose commit was not answered can be
- * given again. */
+/* Writers number their batches; a store takes each number once, so that a batch whose commit was not answered
+ * can be given again. */
 typedef struct emb_ledger_batch {
     unsigned char writer[16]; /* random, of this process's ledger */
     int64_t sequence, now_s;
@@ -99,10 +105,10 @@ typedef struct emb_ledger_batch {
 } emb_ledger_batch;
 
 typedef struct emb_ledger_scan {
-    int64_t from_s, to_s;     /* the second excluded */
-    bool by_day;              /* groups by (minute + offset_s) / 86400, otherwise all is day 0 */
+    int64_t from_s, to_s; /* the second excluded */
+    bool by_day;          /* groups by (minute + offset_s) / 86400, otherwise all is day 0 */
     int64_t offset_s;
-    emb_ledger_by by[2];      /* those of time are as EMB_BY_TOTAL */
+    emb_ledger_by by[2]; /* those of time are as EMB_BY_TOTAL */
     const char *provider, *model, *key, *category;
     bool with_shadow, only_api;
 } emb_ledger_scan;
@@ -119,12 +125,13 @@ typedef emb_status (*emb_ledger_visit)(void *context, const emb_ledger_group *gr
 
 typedef struct emb_ledger_store emb_ledger_store;
 typedef struct emb_ledger_store_ops {
-    emb_status (*write)(emb_ledger_store *store, const emb_ledger_batch *batch, uint64_t deadline_ns, emb_error *err);
-    emb_status (*scan)(emb_ledger_store *store, const emb_ledger_scan *scan, emb_ledger_visit visit, void *context,
-                       uint64_t deadline_ns, emb_error *err);
-    /* *any: whether there are rows; the first and the last minute. */
-    emb_status (*range)(emb_ledger_store *store, bool *any, int64_t *first_s, int64_t *last_s, uint64_t deadline_ns,
+    emb_status (*write)(emb_ledger_store *store, const emb_ledger_batch *batch, uint64_t deadline_ns,
                         emb_error *err);
+    emb_status (*scan)(emb_ledger_store *store, const emb_ledger_scan *scan, emb_ledger_visit visit,
+                       void *context, uint64_t deadline_ns, emb_error *err);
+    /* *any: whether there are rows; the first and the last minute. */
+    emb_status (*range)(emb_ledger_store *store, bool *any, int64_t *first_s, int64_t *last_s,
+                        uint64_t deadline_ns, emb_error *err);
     void (*close)(emb_ledger_store *store);
 } emb_ledger_store_ops;
 struct emb_ledger_store {
@@ -132,7 +139,8 @@ struct emb_ledger_store {
 };
 
 /* read_only: EMB_E_NOT_FOUND where nothing was written yet. */
-EMB_MUST_CHECK emb_status emb_ledger_store_open(const char *url, bool read_only, emb_ledger_store **out, emb_error *err);
+EMB_MUST_CHECK emb_status emb_ledger_store_open(const char *url, bool read_only, emb_ledger_store **out,
+                                                emb_error *err);
 EMB_MUST_CHECK emb_status emb_ledger_sqlite_open(const char *url, bool read_only, emb_ledger_store **out,
                                                  emb_error *err);
 EMB_MUST_CHECK emb_status emb_ledger_postgresql_open(const char *url, bool read_only, emb_ledger_store **out,
@@ -144,7 +152,8 @@ bool emb_ledger_kind_parse(const char *name, emb_ledger_kind *out);
 typedef struct emb_ledger_writer emb_ledger_writer;
 
 /* Hands over the rows that callers have made since. */
-typedef void (*emb_ledger_gather)(void *context, void (*take)(void *writer, emb_ledger_row *row), void *writer);
+typedef void (*emb_ledger_gather)(void *context, void (*take)(void *writer, emb_ledger_row *row),
+                                  void *writer);
 
 typedef struct emb_ledger_writer_options {
     emb_ledger_store *store;
@@ -157,8 +166,8 @@ typedef struct emb_ledger_writer_options {
     const unsigned char *id; /* 16 bytes */
 } emb_ledger_writer_options;
 
-EMB_MUST_CHECK emb_status emb_ledger_writer_open(const emb_ledger_writer_options *options, emb_ledger_writer **out,
-                                                 emb_error *err);
+EMB_MUST_CHECK emb_status emb_ledger_writer_open(const emb_ledger_writer_options *options,
+                                                 emb_ledger_writer **out, emb_error *err);
 void emb_ledger_writer_close(emb_ledger_writer *writer); /* writes the rest; takes NULL */
 /* After something was added. Cheap if it was told before. */
 void emb_ledger_writer_tell(emb_ledger_writer *writer, bool paid);
@@ -184,17 +193,19 @@ struct emb_ledger {
 
 /* ---- spans.c ---- */
 
-typedef emb_status (*emb_ledger_span)(void *context, int64_t from_s, int64_t to_s, int64_t offset_s, emb_error *err);
+typedef emb_status (*emb_ledger_span)(void *context, int64_t from_s, int64_t to_s, int64_t offset_s,
+                                      emb_error *err);
 /* Cuts a time into parts within which the zone's offset is the same. */
-EMB_MUST_CHECK emb_status emb_ledger_spans(const emb_zone *zone, int64_t from_s, int64_t to_s, emb_ledger_span each,
-                                           void *context, emb_error *err);
+EMB_MUST_CHECK emb_status emb_ledger_spans(const emb_zone *zone, int64_t from_s, int64_t to_s,
+                                           emb_ledger_span each, void *context, emb_error *err);
 
 /* The month a day is in: its first day, the first of the next. */
 void emb_ledger_month_of(int32_t day, int32_t *first, int32_t *next);
 /* "2026-11-27", "2026-W48", "2026-11". */
 void emb_ledger_day_name(emb_ledger_by by, int32_t day, char out[EMB_DAY_TEXT]);
 /* Spend of kind "api" between two days, the second excluded; `by_day` may be NULL, else room for each. */
-EMB_MUST_CHECK emb_status emb_ledger_spend(emb_ledger_store *store, const emb_zone *zone, int32_t from, int32_t to,
-                                           uint64_t *by_day, uint64_t *total, uint64_t deadline_ns, emb_error *err);
+EMB_MUST_CHECK emb_status emb_ledger_spend(emb_ledger_store *store, const emb_zone *zone, int32_t from,
+                                           int32_t to, uint64_t *by_day, uint64_t *total,
+                                           uint64_t deadline_ns, emb_error *err);
 
 #endif

@@ -1,13 +1,15 @@
 /*
  * projection.c: what this month is going to cost.
  *
- * Spent so far, what today is short of its weekday's mean, and the means of the days that are left. Means are of the last
- * 28 whole days, four of each weekday, so that a service that rests at weekends is not taken for one that never rests; days
- * without any spend count, from the first row of the ledger on. A weekday that has not been seen takes the mean of all.
+ * Spent so far, what today is short of its weekday's mean, and the means of the days that are left. Means are
+ * of the last 28 whole days, four of each weekday, so that a service that rests at weekends is not taken for
+ * one that never rests; days without any spend count, from the first row of the ledger on. A weekday that has
+ * not been seen takes the mean of all.
  *
- * The spread is that of a prediction: the standard deviation of days about their weekday's mean (about the mean of all
- * while there is less than two of any weekday), for the sum of m days with means that are themselves estimates, times
- * 1.2816, within which four of five outcomes lie if days are independent and alike. It never goes below what is spent.
+ * The spread is that of a prediction: the standard deviation of days about their weekday's mean (about the
+ * mean of all while there is less than two of any weekday), for the sum of m days with means that are
+ * themselves estimates, times 1.2816, within which four of five outcomes lie if days are independent and
+ * alike. It never goes below what is spent.
  */
 #include "base/clock.h"
 #include "base/error.h"
@@ -37,8 +39,8 @@ static double mean_of(const uint64_t *days, int count)
 static void fit(model *m, const uint64_t *days, int count, int32_t first)
 {
     double overall = mean_of(days, count), squares = 0, overall_squares = 0;
-    int seen[WEEK] = { 0 }, weekdays = 0;
-    *m = (model){ 0 };
+    int seen[WEEK] = {0}, weekdays = 0;
+    *m = (model){0};
     for (int i = 0; i < count; i++) {
         m->mean[(first + i) % WEEK] += (double)days[i];
         seen[(first + i) % WEEK]++;
@@ -66,9 +68,10 @@ static uint64_t rounded(double nusd)
     return nusd <= 0 ? 0 : nusd >= (double)EMB_LEDGER_MOST ? EMB_LEDGER_MOST : (uint64_t)(nusd + 0.5);
 }
 
-static void project(emb_ledger_projection *out, const model *m, int32_t today, int32_t next, uint64_t spent_today)
+static void project(emb_ledger_projection *out, const model *m, int32_t today, int32_t next,
+                    uint64_t spent_today)
 {
-    int left[WEEK] = { 0 };
+    int left[WEEK] = {0};
     double rest = m->mean[today % WEEK] - (double)spent_today, variance = 0;
     double more = rest > 0 ? rest : 0;
     left[today % WEEK] = rest > 0;
@@ -91,11 +94,12 @@ emb_status emb_ledger_project(emb_ledger *l, emb_ledger_projection *out, emb_err
     int64_t first_s, last_s;
     bool any;
     char text[EMB_DAY_TEXT];
-    *out = (emb_ledger_projection){ 0 };
+    *out = (emb_ledger_projection){0};
     (void)emb_ledger_flush(l, emb_now_ns() + 2 * SECOND);
     emb_ledger_month_of(today, &first, &next);
     if (today < HISTORY || next - first > 31 || today >= next)
-        return emb_fail(err, EMB_E_INVALID, NULL, "the clock is wrong: there is no projection for such a day");
+        return emb_fail(err, EMB_E_INVALID, NULL,
+                        "the clock is wrong: there is no projection for such a day");
     int32_t start = first < today - HISTORY ? first : today - HISTORY;
     emb_status st = l->store->ops->range(l->store, &any, &first_s, &last_s, deadline, err);
     if (st == EMB_OK)

@@ -1,11 +1,13 @@
 /*
  * report.c: sums of the ledger by one or two dimensions.
  *
- * The store tells the local day (where a dimension is of time) and the columns that are asked for; here days become
- * weeks and months, and groups of several kinds and parts of days become one row. Rows are found by a hash of their names
- * and live in the caller's arena, chained; at the end they are put into one array and sorted.
+ * The store tells the local day (where a dimension is of time) and the columns that are asked for; here days
+ * become weeks and months, and groups of several kinds and parts of days become one row. Rows are found by a
+ * hash of their names and live in the caller's arena, chained; at the end they are put into one array and
+ * sorted.
  *
- * Savings are by kind: what the cache answered and what was embedded here, each with what the API would have taken for it.
+ * Savings are by kind: what the cache answered and what was embedded here, each with what the API would have
+ * taken for it.
  */
 #include "base/clock.h"
 #include "base/error.h"
@@ -69,7 +71,7 @@ static void add_amounts(emb_ledger_sum *s, emb_ledger_kind kind, const emb_ledge
 
 static found *find_or_make(gathering *g, const char *const name[2], emb_error *err)
 {
-    size_t length[2] = { strlen(name[0]), strlen(name[1]) };
+    size_t length[2] = {strlen(name[0]), strlen(name[1])};
     uint64_t hash = emb_hash(name[1], length[1], emb_hash(name[0], length[0], g->ledger->seed));
     found **bucket = &g->buckets[hash % BUCKETS], *f = *bucket;
     while (f && (strcmp(f->sum.name[0], name[0]) != 0 || strcmp(f->sum.name[1], name[1]) != 0))
@@ -121,16 +123,16 @@ static emb_status scan_span(void *context, int64_t from_s, int64_t to_s, int64_t
 {
     gathering *g = context;
     const emb_ledger_query *q = g->query;
-    const emb_ledger_scan scan = { .from_s = from_s,
-                                   .to_s = to_s,
-                                   .offset_s = offset_s,
-                                   .by_day = is_time(g->by[0]) || is_time(g->by[1]),
-                                   .by = { g->by[0], g->by[1] },
-                                   .provider = q->provider,
-                                   .model = q->model,
-                                   .key = q->key,
-                                   .category = q->category,
-                                   .with_shadow = q->with_shadow };
+    const emb_ledger_scan scan = {.from_s = from_s,
+                                  .to_s = to_s,
+                                  .offset_s = offset_s,
+                                  .by_day = is_time(g->by[0]) || is_time(g->by[1]),
+                                  .by = {g->by[0], g->by[1]},
+                                  .provider = q->provider,
+                                  .model = q->model,
+                                  .key = q->key,
+                                  .category = q->category,
+                                  .with_shadow = q->with_shadow};
     emb_ledger_store *store = g->ledger->store;
     return store->ops->scan(store, &scan, add_group, g, g->deadline_ns, err);
 }
@@ -238,18 +240,21 @@ static emb_status read_date(const char *name, const char *text, int32_t *day, em
 {
     if (!text || strcmp(text, "today") == 0 || emb_day_parse(text, day))
         return EMB_OK;
-    return emb_fail(err, EMB_E_INVALID, name, "%s: \"%.40s\" is neither a date such as 2026-11-01 nor today", name, text);
+    return emb_fail(err, EMB_E_INVALID, name, "%s: \"%.40s\" is neither a date such as 2026-11-01 nor today",
+                    name, text);
 }
 
 /* What is outside of what the store has is not looked at. */
-static emb_status choose_time(gathering *g, emb_ledger_report *out, int64_t *from_s, int64_t *to_s, emb_error *err)
+static emb_status choose_time(gathering *g, emb_ledger_report *out, int64_t *from_s, int64_t *to_s,
+                              emb_error *err)
 {
     emb_ledger *l = g->ledger;
     int32_t today = emb_zone_day(l->zone, l->now_s()), from = today, to = today;
     int64_t first_s, last_s;
     bool any;
     emb_status st;
-    if ((st = read_date("from", g->query->from, &from, err)) || (st = read_date("to", g->query->to, &to, err)) ||
+    if ((st = read_date("from", g->query->from, &from, err)) ||
+        (st = read_date("to", g->query->to, &to, err)) ||
         (st = l->store->ops->range(l->store, &any, &first_s, &last_s, g->deadline_ns, err)))
         return st;
     if (!g->query->from)
@@ -273,12 +278,12 @@ static emb_status choose_time(gathering *g, emb_ledger_report *out, int64_t *fro
     return EMB_OK;
 }
 
-emb_status emb_ledger_make_report(emb_ledger *l, const emb_ledger_query *query, emb_arena *arena, emb_ledger_report *out,
-                                  emb_error *err)
+emb_status emb_ledger_make_report(emb_ledger *l, const emb_ledger_query *query, emb_arena *arena,
+                                  emb_ledger_report *out, emb_error *err)
 {
     emb_error own; /* what went wrong is looked at */
     int64_t from_s = 0, to_s = 0;
-    *out = (emb_ledger_report){ 0 };
+    *out = (emb_ledger_report){0};
     if ((unsigned)query->by[0] > EMB_BY_KIND || (unsigned)query->by[1] > EMB_BY_KIND)
         return emb_fail(err, EMB_E_INVALID, "by", "by: one or two of " EMB_LEDGER_BY_NAMES);
     if (query->by[0] != EMB_BY_TOTAL && query->by[0] == query->by[1])

@@ -1,10 +1,10 @@
 /*
  * row.c: rows of the ledger and tables of them in memory.
  *
- * A table is chained through the rows themselves: an addition is one search, a new row one allocation, and moving a row
- * into another table none, which is why nothing that was counted can be lost between a caller and the store. Growing the
- * buckets is tried and may fail; then chains get longer. A row has room for EMB_LEDGER_OTHER in place of each of its names,
- * so that renaming does not allocate either.
+ * A table is chained through the rows themselves: an addition is one search, a new row one allocation, and
+ * moving a row into another table none, which is why nothing that was counted can be lost between a caller
+ * and the store. Growing the buckets is tried and may fail; then chains get longer. A row has room for
+ * EMB_LEDGER_OTHER in place of each of its names, so that renaming does not allocate either.
  */
 #include "ledger/parts.h"
 
@@ -58,7 +58,7 @@ emb_ledger_row *emb_ledger_row_make(const emb_ledger_id *id, uint64_t hash)
     emb_ledger_row *row = malloc(bytes);
     if (!row)
         return NULL;
-    *row = (emb_ledger_row){ .hash = hash, .minute_s = id->minute_s, .kind = (uint8_t)id->kind };
+    *row = (emb_ledger_row){.hash = hash, .minute_s = id->minute_s, .kind = (uint8_t)id->kind};
     char *at = row->names;
     for (int i = 0; i < EMB_LEDGER_NAMES; i++) {
         memcpy(at, id->lengths[i] ? id->names[i] : "", id->lengths[i]);
@@ -119,7 +119,7 @@ void emb_ledger_row_repair(emb_ledger_row *row, bool ascii)
 
 bool emb_ledger_table_init(emb_ledger_table *t, size_t buckets)
 {
-    *t = (emb_ledger_table){ .buckets = calloc(buckets, sizeof *t->buckets), .mask = buckets - 1 };
+    *t = (emb_ledger_table){.buckets = calloc(buckets, sizeof *t->buckets), .mask = buckets - 1};
     return t->buckets != NULL;
 }
 
@@ -131,7 +131,7 @@ void emb_ledger_table_fini(emb_ledger_table *t)
         free(row);
     }
     free(t->buckets);
-    *t = (emb_ledger_table){ 0 };
+    *t = (emb_ledger_table){0};
 }
 
 static bool is_row(const emb_ledger_row *row, const emb_ledger_id *id)

@@ -1,9 +1,10 @@
 /*
  * spans.c: local days over rows of UTC minutes.
  *
- * Stores take (minute + offset) / 86400 for the day, which is exact while the offset stands still. So a time is cut where the zone's
- * offset changes, twice a year at most, and each part is asked for alone; a day with a change in it is in two parts, which
- * the caller adds up. Offsets are compared at the start of each day, then the second of the change is searched by halves.
+ * Stores take (minute + offset) / 86400 for the day, which is exact while the offset stands still. So a time
+ * is cut where the zone's offset changes, twice a year at most, and each part is asked for alone; a day with
+ * a change in it is in two parts, which the caller adds up. Offsets are compared at the start of each day,
+ * then the second of the change is searched by halves.
  */
 #include "ledger/parts.h"
 
@@ -36,8 +37,8 @@ static int64_t end_of_span(const emb_zone *zone, int64_t from_s, int64_t to_s)
     return to_s;
 }
 
-emb_status emb_ledger_spans(const emb_zone *zone, int64_t from_s, int64_t to_s, emb_ledger_span each, void *context,
-                            emb_error *err)
+emb_status emb_ledger_spans(const emb_zone *zone, int64_t from_s, int64_t to_s, emb_ledger_span each,
+                            void *context, emb_error *err)
 {
     emb_status st = EMB_OK;
     while (st == EMB_OK && from_s < to_s) {
@@ -89,7 +90,8 @@ static void week_name(int32_t day, char out[EMB_DAY_TEXT])
     int month;
     int32_t thursday = day - weekday_of(day) + 3;
     date_of_day(thursday, &year, &month);
-    snprintf(out, EMB_DAY_TEXT, "%04ld-W%02d", year, (int)((thursday - day_of_date(year, 1, 1)) / 7 + 1) % 100);
+    snprintf(out, EMB_DAY_TEXT, "%04ld-W%02d", year,
+             (int)((thursday - day_of_date(year, 1, 1)) / 7 + 1) % 100);
 }
 
 void emb_ledger_day_name(emb_ledger_by by, int32_t day, char out[EMB_DAY_TEXT])
@@ -128,18 +130,18 @@ static emb_status scan_span(void *context, int64_t from_s, int64_t to_s, int64_t
 {
     spend *s = context;
     const emb_ledger_scan scan = {
-        .from_s = from_s, .to_s = to_s, .offset_s = offset_s, .by_day = s->by_day != NULL, .only_api = true
-    };
+        .from_s = from_s, .to_s = to_s, .offset_s = offset_s, .by_day = s->by_day != NULL, .only_api = true};
     return s->store->ops->scan(s->store, &scan, add_group, s, s->deadline_ns, err);
 }
 
-emb_status emb_ledger_spend(emb_ledger_store *store, const emb_zone *zone, int32_t from, int32_t to, uint64_t *by_day,
-                            uint64_t *total, uint64_t deadline_ns, emb_error *err)
+emb_status emb_ledger_spend(emb_ledger_store *store, const emb_zone *zone, int32_t from, int32_t to,
+                            uint64_t *by_day, uint64_t *total, uint64_t deadline_ns, emb_error *err)
 {
-    spend s = { .store = store, .deadline_ns = deadline_ns, .from = from, .to = to, .by_day = by_day };
+    spend s = {.store = store, .deadline_ns = deadline_ns, .from = from, .to = to, .by_day = by_day};
     for (int32_t day = from; by_day && day < to; day++)
         by_day[day - from] = 0;
-    emb_status st = emb_ledger_spans(zone, emb_zone_day_start(zone, from), emb_zone_day_start(zone, to), scan_span, &s, err);
+    emb_status st = emb_ledger_spans(zone, emb_zone_day_start(zone, from), emb_zone_day_start(zone, to),
+                                     scan_span, &s, err);
     *total = s.total;
     return st;
 }

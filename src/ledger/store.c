@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-static const char *const KINDS[EMB_LEDGER_KINDS] = { "api", "cache", "local", "shadow" };
+static const char *const KINDS[EMB_LEDGER_KINDS] = {"api", "cache", "local", "shadow"};
 
 const char *emb_ledger_kind_name(emb_ledger_kind kind)
 {

@@ -1,10 +1,11 @@
 /*
  * The ledger in PostgreSQL: tables embedd_ledger and embedd_ledger_writers, as in store_sqlite.c.
  *
- * A batch is one transaction of two statements. The first claims its number in the row of its writer; if the commit of an
- * earlier try went through and only its answer was lost, the claim finds the number taken and nothing is added again. An
- * earlier try that the server has not ended yet holds that row's lock, so the claim waits to see how it ends. The second
- * adds all rows, sorted by their key, so that processes lock rows in the same order and never deadlock.
+ * A batch is one transaction of two statements. The first claims its number in the row of its writer; if the
+ * commit of an earlier try went through and only its answer was lost, the claim finds the number taken and
+ * nothing is added again. An earlier try that the server has not ended yet holds that row's lock, so the
+ * claim waits to see how it ends. The second adds all rows, sorted by their key, so that processes lock rows
+ * in the same order and never deadlock.
  *
  * Commits are synchronous, whatever the server's setting for durability: it is money.
  */
@@ -39,33 +40,34 @@ static const char *const STEPS[] = {
     " sequence bigint NOT NULL,"
     " written_at timestamptz NOT NULL) WITH (fillfactor = 50)",
 };
-static const emb_pg_schema SCHEMA = { "embedd_ledger", STEPS, 1 };
+static const emb_pg_schema SCHEMA = {"embedd_ledger", STEPS, 1};
 
 static const emb_pg_statement CLAIM = {
     "embedd_ledger_claim",
-    "INSERT INTO embedd_ledger_writers AS w (writer, sequence, written_at) VALUES ($1::bytea, $2::int8, now()) "
+    "INSERT INTO embedd_ledger_writers AS w (writer, sequence, written_at) VALUES ($1::bytea, $2::int8, "
+    "now()) "
     "ON CONFLICT (writer) DO UPDATE SET sequence = excluded.sequence, written_at = excluded.written_at "
-    "WHERE w.sequence < excluded.sequence RETURNING 1"
-};
+    "WHERE w.sequence < excluded.sequence RETURNING 1"};
 static const emb_pg_statement FORGET = {
-    "embedd_ledger_forget", "DELETE FROM embedd_ledger_writers WHERE written_at < now() - interval '400 days'"
-};
+    "embedd_ledger_forget",
+    "DELETE FROM embedd_ledger_writers WHERE written_at < now() - interval '400 days'"};
 
-#define ADD(column)                                                                                                \
-    column " = CASE WHEN l." column " > 9223372036854775807 - excluded." column " THEN 9223372036854775807 ELSE l." \
-    column " + excluded." column " END"
+#define ADD(column)                                                             \
+    column " = CASE WHEN l." column " > 9223372036854775807 - excluded." column \
+           " THEN 9223372036854775807 ELSE l." column " + excluded." column " END"
 #define KEYS "minute_utc, kind, provider, model, key, category, context"
 #define AMOUNTS "calls, texts, tokens, nusd, saved_nusd"
 static const emb_pg_statement UPSERT = {
     "embedd_ledger_upsert",
     "INSERT INTO embedd_ledger AS l (" KEYS ", " AMOUNTS ") SELECT " KEYS ", " AMOUNTS " FROM "
-    "unnest($1::int8[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int8[], $9::int8[], "
+    "unnest($1::int8[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int8[], "
+    "$9::int8[], "
     "$10::int8[], $11::int8[], $12::int8[]) AS i(" KEYS ", " AMOUNTS ") ORDER BY " KEYS " ON CONFLICT (" KEYS
-    ") DO UPDATE SET " ADD("calls") ", " ADD("texts") ", " ADD("tokens") ", " ADD("nusd") ", " ADD("saved_nusd")
-};
+    ") DO UPDATE SET " ADD("calls") ", " ADD("texts") ", " ADD("tokens") ", " ADD("nusd") ", " ADD(
+        "saved_nusd")};
 
 /* The numbers are those of emb_ledger_by. */
-#define NAME(parameter)                                                                               \
+#define NAME(parameter)                                                                                     \
     "CASE " parameter "::int8 WHEN 4 THEN category WHEN 5 THEN model WHEN 6 THEN provider WHEN 7 THEN key " \
     "WHEN 8 THEN context WHEN 9 THEN kind ELSE '' END"
 _Static_assert(EMB_BY_CATEGORY == 4 && EMB_BY_MODEL == 5 && EMB_BY_PROVIDER == 6 && EMB_BY_KEY == 7 &&
@@ -73,17 +75,63 @@ _Static_assert(EMB_BY_CATEGORY == 4 && EMB_BY_MODEL == 5 && EMB_BY_PROVIDER == 6
                "the numbers in NAME");
 #define SUM(column) "least(sum(" column "), 9223372036854775807)::int8"
 static const emb_pg_statement SCAN = {
-    "embedd_ledger_scan",
-    "SELECT CASE WHEN $1::int8 = 1 THEN (minute_utc + $2::int8) / 86400 ELSE 0 END AS d, kind, " NAME("$3") " AS a, "
-    NAME("$4") " AS b, " SUM("calls") ", " SUM("texts") ", " SUM("tokens") ", " SUM("nusd") ", " SUM("saved_nusd")
-    " FROM embedd_ledger WHERE minute_utc >= $5::int8 AND minute_utc < $6::int8 "
-    "AND ($7::text IS NULL OR provider = $7::text) AND ($8::text IS NULL OR model = $8::text) "
-    "AND ($9::text IS NULL OR key = $9::text) AND ($10::text IS NULL OR category = $10::text) "
-    "AND ($11::int8 = 1 OR kind <> 'shadow') AND ($12::int8 = 0 OR kind = 'api') GROUP BY 1, 2, 3, 4"
-};
-static const emb_pg_statement RANGE = { "embedd_ledger_range",
-                                        "SELECT min(minute_utc), max(minute_utc) FROM embedd_ledger" };
-static const emb_pg_statement EXISTS = { "embedd_ledger_exists", "SELECT 1 WHERE to_regclass('embedd_ledger') IS NOT NULL" };
+    "embedd_ledger_scan", "SELECT CASE WHEN $1::int8 = 1 THEN (minute_utc + $2::int8) / 86400 ELSE 0 END AS "
+                          "d, kind, " NAME("$3") " AS a, " NAME("$4") " AS b, " SUM("calls") ", " SUM(
+                              "texts") ", " SUM("tokens") ", " SUM("nusd") ", " SUM("saved_nusd") " FROM "
+                                                                                                  "embedd_"
+                                                                                                  "ledger "
+                                                                                                  "WHERE "
+                                                                                                  "minute_"
+                                                                                                  "utc >= "
+                                                                                                  "$5::int8 "
+                                                                                                  "AND "
+                                                                                                  "minute_"
+                                                                                                  "utc < "
+                                                                                                  "$6::int8 "
+                                                                                                  "AND "
+                                                                                                  "($7::text "
+                                                                                                  "IS NULL "
+                                                                                                  "OR "
+                                                                                                  "provider "
+                                                                                                  "= "
+                                                                                                  "$7::text) "
+                                                                                                  "AND "
+                                                                                                  "($8::text "
+                                                                                                  "IS NULL "
+                                                                                                  "OR model "
+                                                                                                  "= "
+                                                                                                  "$8::text) "
+                                                                                                  "AND "
+                                                                                                  "($9::text "
+                                                                                                  "IS NULL "
+                                                                                                  "OR key = "
+                                                                                                  "$9::text) "
+                                                                                                  "AND "
+                                                                                                  "($10::"
+                                                                                                  "text IS "
+                                                                                                  "NULL OR "
+                                                                                                  "category "
+                                                                                                  "= "
+                                                                                                  "$10::text)"
+                                                                                                  " "
+                                                                                                  "AND "
+                                                                                                  "($11::"
+                                                                                                  "int8 = 1 "
+                                                                                                  "OR kind "
+                                                                                                  "<> "
+                                                                                                  "'shadow') "
+                                                                                                  "AND "
+                                                                                                  "($12::"
+                                                                                                  "int8 = 0 "
+                                                                                                  "OR kind = "
+                                                                                                  "'api') "
+                                                                                                  "GROUP BY "
+                                                                                                  "1, 2, 3, "
+                                                                                                  "4"};
+static const emb_pg_statement RANGE = {"embedd_ledger_range",
+                                       "SELECT min(minute_utc), max(minute_utc) FROM embedd_ledger"};
+static const emb_pg_statement EXISTS = {"embedd_ledger_exists",
+                                        "SELECT 1 WHERE to_regclass('embedd_ledger') IS NOT NULL"};
 
 typedef struct pg_store {
     emb_ledger_store base;
@@ -98,7 +146,7 @@ static void add_row(emb_pg_array columns[COLUMNS], const emb_ledger_row *row)
 {
     const char *kind = emb_ledger_kind_name((emb_ledger_kind)row->kind), *at = row->names;
     const emb_ledger_amounts *a = &row->amounts;
-    const uint64_t numbers[] = { a->calls, a->texts, a->tokens, a->nusd, a->saved_nusd };
+    const uint64_t numbers[] = {a->calls, a->texts, a->tokens, a->nusd, a->saved_nusd};
     emb_pg_array_add_int8(&columns[MINUTE], row->minute_s);
     emb_pg_array_add(&columns[KIND], kind, strlen(kind));
     for (int i = 0; i < EMB_LEDGER_NAMES; at += row->lengths[i] + 1, i++)
@@ -129,7 +177,7 @@ static emb_status upsert(emb_pg_session *session, const emb_ledger_batch *batch,
 static emb_status claim(emb_pg_session *session, const emb_ledger_batch *batch, bool *fresh, emb_error *err)
 {
     emb_pg_int64 sequence = emb_pg_int64_of(batch->sequence);
-    const emb_pg_param params[] = { { batch->writer, sizeof batch->writer }, { &sequence, sizeof sequence } };
+    const emb_pg_param params[] = {{batch->writer, sizeof batch->writer}, {&sequence, sizeof sequence}};
     emb_pg_result *r;
     emb_status st = batch->sequence == 1 ? emb_pg_run(session, &FORGET, NULL, 0, NULL, err) : EMB_OK;
     if (st == EMB_OK)
@@ -141,7 +189,8 @@ static emb_status claim(emb_pg_session *session, const emb_ledger_batch *batch, 
     return EMB_OK;
 }
 
-static emb_status pg_write(emb_ledger_store *store, const emb_ledger_batch *batch, uint64_t deadline_ns, emb_error *err)
+static emb_status pg_write(emb_ledger_store *store, const emb_ledger_batch *batch, uint64_t deadline_ns,
+                           emb_error *err)
 {
     pg_store *l = (pg_store *)store;
     emb_pg_session *session;
@@ -158,7 +207,7 @@ static emb_status pg_write(emb_ledger_store *store, const emb_ledger_batch *batc
 
 static emb_pg_param text_param(const char *text)
 {
-    return (emb_pg_param){ text, text ? strlen(text) : 0 };
+    return (emb_pg_param){text, text ? strlen(text) : 0};
 }
 
 static const char *text_at(const emb_pg_result *r, size_t row, int column)
@@ -167,38 +216,40 @@ static const char *text_at(const emb_pg_result *r, size_t row, int column)
     return emb_pg_bytes(r, row, column, &length);
 }
 
-static emb_status visit_row(const emb_pg_result *r, size_t row, emb_ledger_visit visit, void *context, emb_error *err)
+static emb_status visit_row(const emb_pg_result *r, size_t row, emb_ledger_visit visit, void *context,
+                            emb_error *err)
 {
     const char *kind = text_at(r, row, 1);
     uint64_t n[5];
     for (int i = 0; i < 5; i++)
         n[i] = (uint64_t)emb_pg_int(r, row, 4 + i);
-    emb_ledger_group group = { .day = emb_pg_int(r, row, 0),
-                               .name = { text_at(r, row, 2), text_at(r, row, 3) },
-                               .amounts = { n[0], n[1], n[2], n[3], n[4] } };
+    emb_ledger_group group = {.day = emb_pg_int(r, row, 0),
+                              .name = {text_at(r, row, 2), text_at(r, row, 3)},
+                              .amounts = {n[0], n[1], n[2], n[3], n[4]}};
     if (!kind || !emb_ledger_kind_parse(kind, &group.kind) || !group.name[0] || !group.name[1])
         return EMB_OK;
     return visit(context, &group, err);
 }
 
-static emb_status pg_scan(emb_ledger_store *store, const emb_ledger_scan *scan, emb_ledger_visit visit, void *context,
-                          uint64_t deadline_ns, emb_error *err)
+static emb_status pg_scan(emb_ledger_store *store, const emb_ledger_scan *scan, emb_ledger_visit visit,
+                          void *context, uint64_t deadline_ns, emb_error *err)
 {
     pg_store *l = (pg_store *)store;
-    const int64_t numbers[] = { scan->by_day, scan->offset_s, scan->by[0], scan->by[1], scan->from_s, scan->to_s };
+    const int64_t numbers[] = {scan->by_day, scan->offset_s, scan->by[0],
+                               scan->by[1],  scan->from_s,   scan->to_s};
     emb_pg_int64 ints[6], shadow = emb_pg_int64_of(scan->with_shadow), api = emb_pg_int64_of(scan->only_api);
     emb_pg_param params[12];
     emb_pg_result *r;
     for (int i = 0; i < 6; i++) {
         ints[i] = emb_pg_int64_of(numbers[i]);
-        params[i] = (emb_pg_param){ &ints[i], sizeof ints[i] };
+        params[i] = (emb_pg_param){&ints[i], sizeof ints[i]};
     }
     params[6] = text_param(scan->provider);
     params[7] = text_param(scan->model);
     params[8] = text_param(scan->key);
     params[9] = text_param(scan->category);
-    params[10] = (emb_pg_param){ &shadow, sizeof shadow };
-    params[11] = (emb_pg_param){ &api, sizeof api };
+    params[10] = (emb_pg_param){&shadow, sizeof shadow};
+    params[11] = (emb_pg_param){&api, sizeof api};
     emb_status st = emb_pg_call(l->pg, &SCAN, params, 12, deadline_ns, &r, err);
     if (st != EMB_OK)
         return st;
@@ -208,8 +259,8 @@ static emb_status pg_scan(emb_ledger_store *store, const emb_ledger_scan *scan, 
     return st;
 }
 
-static emb_status pg_range(emb_ledger_store *store, bool *any, int64_t *first_s, int64_t *last_s, uint64_t deadline_ns,
-                           emb_error *err)
+static emb_status pg_range(emb_ledger_store *store, bool *any, int64_t *first_s, int64_t *last_s,
+                           uint64_t deadline_ns, emb_error *err)
 {
     pg_store *l = (pg_store *)store;
     emb_pg_result *r;
@@ -242,14 +293,15 @@ static emb_status check_there(pg_store *l, uint64_t deadline_ns, emb_error *err)
     bool there = emb_pg_rows(r) == 1;
     emb_pg_result_free(r);
     return there ? EMB_OK
-                 : emb_fail(err, EMB_E_NOT_FOUND, emb_pg_where(l->pg), "%s has no ledger yet", emb_pg_where(l->pg));
+                 : emb_fail(err, EMB_E_NOT_FOUND, emb_pg_where(l->pg), "%s has no ledger yet",
+                            emb_pg_where(l->pg));
 }
 
-static const emb_ledger_store_ops OPS = { pg_write, pg_scan, pg_range, pg_close };
+static const emb_ledger_store_ops OPS = {pg_write, pg_scan, pg_range, pg_close};
 
 emb_status emb_ledger_postgresql_open(const char *url, bool read_only, emb_ledger_store **out, emb_error *err)
 {
-    const emb_pg_options options = { .connections = CONNECTIONS, .schema = read_only ? NULL : &SCHEMA };
+    const emb_pg_options options = {.connections = CONNECTIONS, .schema = read_only ? NULL : &SCHEMA};
     pg_store *l = calloc(1, sizeof *l);
     if (!l)
         return emb_fail_nomem(err, "the ledger's store", sizeof *l);

@@ -5,11 +5,12 @@
  *                     calls, texts, tokens, nusd, saved_nusd
  *     ledger_writers  writer, sequence: the last batch of each process
  *
- * A batch is one transaction of upserts that add. Commits survive loss of power (synchronous FULL): it is money, and they
- * are a few a second at most, on a thread that nobody waits for. Sums saturate, as in memory.
+ * A batch is one transaction of upserts that add. Commits survive loss of power (synchronous FULL): it is
+ * money, and they are a few a second at most, on a thread that nobody waits for. Sums saturate, as in memory.
  *
- * Without rowid: rows lie in the order of time, which is how reports read them. They are added up by the reader: GROUP BY
- * would sort them first, which takes several times as long as reading them, and sum() refuses what does not fit.
+ * Without rowid: rows lie in the order of time, which is how reports read them. They are added up by the
+ * reader: GROUP BY would sort them first, which takes several times as long as reading them, and sum()
+ * refuses what does not fit.
  */
 #include "ledger/parts.h"
 
@@ -43,34 +44,37 @@ static const char *const MIGRATIONS[] = {
     " sequence INTEGER NOT NULL,"
     " written_at INTEGER NOT NULL) WITHOUT ROWID;",
 };
-static const emb_sqlite_schema SCHEMA = { 0x656D624C, "embedd's ledger", MIGRATIONS, 1 };
+static const emb_sqlite_schema SCHEMA = {0x656D624C, "embedd's ledger", MIGRATIONS, 1};
 
-#define ADD(column)                                                                                             \
-    column " = CASE WHEN " column " > 9223372036854775807 - excluded." column " THEN 9223372036854775807 ELSE " \
-    column " + excluded." column " END"
+#define ADD(column)                                                           \
+    column " = CASE WHEN " column " > 9223372036854775807 - excluded." column \
+           " THEN 9223372036854775807 ELSE " column " + excluded." column " END"
 static const char UPSERT[] =
-    "INSERT INTO ledger (minute_utc, kind, provider, model, key, category, context, calls, texts, tokens, nusd, saved_nusd) "
+    "INSERT INTO ledger (minute_utc, kind, provider, model, key, category, context, calls, texts, tokens, "
+    "nusd, saved_nusd) "
     "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) "
-    "ON CONFLICT (minute_utc, kind, provider, model, key, category, context) DO UPDATE SET "
-    ADD("calls") ", " ADD("texts") ", " ADD("tokens") ", " ADD("nusd") ", " ADD("saved_nusd");
+    "ON CONFLICT (minute_utc, kind, provider, model, key, category, context) DO UPDATE SET " ADD(
+        "calls") ", " ADD("texts") ", " ADD("tokens") ", " ADD("nusd") ", " ADD("saved_nusd");
 
 static const char CLAIM[] =
-    "INSERT INTO ledger_writers (writer, sequence, written_at) VALUES (?1, ?2, ?3) ON CONFLICT (writer) DO UPDATE SET "
+    "INSERT INTO ledger_writers (writer, sequence, written_at) VALUES (?1, ?2, ?3) ON CONFLICT (writer) DO "
+    "UPDATE SET "
     "sequence = excluded.sequence, written_at = excluded.written_at WHERE sequence < excluded.sequence";
 static const char FORGET[] = "DELETE FROM ledger_writers WHERE written_at < ?1";
 
 /* The numbers are those of emb_ledger_by. */
-#define NAME(parameter)                                                                                     \
-    "CASE " parameter " WHEN 4 THEN category WHEN 5 THEN model WHEN 6 THEN provider WHEN 7 THEN key "       \
+#define NAME(parameter)                                                                               \
+    "CASE " parameter " WHEN 4 THEN category WHEN 5 THEN model WHEN 6 THEN provider WHEN 7 THEN key " \
     "WHEN 8 THEN context WHEN 9 THEN kind ELSE '' END"
 _Static_assert(EMB_BY_CATEGORY == 4 && EMB_BY_MODEL == 5 && EMB_BY_PROVIDER == 6 && EMB_BY_KEY == 7 &&
                    EMB_BY_CONTEXT == 8 && EMB_BY_KIND == 9,
                "the numbers in NAME");
-static const char SCAN[] =
-    "SELECT minute_utc, kind, " NAME("?1") ", " NAME("?2") ", calls, texts, tokens, nusd, saved_nusd FROM ledger "
-    "WHERE minute_utc >= ?3 AND minute_utc < ?4 AND (?5 IS NULL OR provider = ?5) AND (?6 IS NULL OR model = ?6) "
-    "AND (?7 IS NULL OR key = ?7) AND (?8 IS NULL OR category = ?8) AND (?9 OR kind <> 'shadow') "
-    "AND (NOT ?10 OR kind = 'api')";
+static const char SCAN[] = "SELECT minute_utc, kind, " NAME("?1") ", " NAME(
+    "?2") ", calls, texts, tokens, nusd, saved_nusd FROM ledger "
+          "WHERE minute_utc >= ?3 AND minute_utc < ?4 AND (?5 IS NULL OR provider = ?5) AND (?6 IS NULL OR "
+          "model = ?6) "
+          "AND (?7 IS NULL OR key = ?7) AND (?8 IS NULL OR category = ?8) AND (?9 OR kind <> 'shadow') "
+          "AND (NOT ?10 OR kind = 'api')";
 
 typedef struct sqlite_store {
     emb_ledger_store base;
@@ -83,7 +87,7 @@ static emb_status write_row(emb_sql *s, const emb_ledger_row *row, emb_error *er
 {
     const char *kind = emb_ledger_kind_name((emb_ledger_kind)row->kind), *at = row->names;
     const emb_ledger_amounts *a = &row->amounts;
-    const uint64_t numbers[] = { a->calls, a->texts, a->tokens, a->nusd, a->saved_nusd };
+    const uint64_t numbers[] = {a->calls, a->texts, a->tokens, a->nusd, a->saved_nusd};
     emb_sql_int(s, 1, row->minute_s);
     emb_sql_text(s, 2, kind, strlen(kind));
     for (int i = 0; i < EMB_LEDGER_NAMES; at += row->lengths[i] + 1, i++)
@@ -129,7 +133,8 @@ static emb_status write_all(emb_sqlite *db, const emb_ledger_batch *batch, emb_e
     return st;
 }
 
-static emb_status sqlite_write(emb_ledger_store *store, const emb_ledger_batch *batch, uint64_t deadline_ns, emb_error *err)
+static emb_status sqlite_write(emb_ledger_store *store, const emb_ledger_batch *batch, uint64_t deadline_ns,
+                               emb_error *err)
 {
     sqlite_store *l = (sqlite_store *)store;
     emb_sqlite *db;
@@ -146,7 +151,7 @@ static emb_status sqlite_write(emb_ledger_store *store, const emb_ledger_batch *
 
 static void bind_scan(emb_sql *s, const emb_ledger_scan *scan)
 {
-    const char *filters[] = { scan->provider, scan->model, scan->key, scan->category };
+    const char *filters[] = {scan->provider, scan->model, scan->key, scan->category};
     emb_sql_int(s, 1, scan->by[0]);
     emb_sql_int(s, 2, scan->by[1]);
     emb_sql_int(s, 3, scan->from_s);
@@ -170,7 +175,8 @@ static uint64_t amount(emb_sql *s, int column)
     return value < 0 ? 0 : (uint64_t)value;
 }
 
-static emb_status visit_rows(emb_sql *s, const emb_ledger_scan *scan, emb_ledger_visit visit, void *context, emb_error *err)
+static emb_status visit_rows(emb_sql *s, const emb_ledger_scan *scan, emb_ledger_visit visit, void *context,
+                             emb_error *err)
 {
     bool row;
     emb_status st;
@@ -179,17 +185,18 @@ static emb_status visit_rows(emb_sql *s, const emb_ledger_scan *scan, emb_ledger
         const char *b = emb_sql_column_text(s, 3, NULL);
         if (!kind || !a || !b)
             return emb_fail_nomem(err, "a row of the ledger", EMB_LEDGER_NAME_BYTES);
-        emb_ledger_group group = { .day = day_of(scan, emb_sql_column_int(s, 0)),
-                                   .name = { a, b },
-                                   .amounts = { amount(s, 4), amount(s, 5), amount(s, 6), amount(s, 7), amount(s, 8) } };
+        emb_ledger_group group = {
+            .day = day_of(scan, emb_sql_column_int(s, 0)),
+            .name = {a, b},
+            .amounts = {amount(s, 4), amount(s, 5), amount(s, 6), amount(s, 7), amount(s, 8)}};
         if (emb_ledger_kind_parse(kind, &group.kind) && (st = visit(context, &group, err)) != EMB_OK)
             return st;
     }
     return st;
 }
 
-static emb_status sqlite_scan(emb_ledger_store *store, const emb_ledger_scan *scan, emb_ledger_visit visit, void *context,
-                              uint64_t deadline_ns, emb_error *err)
+static emb_status sqlite_scan(emb_ledger_store *store, const emb_ledger_scan *scan, emb_ledger_visit visit,
+                              void *context, uint64_t deadline_ns, emb_error *err)
 {
     sqlite_store *l = (sqlite_store *)store;
     emb_sqlite *db;
@@ -206,8 +213,8 @@ static emb_status sqlite_scan(emb_ledger_store *store, const emb_ledger_scan *sc
     return st;
 }
 
-static emb_status sqlite_range(emb_ledger_store *store, bool *any, int64_t *first_s, int64_t *last_s, uint64_t deadline_ns,
-                               emb_error *err)
+static emb_status sqlite_range(emb_ledger_store *store, bool *any, int64_t *first_s, int64_t *last_s,
+                               uint64_t deadline_ns, emb_error *err)
 {
     sqlite_store *l = (sqlite_store *)store;
     emb_sqlite *db;
@@ -217,7 +224,8 @@ static emb_status sqlite_range(emb_ledger_store *store, bool *any, int64_t *firs
     if (st != EMB_OK)
         return st;
     /* Two searches; min and max in one SELECT would read the table. */
-    st = emb_sql_get(db, "SELECT (SELECT min(minute_utc) FROM ledger), (SELECT max(minute_utc) FROM ledger)", &s, err);
+    st = emb_sql_get(db, "SELECT (SELECT min(minute_utc) FROM ledger), (SELECT max(minute_utc) FROM ledger)",
+                     &s, err);
     if (st == EMB_OK) {
         st = emb_sql_step(s, &row, err);
         *any = st == EMB_OK && row && emb_sql_column_text(s, 0, NULL) != NULL;
@@ -238,11 +246,11 @@ static void sqlite_close(emb_ledger_store *store)
     free(l);
 }
 
-static const emb_ledger_store_ops OPS = { sqlite_write, sqlite_scan, sqlite_range, sqlite_close };
+static const emb_ledger_store_ops OPS = {sqlite_write, sqlite_scan, sqlite_range, sqlite_close};
 
 emb_status emb_ledger_sqlite_open(const char *url, bool read_only, emb_ledger_store **out, emb_error *err)
 {
-    const emb_sqlite_options options = { .schema = &SCHEMA, .durable = true };
+    const emb_sqlite_options options = {.schema = &SCHEMA, .durable = true};
     const char *path = url + sizeof "sqlite:" - 1;
     if (strncmp(path, "//", 2) == 0)
         path += 2;

@@ -1,24 +1,26 @@
 /*
  * writer.c: the thread that writes the ledger.
  *
- * It wakes when something was added: 50 ms after a paid entry, a second after free ones, so that others share the
- * transaction. Then it gathers what callers left in their shards into one table (pending), checks names, and writes batches
- * of at most BATCH rows, each a transaction.
+ * It wakes when something was added: 50 ms after a paid entry, a second after free ones, so that others share
+ * the transaction. Then it gathers what callers left in their shards into one table (pending), checks names,
+ * and writes batches of at most BATCH rows, each a transaction.
  *
- * A batch has a number and stays as it is until the store has answered for it. A store that failed may have committed all
- * the same, the answer lost; so the same rows go out again under the same number, which the store takes once. What comes
- * meanwhile waits in pending and is not added to the batch. A refusal of the contents (a database whose encoding has no such
- * letters) is no such case: then the rows go back with letters beyond ASCII replaced.
+ * A batch has a number and stays as it is until the store has answered for it. A store that failed may have
+ * committed all the same, the answer lost; so the same rows go out again under the same number, which the
+ * store takes once. What comes meanwhile waits in pending and is not added to the batch. A refusal of the
+ * contents (a database whose encoding has no such letters) is no such case: then the rows go back with
+ * letters beyond ASCII replaced.
  *
- * While the store fails, tries come with growing waits, and pending grows. Over its bound rows are merged: minutes to hours
- * (of the zone, so that days stay right); if that is not enough, to days with keys, categories and contexts "other"; at last
- * without providers and models. Money is never dropped for want of room; the total is exact whatever was merged.
+ * While the store fails, tries come with growing waits, and pending grows. Over its bound rows are merged:
+ * minutes to hours (of the zone, so that days stay right); if that is not enough, to days with keys,
+ * categories and contexts "other"; at last without providers and models. Money is never dropped for want of
+ * room; the total is exact whatever was merged.
  *
- * The spend of the month is read from the store at times; what this process has added since is counted up on top, so that
- * asking costs no I/O and never lags for its own calls.
+ * The spend of the month is read from the store at times; what this process has added since is counted up on
+ * top, so that asking costs no I/O and never lags for its own calls.
  *
- * Rejected: a write for each paid call (a transaction each; ten calls in 50 ms need one), a journal file before the store
- * (SQLite is one; with PostgreSQL away, memory is worth hours).
+ * Rejected: a write for each paid call (a transaction each; ten calls in 50 ms need one), a journal file
+ * before the store (SQLite is one; with PostgreSQL away, memory is worth hours).
  */
 #include "base/clock.h"
 #include "base/error.h"
@@ -112,7 +114,8 @@ static void limit_names(emb_ledger_writer *w, emb_ledger_row *row)
         emb_ledger_names_clear(&w->categories);
         w->names_day = day;
     }
-    if (!emb_ledger_names_admit(&w->keys, emb_ledger_row_name(row, EMB_LEDGER_KEY), row->lengths[EMB_LEDGER_KEY], w->o.seed))
+    if (!emb_ledger_names_admit(&w->keys, emb_ledger_row_name(row, EMB_LEDGER_KEY),
+                                row->lengths[EMB_LEDGER_KEY], w->o.seed))
         emb_ledger_row_rename_other(row, EMB_LEDGER_KEY);
     if (!emb_ledger_names_admit(&w->categories, emb_ledger_row_name(row, EMB_LEDGER_CATEGORY),
                                 row->lengths[EMB_LEDGER_CATEGORY], w->o.seed))
@@ -124,11 +127,13 @@ static void count_money(emb_ledger_writer *w, const emb_ledger_row *row)
     if (!w->o.metrics)
         return;
     if (row->kind == EMB_LEDGER_API && row->amounts.nusd)
-        emb_series_add(emb_metrics_series(w->o.metrics, EMB_METRIC_COST, emb_ledger_row_name(row, EMB_LEDGER_PROVIDER),
+        emb_series_add(emb_metrics_series(w->o.metrics, EMB_METRIC_COST,
+                                          emb_ledger_row_name(row, EMB_LEDGER_PROVIDER),
                                           emb_ledger_row_name(row, EMB_LEDGER_MODEL)),
                        (double)row->amounts.nusd * 1e-9);
     if ((row->kind == EMB_LEDGER_CACHE || row->kind == EMB_LEDGER_LOCAL) && row->amounts.saved_nusd)
-        emb_series_add(emb_metrics_series(w->o.metrics, EMB_METRIC_SAVED, emb_ledger_kind_name((emb_ledger_kind)row->kind)),
+        emb_series_add(emb_metrics_series(w->o.metrics, EMB_METRIC_SAVED,
+                                          emb_ledger_kind_name((emb_ledger_kind)row->kind)),
                        (double)row->amounts.saved_nusd * 1e-9);
 }
 
@@ -246,8 +251,8 @@ static bool has_letters_beyond_ascii(const emb_ledger_writer *w)
 
 static emb_status write_batch(emb_ledger_writer *w, uint64_t deadline_ns)
 {
-    emb_error err = { 0 };
-    emb_ledger_batch batch = { .now_s = now_s(w), .rows = w->batch };
+    emb_error err = {0};
+    emb_ledger_batch batch = {.now_s = now_s(w), .rows = w->batch};
     if (!w->batch_count)
         fill_batch(w);
     memcpy(batch.writer, w->id, sizeof batch.writer);
@@ -280,7 +285,7 @@ static bool write_all(emb_ledger_writer *w, uint64_t until_ns)
 /* Of the days before today every tenth time and when the day turns: other processes may write late. */
 static void read_month(emb_ledger_writer *w)
 {
-    emb_error err = { 0 };
+    emb_error err = {0};
     uint64_t deadline = emb_now_ns() + MONTH_WAIT_NS, of_today = 0;
     int32_t day = emb_zone_day(w->o.zone, now_s(w)), first, next;
     emb_status st = EMB_OK;
@@ -356,7 +361,7 @@ static uint64_t earliest(const emb_ledger_writer *w)
 
 static void sleep_until(emb_ledger_writer *w, uint64_t ns)
 {
-    struct timespec t = { (time_t)(ns / SECOND), (long)(ns % SECOND) };
+    struct timespec t = {(time_t)(ns / SECOND), (long)(ns % SECOND)};
     if (ns == UINT64_MAX)
         pthread_cond_wait(&w->work, &w->lock);
     else
@@ -380,7 +385,8 @@ static void drain(emb_ledger_writer *w)
     size_t lost = w->batch_count + w->pending.count;
     if (written || !lost)
         return;
-    emb_log(EMB_LOG_ERROR, "ledger: rows were lost, the store did not take them in time", EMB_LOG_INT("rows", lost));
+    emb_log(EMB_LOG_ERROR, "ledger: rows were lost, the store did not take them in time",
+            EMB_LOG_INT("rows", lost));
     emb_series_add(w->series_failed, (double)lost);
 }
 
@@ -422,7 +428,7 @@ void emb_ledger_writer_tell(emb_ledger_writer *w, bool paid)
 /* false when the time is up. */
 static bool wait_changed(emb_ledger_writer *w, uint64_t deadline_ns)
 {
-    struct timespec t = { (time_t)(deadline_ns / SECOND), (long)(deadline_ns % SECOND) };
+    struct timespec t = {(time_t)(deadline_ns / SECOND), (long)(deadline_ns % SECOND)};
     return pthread_cond_timedwait(&w->changed, &w->lock, &t) == 0 || emb_now_ns() < deadline_ns;
 }
 
@@ -467,7 +473,8 @@ static void free_writer(emb_ledger_writer *w)
     free(w);
 }
 
-emb_status emb_ledger_writer_open(const emb_ledger_writer_options *options, emb_ledger_writer **out, emb_error *err)
+emb_status emb_ledger_writer_open(const emb_ledger_writer_options *options, emb_ledger_writer **out,
+                                  emb_error *err)
 {
     pthread_condattr_t attributes;
     emb_ledger_writer *w = calloc(1, sizeof *w);

@@ -1,28 +1,32 @@
 /*
- * Two counts of each value. The fine one has buckets that grow with the value: each power of two is cut into 32 equal
- * parts, so that a bucket's middle is at most 1/64 beside any value in it. Its index is the top bits of the double
- * itself, exponent and five of the mantissa; no logarithm, no search. Buckets hold (lower, upper]: the bits are those
- * of the next smaller double, so that whole numbers and powers of two end a bucket.
+ * Two counts of each value. The fine one has buckets that grow with the value: each power of two is cut into
+ * 32 equal parts, so that a bucket's middle is at most 1/64 beside any value in it. Its index is the top bits
+ * of the double itself, exponent and five of the mantissa; no logarithm, no search. Buckets hold (lower,
+ * upper]: the bits are those of the next smaller double, so that whole numbers and powers of two end a
+ * bucket.
  *
- * The coarse one has the bounds that Prometheus gets. It could be summed up from the fine one only roughly, since 0.005
- * ends no fine bucket, and `le="0.005"` is to mean what it says; hence it is counted apart, for one more addition.
+ * The coarse one has the bounds that Prometheus gets. It could be summed up from the fine one only roughly,
+ * since 0.005 ends no fine bucket, and `le="0.005"` is to mean what it says; hence it is counted apart, for
+ * one more addition.
  *
- * The total is not kept but summed up from the ladder, so that an output's `_count` always equals its `+Inf` bucket.
- * A histogram takes 13 KB. Rejected: t-digest and friends (locks, merging), a sample of recent values (percentiles of
- * the tail need many).
+ * The total is not kept but summed up from the ladder, so that an output's `_count` always equals its `+Inf`
+ * bucket. A histogram takes 13 KB. Rejected: t-digest and friends (locks, merging), a sample of recent values
+ * (percentiles of the tail need many).
  */
 #include "metrics/histogram.h"
 
 #include <math.h>
 #include <string.h>
 
-static const double seconds[] = { 0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
-                                  0.05,    0.1,      0.25,    0.5,    1,       2.5,    5,     10,     30,    60 };
-static const double counts[] = { 1,   2,    4,    8,    16,   32,    64,    128,   256,
-                                 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 1048576 };
+static const double seconds[] = {0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001,
+                                 0.0025,  0.005,    0.01,    0.025,  0.05,    0.1,    0.25,
+                                 0.5,     1,        2.5,     5,      10,      30,     60};
+static const double counts[] = {1,   2,    4,    8,    16,   32,    64,    128,   256,
+                                512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 1048576};
 
 enum { SECONDS = sizeof seconds / sizeof *seconds, COUNTS = sizeof counts / sizeof *counts };
-_Static_assert((int)SECONDS <= EMB_LADDER_MAX && (int)COUNTS <= EMB_LADDER_MAX, "a ladder is longer than a histogram has room");
+_Static_assert((int)SECONDS <= EMB_LADDER_MAX && (int)COUNTS <= EMB_LADDER_MAX,
+               "a ladder is longer than a histogram has room");
 
 /* Exponent and STEPS of the mantissa are the bits from 47 up. */
 enum { SHIFT = 52 - 5, FIRST = (1023 + EMB_HISTOGRAM_LOWEST) * EMB_HISTOGRAM_STEPS };
@@ -115,7 +119,8 @@ void emb_histogram_merge(const emb_histogram *histogram, uint64_t fine[EMB_HISTO
         fine[i] += atomic_load_explicit(&histogram->fine[i], memory_order_relaxed);
 }
 
-/* The middle of a bucket; whole numbers up to STEPS, of which each has a bucket that ends with it, are exact. */
+/* The middle of a bucket; whole numbers up to STEPS, of which each has a bucket that ends with it, are
+ * exact. */
 static double middle_of(size_t index)
 {
     if (index == 0)
@@ -124,7 +129,8 @@ static double middle_of(size_t index)
     double upper = double_of((uint64_t)(FIRST + index) << SHIFT);
     if (index == EMB_HISTOGRAM_BUCKETS - 1)
         return lower;
-    return upper >= 1 && upper <= 2 * EMB_HISTOGRAM_STEPS && upper == floor(upper) ? upper : (lower + upper) / 2;
+    return upper >= 1 && upper <= 2 * EMB_HISTOGRAM_STEPS && upper == floor(upper) ? upper
+                                                                                   : (lower + upper) / 2;
 }
 
 double emb_histogram_rank(const uint64_t fine[EMB_HISTOGRAM_BUCKETS], double q)

@@ -7,8 +7,8 @@
  *     emb_histogram_merge(h, fine);
  *     double p95 = emb_histogram_rank(fine, 0.95);
  *
- * Thread-safe without locks; a reader that comes between two writers' steps sees an observation in one of the counts
- * and not yet in another.
+ * Thread-safe without locks; a reader that comes between two writers' steps sees an observation in one of the
+ * counts and not yet in another.
  */
 #ifndef EMB_METRICS_HISTOGRAM_H
 #define EMB_METRICS_HISTOGRAM_H
@@ -18,9 +18,9 @@
 #include <stdint.h>
 
 enum {
-    EMB_HISTOGRAM_STEPS = 32,    /* buckets from a power of two to the next */
-    EMB_HISTOGRAM_LOWEST = -24,  /* 2^-24 s are 60 ns */
-    EMB_HISTOGRAM_HIGHEST = 24,  /* 2^24 s are half a year */
+    EMB_HISTOGRAM_STEPS = 32,   /* buckets from a power of two to the next */
+    EMB_HISTOGRAM_LOWEST = -24, /* 2^-24 s are 60 ns */
+    EMB_HISTOGRAM_HIGHEST = 24, /* 2^24 s are half a year */
     EMB_HISTOGRAM_BUCKETS = (EMB_HISTOGRAM_HIGHEST - EMB_HISTOGRAM_LOWEST) * EMB_HISTOGRAM_STEPS + 2,
     EMB_LADDER_MAX = 24
 };

@@ -1,16 +1,17 @@
 /*
  * The registry: a hash table of series for each family, read without locks.
  *
- * A series is one piece of memory, made under the registry's lock, published with a release store, and never moved or
- * released before the registry is, so that whoever found one may keep it. Finding one that exists takes a hash of the
- * label values and a walk of a short chain, no lock: routes ask for theirs with every request. Values are doubles
- * behind 64 atomic bits; an addition is a compare-and-swap loop, exact for whole numbers up to 2^53.
+ * A series is one piece of memory, made under the registry's lock, published with a release store, and never
+ * moved or released before the registry is, so that whoever found one may keep it. Finding one that exists
+ * takes a hash of the label values and a walk of a short chain, no lock: routes ask for theirs with every
+ * request. Values are doubles behind 64 atomic bits; an addition is a compare-and-swap loop, exact for whole
+ * numbers up to 2^53.
  *
- * Label values come from outside in the end (a model's name), hence the bound on series: what a family has no room for
- * is counted under "other" rather than dropped, so that sums stay right. The hash has a random seed.
+ * Label values come from outside in the end (a model's name), hence the bound on series: what a family has no
+ * room for is counted under "other" rather than dropped, so that sums stay right. The hash has a random seed.
  *
- * Rejected: counters per thread, summed up on output: faster under contention than any of our rates needs, and a
- * histogram for each thread is memory.
+ * Rejected: counters per thread, summed up on output: faster under contention than any of our rates needs,
+ * and a histogram for each thread is memory.
  */
 #include "metrics/registry.h"
 
@@ -22,12 +23,13 @@
 #include <sys/random.h>
 
 const emb_metric_info emb_metric_infos[EMB_METRIC_COUNT] = {
-#define EMB_X(id, kind, name_, labels_, help_) { .name = name_, .labels = labels_, .help = help_, .type = kind },
+#define EMB_X(id, kind, name_, labels_, help_) \
+    {.name = name_, .labels = labels_, .help = help_, .type = kind},
     EMB_METRIC_TABLE(EMB_X)
 #undef EMB_X
 };
 
-static const char *const other[EMB_METRIC_LABELS] = { "other", "other", "other", "other" };
+static const char *const other[EMB_METRIC_LABELS] = {"other", "other", "other", "other"};
 
 static unsigned label_count(const char *labels)
 {
@@ -88,7 +90,8 @@ static emb_series *make(emb_metric id, uint64_t hash, unsigned count, const char
 static void publish(emb_series_family *family, emb_series *s)
 {
     _Atomic(emb_series *) *bucket = &family->buckets[s->hash % EMB_METRIC_BUCKETS];
-    atomic_store_explicit(&s->chain, atomic_load_explicit(bucket, memory_order_relaxed), memory_order_relaxed);
+    atomic_store_explicit(&s->chain, atomic_load_explicit(bucket, memory_order_relaxed),
+                          memory_order_relaxed);
     atomic_store_explicit(bucket, s, memory_order_release);
     atomic_store_explicit(family->last ? &family->last->next : &family->first, s, memory_order_release);
     family->last = s;
@@ -140,7 +143,7 @@ static emb_series *series_of(emb_metrics *m, emb_metric id, const char *const *v
 
 emb_series *emb_metrics_series(emb_metrics *metrics, emb_metric family, ...)
 {
-    const char *values[EMB_METRIC_LABELS] = { NULL };
+    const char *values[EMB_METRIC_LABELS] = {NULL};
     if (!metrics || (unsigned)family >= EMB_METRIC_COUNT)
         return NULL;
     va_list args;
@@ -229,7 +232,7 @@ uint64_t emb_series_count(const emb_series *series)
 
 double emb_series_quantile(const emb_series *series, double q)
 {
-    uint64_t fine[EMB_HISTOGRAM_BUCKETS] = { 0 };
+    uint64_t fine[EMB_HISTOGRAM_BUCKETS] = {0};
     if (!series || !series->histogram)
         return 0;
     emb_histogram_merge(series->histogram, fine);
@@ -251,7 +254,7 @@ double emb_metrics_sum(emb_metrics *metrics, emb_metric family, int position, co
 
 double emb_metrics_quantile(emb_metrics *metrics, emb_metric family, double q)
 {
-    uint64_t fine[EMB_HISTOGRAM_BUCKETS] = { 0 };
+    uint64_t fine[EMB_HISTOGRAM_BUCKETS] = {0};
     if (!metrics || (unsigned)family >= EMB_METRIC_COUNT)
         return 0;
     for (const emb_series *s = emb_series_first(&metrics->families[family]); s; s = emb_series_next(s))
@@ -266,7 +269,7 @@ emb_status emb_metrics_on_collect(emb_metrics *metrics, emb_metrics_collect coll
     if (!hook)
         return EMB_E_NOMEM;
     pthread_mutex_lock(&metrics->collecting);
-    *hook = (emb_metrics_hook){ .collect = collect, .context = context, .next = metrics->hooks };
+    *hook = (emb_metrics_hook){.collect = collect, .context = context, .next = metrics->hooks};
     metrics->hooks = hook;
     pthread_mutex_unlock(&metrics->collecting);
     return EMB_OK;

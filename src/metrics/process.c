@@ -1,7 +1,8 @@
 /*
- * The process_* family, named as Prometheus' own clients name it, from /proc/self. Each number is left out where the
- * system does not tell it (no /proc in a chroot). The time of start is read once, since the difference of two clocks
- * would give another fraction each time. Only counting open files allocates (opendir).
+ * The process_* family, named as Prometheus' own clients name it, from /proc/self. Each number is left out
+ * where the system does not tell it (no /proc in a chroot). The time of start is read once, since the
+ * difference of two clocks would give another fraction each time. Only counting open files allocates
+ * (opendir).
  */
 #include "metrics/registry.h"
 
@@ -16,8 +17,9 @@
 #include <unistd.h>
 
 typedef struct process_numbers {
-    double cpu_seconds, virtual_bytes, resident_bytes, threads, open_files, most_files; /* negative: not known */
-    double start_ticks;                                                                 /* since boot */
+    double cpu_seconds, virtual_bytes, resident_bytes, threads, open_files,
+        most_files;     /* negative: not known */
+    double start_ticks; /* since boot */
 } process_numbers;
 
 /* As much of a small file as fits, NUL behind it; false if it cannot be read. */
@@ -46,16 +48,18 @@ static double boot_seconds(void)
     return (double)(now.tv_sec - up.tv_sec) + (double)(now.tv_nsec - up.tv_nsec) / 1e9;
 }
 
-/* Fields 20 (threads), 22 (start, in ticks since boot), 23 (virtual bytes), 24 (resident pages); see proc(5). */
+/* Fields 20 (threads), 22 (start, in ticks since boot), 23 (virtual bytes), 24 (resident pages); see
+ * proc(5). */
 static void read_stat(process_numbers *p)
 {
     char text[2048];
     long threads, pages;
     unsigned long long start, bytes;
     const char *rest = read_small("/proc/self/stat", text, sizeof text) ? strrchr(text, ')') : NULL;
-    if (!rest || sscanf(rest + 1,
-                        " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld %*d %llu %llu %ld",
-                        &threads, &start, &bytes, &pages) != 4)
+    if (!rest ||
+        sscanf(rest + 1,
+               " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld %*d %llu %llu %ld",
+               &threads, &start, &bytes, &pages) != 4)
         return;
     p->start_ticks = (double)start;
     p->threads = (double)threads;
@@ -65,7 +69,7 @@ static void read_stat(process_numbers *p)
 
 double emb_process_start_seconds(void)
 {
-    process_numbers p = { .start_ticks = -1 };
+    process_numbers p = {.start_ticks = -1};
     double boot = boot_seconds();
     read_stat(&p);
     return boot < 0 || p.start_ticks < 0 ? -1 : boot + p.start_ticks / (double)sysconf(_SC_CLK_TCK);
@@ -98,7 +102,7 @@ static emb_status write_one(emb_buf *out, const char *name, const char *type, co
 
 emb_status emb_metrics_write_process(emb_buf *out, double start_seconds)
 {
-    process_numbers p = { -1, -1, -1, -1, -1, -1, -1 };
+    process_numbers p = {-1, -1, -1, -1, -1, -1, -1};
     struct timespec cpu;
     if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu) == 0)
         p.cpu_seconds = (double)cpu.tv_sec + (double)cpu.tv_nsec / 1e9;
@@ -108,14 +112,14 @@ emb_status emb_metrics_write_process(emb_buf *out, double start_seconds)
         const char *name, *type, *help;
         double value;
     } rows[] = {
-        { "process_cpu_seconds_total", "counter", "User and system CPU time spent in seconds.", p.cpu_seconds },
-        { "process_open_fds", "gauge", "Number of open file descriptors.", p.open_files },
-        { "process_max_fds", "gauge", "Maximum number of open file descriptors.", p.most_files },
-        { "process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.", p.virtual_bytes },
-        { "process_resident_memory_bytes", "gauge", "Resident memory size in bytes.", p.resident_bytes },
-        { "process_start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds.",
-          start_seconds },
-        { "process_threads", "gauge", "Number of threads.", p.threads },
+        {"process_cpu_seconds_total", "counter", "User and system CPU time spent in seconds.", p.cpu_seconds},
+        {"process_open_fds", "gauge", "Number of open file descriptors.", p.open_files},
+        {"process_max_fds", "gauge", "Maximum number of open file descriptors.", p.most_files},
+        {"process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.", p.virtual_bytes},
+        {"process_resident_memory_bytes", "gauge", "Resident memory size in bytes.", p.resident_bytes},
+        {"process_start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds.",
+         start_seconds},
+        {"process_threads", "gauge", "Number of threads.", p.threads},
     };
     for (size_t i = 0; !status && i < sizeof rows / sizeof *rows; i++)
         status = write_one(out, rows[i].name, rows[i].type, rows[i].help, rows[i].value);

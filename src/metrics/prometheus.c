@@ -1,9 +1,10 @@
 /*
  * The text format 0.0.4: https://prometheus.io/docs/instrumenting/exposition_formats.
  *
- * Hooks run first, one output at a time, so that two scrapes do not set one gauge at once. Each family is written whole
- * even while it has no series, so that a dashboard finds its name. A histogram's `_count` is the sum of the buckets that
- * were just written, whatever is observed meanwhile. Numbers are the shortest that read back as the same double.
+ * Hooks run first, one output at a time, so that two scrapes do not set one gauge at once. Each family is
+ * written whole even while it has no series, so that a dashboard finds its name. A histogram's `_count` is
+ * the sum of the buckets that were just written, whatever is observed meanwhile. Numbers are the shortest
+ * that read back as the same double.
  */
 #include "metrics/registry.h"
 
@@ -13,11 +14,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TRY(expression)                                                                                  \
-    do {                                                                                                 \
-        emb_status try_ = (expression);                                                                  \
-        if (try_)                                                                                        \
-            return try_;                                                                                 \
+#define TRY(expression)                 \
+    do {                                \
+        emb_status try_ = (expression); \
+        if (try_)                       \
+            return try_;                \
     } while (0)
 
 emb_status emb_metrics_write_number(emb_buf *out, double value)
@@ -100,7 +101,7 @@ static emb_status write_histogram(emb_buf *out, const emb_series_family *family,
 
 static emb_status write_family(emb_buf *out, const emb_series_family *family, const emb_metric_info *info)
 {
-    static const char *const types[] = { "counter", "gauge", "histogram" };
+    static const char *const types[] = {"counter", "gauge", "histogram"};
     TRY(emb_buf_addf(out, "# HELP %s ", info->name));
     TRY(write_escaped(out, info->help, false));
     TRY(emb_buf_addf(out, "\n# TYPE %s %s\n", info->name, types[info->type]));

@@ -16,10 +16,10 @@ enum { EMB_METRIC_LABELS = 4, EMB_METRIC_BUCKETS = 64 };
 struct emb_series {
     emb_metric family;
     emb_ladder ladder;
-    _Atomic(emb_series *) next;   /* of the family, in order of making */
-    _Atomic(emb_series *) chain;  /* of its bucket */
-    _Atomic uint64_t value;       /* bits of a double; of counters and gauges */
-    emb_histogram *histogram;     /* of histograms, in the same piece of memory */
+    _Atomic(emb_series *) next;  /* of the family, in order of making */
+    _Atomic(emb_series *) chain; /* of its bucket */
+    _Atomic uint64_t value;      /* bits of a double; of counters and gauges */
+    emb_histogram *histogram;    /* of histograms, in the same piece of memory */
     uint64_t hash;
     const char *labels[EMB_METRIC_LABELS]; /* values, in the same piece of memory */
 };
@@ -29,7 +29,7 @@ typedef struct emb_series_family {
     _Atomic(emb_series *) buckets[EMB_METRIC_BUCKETS];
     emb_series *last, *other; /* under the lock; other: what further combinations share */
     size_t count;
-    unsigned labels;          /* how many */
+    unsigned labels; /* how many */
 } emb_series_family;
 
 typedef struct emb_metrics_hook {
@@ -39,11 +39,11 @@ typedef struct emb_metrics_hook {
 } emb_metrics_hook;
 
 struct emb_metrics {
-    pthread_mutex_t lock;         /* making series */
-    pthread_mutex_t collecting;   /* hooks, one output at a time; taken before `lock` */
+    pthread_mutex_t lock;       /* making series */
+    pthread_mutex_t collecting; /* hooks, one output at a time; taken before `lock` */
     emb_metrics_hook *hooks;
     uint64_t seed;
-    double start_seconds;         /* of the process, since 1970; negative: not known */
+    double start_seconds; /* of the process, since 1970; negative: not known */
     emb_series_family families[EMB_METRIC_COUNT];
 };
 

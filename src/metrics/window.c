@@ -1,23 +1,25 @@
 /*
- * A ring of slots, one for each thirtieth of the window; slot `number % SLICES` points to the slice of that stretch of
- * time, which holds a histogram, its maximum and the number itself. A slice that is too old is not cleared where it lies
- * (whoever came meanwhile would have to wait or be lost) but replaced: the first observation of a new stretch puts an empty
- * slice into the slot with one compare-and-swap, then clears the old one at leisure and keeps it as a spare. Whoever lost
- * that race counts into the winner's. So no observation waits for another and none is counted twice.
+ * A ring of slots, one for each thirtieth of the window; slot `number % SLICES` points to the slice of that
+ * stretch of time, which holds a histogram, its maximum and the number itself. A slice that is too old is not
+ * cleared where it lies (whoever came meanwhile would have to wait or be lost) but replaced: the first
+ * observation of a new stretch puts an empty slice into the slot with one compare-and-swap, then clears the
+ * old one at leisure and keeps it as a spare. Whoever lost that race counts into the winner's. So no
+ * observation waits for another and none is counted twice.
  *
- * Spares are a list that is pushed to one by one and taken from only as a whole, hence without the ABA problem; what was not
- * needed of it is pushed back. A slice that was ever reachable from a slot is not freed before the window is closed, since
- * another thread may still look at it; a reader takes what it read of a slice only if its number is the same afterwards.
+ * Spares are a list that is pushed to one by one and taken from only as a whole, hence without the ABA
+ * problem; what was not needed of it is pushed back. A slice that was ever reachable from a slot is not freed
+ * before the window is closed, since another thread may still look at it; a reader takes what it read of a
+ * slice only if its number is the same afterwards.
  *
- * Inexact by intent: a thread that stops between finding its slice and counting, for longer than the whole window, counts
- * into a later stretch; a value whose time is a whole window behind is not counted; nor is one that comes first in its
- * stretch when memory is short.
+ * Inexact by intent: a thread that stops between finding its slice and counting, for longer than the whole
+ * window, counts into a later stretch; a value whose time is a whole window behind is not counted; nor is one
+ * that comes first in its stretch when memory is short.
  *
- * Memory: nothing but 300 bytes until something is observed, then 12.5 KB for each stretch in which something was, at most
- * 30 of them (375 KB) and one more for each thread that races for the same slot at the same instant. An observation is four
- * atomic additions; a read of a whole window takes some 50 microseconds. Rejected: a slice's epoch with a busy mark (waiting
- * for whoever clears), clearing the next slice ahead of time (of no use after a silence), exponential decay (its counts are
- * no counts).
+ * Memory: nothing but 300 bytes until something is observed, then 12.5 KB for each stretch in which something
+ * was, at most 30 of them (375 KB) and one more for each thread that races for the same slot at the same
+ * instant. An observation is four atomic additions; a read of a whole window takes some 50 microseconds.
+ * Rejected: a slice's epoch with a busy mark (waiting for whoever clears), clearing the next slice ahead of
+ * time (of no use after a silence), exponential decay (its counts are no counts).
  */
 #include "metrics/window.h"
 
@@ -34,8 +36,8 @@ typedef struct slice {
     _Atomic uint64_t number;  /* of its stretch, from 1; 0 while it is a spare */
     _Atomic uint64_t maximum; /* bits of a double that is not negative: they compare as the doubles do */
     emb_histogram values;
-    struct slice *next;       /* of the spares */
-    bool was_shared;          /* reachable by others once; written before it is so by its owner */
+    struct slice *next; /* of the spares */
+    bool was_shared;    /* reachable by others once; written before it is so by its owner */
 } slice;
 
 struct emb_window {
@@ -48,7 +50,8 @@ emb_status emb_window_open(uint32_t seconds, emb_window **out, emb_error *err)
 {
     *out = NULL;
     if (seconds == 0)
-        return emb_fail(err, EMB_E_INVALID, "window", "a window of 0 seconds holds nothing, at least 1 is needed");
+        return emb_fail(err, EMB_E_INVALID, "window",
+                        "a window of 0 seconds holds nothing, at least 1 is needed");
     emb_window *window = calloc(1, sizeof *window);
     if (!window)
         return emb_fail_nomem(err, "window", sizeof *window);
@@ -73,7 +76,8 @@ void emb_window_close(emb_window *window)
 static void push_spare(emb_window *window, slice *s)
 {
     s->next = atomic_load_explicit(&window->spares, memory_order_relaxed);
-    while (!atomic_compare_exchange_weak_explicit(&window->spares, &s->next, s, memory_order_release, memory_order_relaxed))
+    while (!atomic_compare_exchange_weak_explicit(&window->spares, &s->next, s, memory_order_release,
+                                                  memory_order_relaxed))
         ;
 }
 
@@ -116,7 +120,8 @@ static void put_back(emb_window *window, slice *s)
     push_spare(window, s);
 }
 
-/* The slice of this stretch, put into its slot if it is the first; NULL if the stretch is over or memory is short. */
+/* The slice of this stretch, put into its slot if it is the first; NULL if the stretch is over or memory is
+ * short. */
 static slice *slice_of(emb_window *window, uint64_t number)
 {
     slice *_Atomic *slot = &window->slots[number % SLICES];
@@ -147,8 +152,8 @@ static void raise_maximum(slice *s, double value)
     uint64_t bits, old = atomic_load_explicit(&s->maximum, memory_order_relaxed);
     value = value > 0 ? value : 0;
     memcpy(&bits, &value, sizeof bits);
-    while (old < bits &&
-           !atomic_compare_exchange_weak_explicit(&s->maximum, &old, bits, memory_order_relaxed, memory_order_relaxed))
+    while (old < bits && !atomic_compare_exchange_weak_explicit(&s->maximum, &old, bits, memory_order_relaxed,
+                                                                memory_order_relaxed))
         ;
 }
 
@@ -168,8 +173,9 @@ typedef struct totals {
     double sum, maximum;
 } totals;
 
-/* Both this and what retire does are read-modify-writes of the number: had retire not come yet, it would read what this
- * wrote, so that all that was read before this is older than its clearing. A plain load would order nothing. */
+/* Both this and what retire does are read-modify-writes of the number: had retire not come yet, it would read
+ * what this wrote, so that all that was read before this is older than its clearing. A plain load would order
+ * nothing. */
 static bool unchanged(slice *s, uint64_t number)
 {
     return atomic_fetch_add(&s->number, 0) == number;
@@ -178,7 +184,7 @@ static bool unchanged(slice *s, uint64_t number)
 /* Adds a slice whose number lies within first..last and stays so while it is read. */
 static void add_slice(slice *s, uint64_t first, uint64_t last, totals *all)
 {
-    uint64_t fine[EMB_HISTOGRAM_BUCKETS] = { 0 };
+    uint64_t fine[EMB_HISTOGRAM_BUCKETS] = {0};
     uint64_t number = atomic_load(&s->number);
     if (number < first || number > last)
         return;
@@ -210,7 +216,7 @@ void emb_window_read(const emb_window *window, uint64_t now_ns, uint32_t seconds
     uint64_t last = now_ns / window->slice_ns + 1;
     slices = slices < SLICES ? slices : SLICES;
     uint64_t first = last > slices ? last - slices + 1 : 1;
-    totals all = { { 0 }, 0, 0 };
+    totals all = {{0}, 0, 0};
     for (size_t i = 0; i < SLICES; i++) {
         slice *s = atomic_load_explicit(&window->slots[i], memory_order_acquire);
         if (s)

@@ -6,8 +6,8 @@
  *     emb_window_observe(w, seconds, now_ns);       // lock-free, any thread
  *     emb_window_stats s; emb_window_read(w, now_ns, 60, &s);   // of the last 60 seconds
  *
- * A ring of slices (a thirtieth of the window each), each a histogram as fine as the registry's: percentiles are at most
- * 1/32 of themselves off, the window's edge at most one slice. Time is the caller's. */
+ * A ring of slices (a thirtieth of the window each), each a histogram as fine as the registry's: percentiles
+ * are at most 1/32 of themselves off, the window's edge at most one slice. Time is the caller's. */
 #ifndef EMB_METRICS_WINDOW_H
 #define EMB_METRICS_WINDOW_H
 

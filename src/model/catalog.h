@@ -18,16 +18,16 @@
 #include <stdint.h>
 
 typedef struct emb_catalog_entry {
-    const char *name;            /* "bge-m3" */
-    const char *provider;        /* "local": runs in this process; "openai" */
-    const char *repository;      /* on the Hugging Face hub; NULL for hosted models */
+    const char *name;       /* "bge-m3" */
+    const char *provider;   /* "local": runs in this process; "openai" */
+    const char *repository; /* on the Hugging Face hub; NULL for hosted models */
     unsigned dimension;
-    unsigned max_tokens;         /* per text, special tokens included */
-    unsigned max_batch;          /* texts a request; 0: no limit but memory */
-    unsigned parameters_k;       /* thousands; 0: not published */
-    unsigned download_mb;        /* 10^6 bytes of the published weights; 0: nothing to download */
-    float mteb;                  /* average over the 56 tasks of MTEB English v1; 0: none published */
-    uint64_t price_nusd_per_1k;  /* nano-dollars for 1,000 tokens; 0: free */
+    unsigned max_tokens;        /* per text, special tokens included */
+    unsigned max_batch;         /* texts a request; 0: no limit but memory */
+    unsigned parameters_k;      /* thousands; 0: not published */
+    unsigned download_mb;       /* 10^6 bytes of the published weights; 0: nothing to download */
+    float mteb;                 /* average over the 56 tasks of MTEB English v1; 0: none published */
+    uint64_t price_nusd_per_1k; /* nano-dollars for 1,000 tokens; 0: free */
     bool multilingual;
     bool shortens;               /* trained for `dimensions` (Matryoshka) */
     const char *licence;         /* SPDX, or "hosted" */
@@ -53,7 +53,8 @@ const emb_catalog_entry *emb_catalog_all(size_t *count);
 const emb_catalog_entry *emb_catalog_find(const char *name);
 /* The encoding whose tokens a hosted model counts ("cl100k_base"); NULL for models that run here. */
 const char *emb_catalog_encoding(const emb_catalog_entry *entry);
-/* What so many tokens cost by the list price, in nano-dollars, rounded up; UINT64_MAX where that does not fit. */
+/* What so many tokens cost by the list price, in nano-dollars, rounded up; UINT64_MAX where that does not
+ * fit. */
 uint64_t emb_catalog_cost_nusd(const emb_catalog_entry *entry, uint64_t tokens);
 /* Best first; returns how many. */
 size_t emb_catalog_recommend(emb_goal goal, const emb_catalog_entry *picks[EMB_CATALOG_PICKS]);

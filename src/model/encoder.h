@@ -42,7 +42,7 @@ typedef enum emb_forward_step {
     EMB_STEP_LAYER_NORM,
     EMB_STEP_UP,
     EMB_STEP_DOWN,
-    EMB_STEP_POOLING,       /* with everything after it */
+    EMB_STEP_POOLING, /* with everything after it */
     EMB_STEP_COUNT
 } emb_forward_step;
 
@@ -58,14 +58,14 @@ EMB_MUST_CHECK emb_status emb_workspace_open(emb_workspace *workspace, const emb
 void emb_workspace_close(emb_workspace *workspace);
 
 typedef struct emb_batch {
-    const int32_t *ids;         /* all tokens; each < vocab_size */
-    const uint32_t *offsets;    /* count + 1: sequence i is ids[offsets[i]] .. ids[offsets[i+1]-1] */
-    const uint32_t *skip;       /* tokens at the start that pooling leaves out, per sequence; or NULL */
-    size_t count;               /* each sequence 1 .. spec->max_tokens tokens */
-    emb_pooling pooling;        /* MODEL: the spec's. Ignored for a model that concatenates several */
+    const int32_t *ids;      /* all tokens; each < vocab_size */
+    const uint32_t *offsets; /* count + 1: sequence i is ids[offsets[i]] .. ids[offsets[i+1]-1] */
+    const uint32_t *skip;    /* tokens at the start that pooling leaves out, per sequence; or NULL */
+    size_t count;            /* each sequence 1 .. spec->max_tokens tokens */
+    emb_pooling pooling;     /* MODEL: the spec's. Ignored for a model that concatenates several */
     emb_switch normalize;
-    size_t dimensions;          /* keep so many; 0: all */
-    bool tokens;                /* no pooling nor what follows it: out[i] gets the states of all of sequence i's tokens,
+    size_t dimensions; /* keep so many; 0: all */
+    bool tokens; /* no pooling nor what follows it: out[i] gets the states of all of sequence i's tokens,
                                    tokens × spec->hidden floats */
 } emb_batch;
 

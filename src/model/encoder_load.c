@@ -28,29 +28,33 @@
 enum { STRIP = 64, BASE_BYTES = 224, NAME_BYTES = 256, HUGE_PAGE = 2 << 20 };
 
 typedef struct names {
-    const char *layer;                 /* before the layer's number */
+    const char *layer;                                                      /* before the layer's number */
     const char *q, *k, *v, *out, *attention_norm, *up, *down, *output_norm; /* after it */
 } names;
 
 static const names bert_names = {
-    "encoder.layer.", "attention.self.query", "attention.self.key",  "attention.self.value", "attention.output.dense",
-    "attention.output.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm",
+    "encoder.layer.",       "attention.self.query",   "attention.self.key",
+    "attention.self.value", "attention.output.dense", "attention.output.LayerNorm",
+    "intermediate.dense",   "output.dense",           "output.LayerNorm",
 };
 static const names mpnet_names = {
     "encoder.layer.",      "attention.attn.q",   "attention.attn.k", "attention.attn.v", "attention.attn.o",
     "attention.LayerNorm", "intermediate.dense", "output.dense",     "output.LayerNorm",
 };
 static const names distilbert_names = {
-    "transformer.layer.", "attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin",
+    "transformer.layer.", "attention.q_lin", "attention.k_lin", "attention.v_lin",   "attention.out_lin",
     "sa_layer_norm",      "ffn.lin1",        "ffn.lin2",        "output_layer_norm",
 };
 
 static const names *names_of(emb_architecture architecture)
 {
     switch (architecture) {
-    case EMB_ARCH_MPNET: return &mpnet_names;
-    case EMB_ARCH_DISTILBERT: return &distilbert_names;
-    default: return &bert_names;
+    case EMB_ARCH_MPNET:
+        return &mpnet_names;
+    case EMB_ARCH_DISTILBERT:
+        return &distilbert_names;
+    default:
+        return &bert_names;
     }
 }
 
@@ -67,26 +71,29 @@ typedef struct loader {
 
 static emb_status find_prefix(loader *l)
 {
-    static const char *const outer[] = { "", "0.auto_model.", "auto_model.", "0.model.", "model." };
-    static const char *const inner[] = { "", "bert.", "roberta.", "mpnet.", "distilbert.", "xlm_roberta." };
+    static const char *const outer[] = {"", "0.auto_model.", "auto_model.", "0.model.", "model."};
+    static const char *const inner[] = {"", "bert.", "roberta.", "mpnet.", "distilbert.", "xlm_roberta."};
     char name[NAME_BYTES];
     emb_tensor tensor;
     for (size_t i = 0; i < sizeof outer / sizeof *outer; i++)
         for (size_t j = 0; j < sizeof inner / sizeof *inner; j++) {
             snprintf(l->prefix, sizeof l->prefix, "%s%s", outer[i], inner[j]);
             snprintf(name, sizeof name, "%sembeddings.word_embeddings.weight", l->prefix);
-            if (emb_safetensors_find(l->tensors, name, &tensor) || emb_safetensors_other_type(l->tensors, name))
+            if (emb_safetensors_find(l->tensors, name, &tensor) ||
+                emb_safetensors_other_type(l->tensors, name))
                 return EMB_OK;
         }
     return emb_fail(l->err, EMB_E_CORRUPT, l->directory,
-                    "%s: no tensor \"embeddings.word_embeddings.weight\", under no known prefix", l->directory);
+                    "%s: no tensor \"embeddings.word_embeddings.weight\", under no known prefix",
+                    l->directory);
 }
 
 static emb_status missing(const loader *l, const char *name, const char *shape)
 {
     const char *other = emb_safetensors_other_type(l->tensors, name);
     if (other)
-        return emb_fail(l->err, EMB_E_UNSUPPORTED, name, "%s: tensor %s is of type %s; F32, F16, BF16 and scaled I8 are supported",
+        return emb_fail(l->err, EMB_E_UNSUPPORTED, name,
+                        "%s: tensor %s is of type %s; F32, F16, BF16 and scaled I8 are supported",
                         l->directory, name, other);
     return emb_fail(l->err, EMB_E_CORRUPT, name, "%s: tensor %s %s is missing", l->directory, name, shape);
 }
@@ -106,8 +113,10 @@ static emb_status find(const loader *l, const char *name, size_t rows, size_t co
     if (out->rank == 2)
         snprintf(found, sizeof found, "[%zu × %zu]", out->shape[0], out->shape[1]);
     else
-        snprintf(found, sizeof found, "of %zu dimensions, %zu elements first", out->rank, out->rank ? out->shape[0] : 0);
-    return emb_fail(l->err, EMB_E_CORRUPT, name, "%s: tensor %s is %s, %s is needed", l->directory, name, found, shape);
+        snprintf(found, sizeof found, "of %zu dimensions, %zu elements first", out->rank,
+                 out->rank ? out->shape[0] : 0);
+    return emb_fail(l->err, EMB_E_CORRUPT, name, "%s: tensor %s is %s, %s is needed", l->directory, name,
+                    found, shape);
 }
 
 /* ---- memory --------------------------------------------------------------------------------------- */
@@ -132,7 +141,8 @@ static emb_status load_vector(loader *l, const char *name, size_t n, float *dst)
     return status;
 }
 
-static emb_status load_named_vector(loader *l, const char *base, const char *suffix, size_t n, const float **out)
+static emb_status load_named_vector(loader *l, const char *base, const char *suffix, size_t n,
+                                    const float **out)
 {
     char name[NAME_BYTES];
     float *dst = take(l->e, n * sizeof *dst);
@@ -160,8 +170,8 @@ static emb_status load_norm(loader *l, const char *base, size_t n, emb_affine *o
 typedef struct source {
     emb_tensor parts[3];
     size_t part_count;
-    size_t block, padded;  /* rows of a head in the tensor and in the weight */
-    bool columns;          /* pad columns instead of rows */
+    size_t block, padded; /* rows of a head in the tensor and in the weight */
+    bool columns;         /* pad columns instead of rows */
 } source;
 
 /* Fills one row of the weight. */
@@ -213,9 +223,10 @@ static void pack(loader *l, const source *s, emb_weight *w)
         emb_safetensors_forget(l->tensors, &s->parts[i]);
 }
 
-static void make_weight(loader *l, const source *s, emb_precision precision, size_t n, size_t k, emb_weight *w)
+static void make_weight(loader *l, const source *s, emb_precision precision, size_t n, size_t k,
+                        emb_weight *w)
 {
-    *w = (emb_weight){ .precision = precision, .n = n, .k = k };
+    *w = (emb_weight){.precision = precision, .n = n, .k = k};
     w->data = take(l->e, l->e->kernels->weight_bytes(precision, n, k));
     if (w->data)
         pack(l, s, w);
@@ -224,10 +235,11 @@ static void make_weight(loader *l, const source *s, emb_precision precision, siz
             l->e->parameters += s->parts[i].shape[0] * s->parts[i].shape[1];
 }
 
-static emb_status load_linear(loader *l, const char *base, size_t n, size_t k, emb_weight *w, const float **bias)
+static emb_status load_linear(loader *l, const char *base, size_t n, size_t k, emb_weight *w,
+                              const float **bias)
 {
     char name[NAME_BYTES];
-    source s = { .part_count = 1, .block = 1, .padded = 1 };
+    source s = {.part_count = 1, .block = 1, .padded = 1};
     emb_status status;
     snprintf(name, sizeof name, "%s.weight", base);
     if ((status = find(l, name, n, k, &s.parts[0])))
@@ -241,7 +253,7 @@ static emb_status load_qkv(loader *l, const char *const bases[3], emb_layer *lay
     const emb_model_spec *spec = l->e->spec;
     size_t width = l->e->attention_width, real = spec->hidden / spec->heads;
     char name[NAME_BYTES];
-    source s = { .part_count = 3, .block = real, .padded = l->e->head_dim };
+    source s = {.part_count = 3, .block = real, .padded = l->e->head_dim};
     emb_status status;
     for (int i = 0; i < 3; i++) {
         snprintf(name, sizeof name, "%s.weight", bases[i]);
@@ -268,7 +280,8 @@ static emb_status load_out(loader *l, const char *base, emb_layer *layer)
 {
     const emb_model_spec *spec = l->e->spec;
     char name[NAME_BYTES];
-    source s = { .part_count = 1, .block = spec->hidden / spec->heads, .padded = l->e->head_dim, .columns = true };
+    source s = {
+        .part_count = 1, .block = spec->hidden / spec->heads, .padded = l->e->head_dim, .columns = true};
     emb_status status;
     snprintf(name, sizeof name, "%s.weight", base);
     if ((status = find(l, name, spec->hidden, spec->hidden, &s.parts[0])))
@@ -281,11 +294,12 @@ static emb_status load_layer(loader *l, const names *n, size_t index, emb_layer 
 {
     const emb_model_spec *spec = l->e->spec;
     char base[8][BASE_BYTES];
-    const char *const parts[8] = { n->q, n->k, n->v, n->out, n->attention_norm, n->up, n->down, n->output_norm };
+    const char *const parts[8] = {n->q,  n->k,    n->v,          n->out, n->attention_norm,
+                                  n->up, n->down, n->output_norm};
     emb_status status;
     for (int i = 0; i < 8; i++)
         snprintf(base[i], sizeof base[i], "%s%s%zu.%s", l->prefix, n->layer, index, parts[i]);
-    const char *const qkv[3] = { base[0], base[1], base[2] };
+    const char *const qkv[3] = {base[0], base[1], base[2]};
     if ((status = load_qkv(l, qkv, layer)) || (status = load_out(l, base[3], layer)) ||
         (status = load_norm(l, base[4], spec->hidden, &layer->attention_norm)) ||
         (status = load_linear(l, base[5], spec->intermediate, spec->hidden, &layer->up, &layer->up_bias)) ||
@@ -304,7 +318,8 @@ static size_t relative_bucket(const emb_model_spec *spec, long offset)
     size_t direction = offset > 0 ? buckets : 0, distance = (size_t)labs(offset);
     if (distance < exact)
         return direction + distance;
-    float ratio = logf((float)distance / (float)exact) / (float)log((double)spec->relative_max_distance / (double)exact);
+    float ratio = logf((float)distance / (float)exact) /
+                  (float)log((double)spec->relative_max_distance / (double)exact);
     size_t far = exact + (size_t)(ratio * (float)(buckets - exact));
     return direction + (far < buckets - 1 ? far : buckets - 1);
 }
@@ -379,14 +394,15 @@ static emb_status load_embeddings(loader *l)
 
 static emb_status load_module_tensors(loader *l, const emb_module *module, emb_dense *dense)
 {
-    source s = { .part_count = 1, .block = 1, .padded = 1 };
+    source s = {.part_count = 1, .block = 1, .padded = 1};
     emb_status status;
     if (module->kind == EMB_MODULE_LAYER_NORM)
         return load_norm(l, "norm", module->in_features, &dense->norm);
     if ((status = find(l, "linear.weight", module->out_features, module->in_features, &s.parts[0])))
         return status;
     make_weight(l, &s, EMB_PRECISION_FP32, module->out_features, module->in_features, &dense->weight);
-    return module->bias ? load_named_vector(l, "linear", ".bias", module->out_features, &dense->bias) : EMB_OK;
+    return module->bias ? load_named_vector(l, "linear", ".bias", module->out_features, &dense->bias)
+                        : EMB_OK;
 }
 
 static emb_status load_module(loader *l, const emb_module *module, emb_dense *dense)
@@ -453,7 +469,7 @@ static emb_status allocate(emb_encoder *e, emb_error *err)
 
 static emb_status load(emb_encoder *e, emb_error *err)
 {
-    loader l = { .e = e, .tensors = e->tensors, .directory = e->spec->transformer, .err = err };
+    loader l = {.e = e, .tensors = e->tensors, .directory = e->spec->transformer, .err = err};
     emb_status status;
     if ((status = find_prefix(&l)))
         return status;

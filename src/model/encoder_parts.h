@@ -15,8 +15,8 @@
 #include "model/safetensors.h"
 
 enum {
-    EMB_SLOTS = 16,       /* chunks of one step that may run at the same time */
-    EMB_POOL_ROWS = 32,   /* pooled vectors that go through the modules at once */
+    EMB_SLOTS = 16,        /* chunks of one step that may run at the same time */
+    EMB_POOL_ROWS = 32,    /* pooled vectors that go through the modules at once */
     EMB_GROUP_TOKENS = 512 /* sequences are taken together up to so many tokens */
 };
 
@@ -40,8 +40,8 @@ struct emb_encoder {
     const emb_model_spec *spec;
     const emb_kernels *kernels;
     emb_precision precision, attention; /* of products; of q, k, v and what attention gives */
-    size_t head_dim;   /* spec's, padded to a multiple of 8 */
-    size_t attention_width; /* heads × head_dim */
+    size_t head_dim;                    /* spec's, padded to a multiple of 8 */
+    size_t attention_width;             /* heads × head_dim */
     float attention_scale;
 
     emb_safetensors *tensors;
@@ -53,17 +53,17 @@ struct emb_encoder {
     const float *position_bias;  /* relative bias of head 0 at offset 0, or NULL */
     size_t position_bias_stride; /* floats from head to head */
 
-    char *memory;                /* all packed weights, biases and norms */
+    char *memory; /* all packed weights, biases and norms */
     size_t memory_bytes, memory_used, parameters;
 };
 
 /* Sizes of everything in a workspace; computed once, the same for every workspace of an encoder. */
 typedef struct emb_layout {
-    size_t tokens;                          /* rows of the token buffers: a group, or the longest text */
-    size_t chunk;                           /* rows that go through a layer's products together */
-    size_t state, operand, qkv, context;    /* strides of the token buffers */
+    size_t tokens;                       /* rows of the token buffers: a group, or the longest text */
+    size_t chunk;                        /* rows that go through a layer's products together */
+    size_t state, operand, qkv, context; /* strides of the token buffers */
     size_t context_operand, middle, middle_float; /* strides of the buffers of a slot; 0: not needed */
-    size_t pooled;                          /* stride of pooled rows */
+    size_t pooled;                                /* stride of pooled rows */
 } emb_layout;
 
 /* The buffers of a pass, all inside workspace->memory. */
@@ -73,8 +73,8 @@ typedef struct emb_slot {
 
 typedef struct emb_buffers {
     emb_layout layout;
-    char *state;    /* fp32 hidden states, the residual stream */
-    char *operand;  /* the same as operand rows; equals state for FP32 */
+    char *state;   /* fp32 hidden states, the residual stream */
+    char *operand; /* the same as operand rows; equals state for FP32 */
     char *qkv, *context;
     char *pooled, *pooled_other; /* EMB_POOL_ROWS rows each */
     emb_slot slots[EMB_SLOTS];

@@ -121,7 +121,8 @@ static const char *context_operand(const pass *p, emb_slot *slot, size_t row, si
         p->k->operand_from_f32(e->precision, e->attention_width, (const float *)context, l->context, rows,
                                slot->context_operand, *stride);
     for (size_t i = 0; e->attention != EMB_PRECISION_FP32 && i < rows; i++) {
-        p->k->widen(EMB_DTYPE_BF16, context + i * l->context, NULL, 0, e->attention_width, (float *)slot->widened, false);
+        p->k->widen(EMB_DTYPE_BF16, context + i * l->context, NULL, 0, e->attention_width,
+                    (float *)slot->widened, false);
         p->k->operand_from_f32(e->precision, e->attention_width, (const float *)slot->widened, 0, 1,
                                slot->context_operand + i * *stride, *stride);
     }
@@ -133,21 +134,25 @@ typedef enum product { QKV, OUT, UP, DOWN } product;
 static const emb_weight *weight_of(const emb_layer *layer, product which)
 {
     switch (which) {
-    case QKV: return &layer->qkv;
-    case OUT: return &layer->out;
-    case UP: return &layer->up;
-    default: return &layer->down;
+    case QKV:
+        return &layer->qkv;
+    case OUT:
+        return &layer->out;
+    case UP:
+        return &layer->up;
+    default:
+        return &layer->down;
     }
 }
 
 /* A product of rows row .. row+rows-1 for some columns. Buffers between products are those of `data`,
  * scratch memory is that of `own`. OUT reads what context_operand prepared in `data`. */
-static void multiply(const pass *p, product which, const emb_layer *layer, size_t row, size_t rows, size_t n_begin,
-                     size_t n_end, emb_slot *data, emb_slot *own)
+static void multiply(const pass *p, product which, const emb_layer *layer, size_t row, size_t rows,
+                     size_t n_begin, size_t n_end, emb_slot *data, emb_slot *own)
 {
     const emb_encoder *e = p->e;
     const emb_layout *l = &p->b->layout;
-    emb_linear args = { .weight = weight_of(layer, which), .m = rows, .n_begin = n_begin, .n_end = n_end };
+    emb_linear args = {.weight = weight_of(layer, which), .m = rows, .n_begin = n_begin, .n_end = n_end};
     switch (which) {
     case QKV:
     case UP:
@@ -190,7 +195,8 @@ static void multiply(const pass *p, product which, const emb_layer *layer, size_
     p->k->linear(&args, own->linear_scratch);
 }
 
-static void multiply_all(const pass *p, product which, const emb_layer *layer, size_t row, size_t rows, emb_slot *slot)
+static void multiply_all(const pass *p, product which, const emb_layer *layer, size_t row, size_t rows,
+                         emb_slot *slot)
 {
     multiply(p, which, layer, row, rows, 0, weight_of(layer, which)->n, slot, slot);
 }
@@ -200,12 +206,13 @@ static void middle_to_operand(const pass *p, emb_slot *slot, size_t row, size_t 
     const emb_layout *l = &p->b->layout;
     if (slot->middle_float)
         p->k->operand_from_f32(p->e->precision, p->e->spec->intermediate,
-                               (const float *)(slot->middle_float + row * l->middle_float), l->middle_float, rows,
-                               slot->middle + row * l->middle, l->middle);
+                               (const float *)(slot->middle_float + row * l->middle_float), l->middle_float,
+                               rows, slot->middle + row * l->middle, l->middle);
 }
 
 /* Rows of a chunk from attention's output to the layer's end, and through the next layer's q|k|v. */
-static void finish_chunk(pass *p, const emb_layer *layer, const emb_layer *next, size_t row, size_t rows, emb_slot *slot)
+static void finish_chunk(pass *p, const emb_layer *layer, const emb_layer *next, size_t row, size_t rows,
+                         emb_slot *slot)
 {
     size_t stride;
     context_operand(p, slot, row, rows, &stride);
@@ -226,7 +233,8 @@ static void finish_chunk(pass *p, const emb_layer *layer, const emb_layer *next,
     }
 }
 
-static void finish_rows(pass *p, const emb_layer *layer, const emb_layer *next, size_t row, size_t rows, emb_slot *slot)
+static void finish_rows(pass *p, const emb_layer *layer, const emb_layer *next, size_t row, size_t rows,
+                        emb_slot *slot)
 {
     size_t chunks = (rows + p->b->layout.chunk - 1) / p->b->layout.chunk;
     for (size_t i = 0; i < chunks; i++) { /* of nearly equal size */
@@ -244,13 +252,20 @@ static void attend(const pass *p, size_t sequence, size_t head_begin, size_t hea
     size_t row = p->batch->offsets[sequence] - p->batch->offsets[p->first];
     size_t column_bytes = e->attention_width * (e->attention == EMB_PRECISION_BF16 ? 2 : 4);
     const char *qkv = p->b->qkv + row * l->qkv;
-    p->k->attention(&(emb_attention){ .precision = e->attention, .q = qkv, .k = qkv + column_bytes,
-                                      .v = qkv + 2 * column_bytes, .stride = l->qkv,
-                                      .out = p->b->context + row * l->context, .out_stride = l->context,
-                                      .length = p->batch->offsets[sequence + 1] - p->batch->offsets[sequence],
-                                      .head_dim = e->head_dim, .head_begin = head_begin, .head_end = head_end,
-                                      .scale = e->attention_scale, .bias = e->position_bias,
-                                      .bias_stride = e->position_bias_stride },
+    p->k->attention(&(emb_attention){.precision = e->attention,
+                                     .q = qkv,
+                                     .k = qkv + column_bytes,
+                                     .v = qkv + 2 * column_bytes,
+                                     .stride = l->qkv,
+                                     .out = p->b->context + row * l->context,
+                                     .out_stride = l->context,
+                                     .length = p->batch->offsets[sequence + 1] - p->batch->offsets[sequence],
+                                     .head_dim = e->head_dim,
+                                     .head_begin = head_begin,
+                                     .head_end = head_end,
+                                     .scale = e->attention_scale,
+                                     .bias = e->position_bias,
+                                     .bias_stride = e->position_bias_stride},
                     slot->attention_scratch);
 }
 
@@ -292,9 +307,11 @@ static void product_part(void *args, size_t part)
     const emb_weight *weight = weight_of(w->layer, w->which);
     const emb_kernels *k = w->p->k;
     size_t step = k->column_block > k->int8_group ? k->column_block : k->int8_group;
-    size_t begin = boundary(weight->n, part, w->parts, step), end = boundary(weight->n, part + 1, w->parts, step);
+    size_t begin = boundary(weight->n, part, w->parts, step),
+           end = boundary(weight->n, part + 1, w->parts, step);
     if (begin < end)
-        multiply(w->p, w->which, w->layer, w->row, w->rows, begin, end, &w->p->b->slots[0], &w->p->b->slots[part]);
+        multiply(w->p, w->which, w->layer, w->row, w->rows, begin, end, &w->p->b->slots[0],
+                 &w->p->b->slots[part]);
 }
 
 static void norm_part(void *args, size_t part)
@@ -322,7 +339,8 @@ static void embed_part(void *args, size_t part)
 static void rows_part(void *args, size_t part)
 {
     const work *w = args;
-    size_t begin = boundary(w->rows, part, w->parts, ROWS_STEP), end = boundary(w->rows, part + 1, w->parts, ROWS_STEP);
+    size_t begin = boundary(w->rows, part, w->parts, ROWS_STEP),
+           end = boundary(w->rows, part + 1, w->parts, ROWS_STEP);
     emb_slot *slot = &w->p->b->slots[part];
     if (begin >= end)
         return;
@@ -351,7 +369,8 @@ static void share_columns(work *w, product which, const emb_layer *layer, size_t
     own.which = which;
     own.layer = layer;
     /* An int8 operand with one scale a row needs the whole row. */
-    bool whole = w->p->e->precision == EMB_PRECISION_INT8 && k->emits_int8 && k->int8_group == 0 && which == UP;
+    bool whole =
+        w->p->e->precision == EMB_PRECISION_INT8 && k->emits_int8 && k->int8_group == 0 && which == UP;
     share(&own, product_part, whole ? 1 : helpers);
 }
 
@@ -363,9 +382,10 @@ static void share_norm(work *w, const emb_affine *norm, size_t helpers)
 }
 
 /* finish_chunk, each product shared by columns. */
-static void finish_by_columns(pass *p, const emb_layer *layer, const emb_layer *next, size_t row, size_t rows, size_t helpers)
+static void finish_by_columns(pass *p, const emb_layer *layer, const emb_layer *next, size_t row, size_t rows,
+                              size_t helpers)
 {
-    work w = { .p = p, .row = row, .rows = rows };
+    work w = {.p = p, .row = row, .rows = rows};
     size_t stride;
     context_operand(p, &p->b->slots[0], row, rows, &stride);
     share_columns(&w, OUT, layer, helpers);
@@ -383,7 +403,7 @@ static void finish_by_columns(pass *p, const emb_layer *layer, const emb_layer *
 static void between_attentions(pass *p, const emb_layer *layer, const emb_layer *next, size_t rows)
 {
     size_t helpers = helpers_of(p), chunk = p->b->layout.chunk;
-    work w = { .p = p, .layer = layer, .next = next, .rows = rows };
+    work w = {.p = p, .layer = layer, .next = next, .rows = rows};
     if (helpers == 1 || rows >= helpers * ROWS_PER_HELPER) {
         share(&w, rows_part, helpers);
     } else if (layer) {
@@ -415,7 +435,8 @@ static size_t gather_rows(pass *p)
 /* The states of a sequence, which begin at `row`, without the padding of rows. */
 static void copy_states(const pass *p, size_t sequence, size_t row, float *out)
 {
-    size_t hidden = p->e->spec->hidden, end = row + p->batch->offsets[sequence + 1] - p->batch->offsets[sequence];
+    size_t hidden = p->e->spec->hidden,
+           end = row + p->batch->offsets[sequence + 1] - p->batch->offsets[sequence];
     for (; row < end; row++, out += hidden)
         memcpy(out, state_row(p, row), hidden * sizeof *out);
 }
@@ -425,7 +446,7 @@ static void run_group(pass *p, emb_pooler *pooler)
     const emb_encoder *e = p->e;
     size_t layers = e->spec->layers, rows = p->tokens, base = p->batch->offsets[p->first];
     bool gathered = emb_pooling_row(e, p->batch, p->first) != SIZE_MAX;
-    work w = { .p = p, .rows = rows };
+    work w = {.p = p, .rows = rows};
     share(&w, embed_part, rows < NORM_ROWS ? 1 : helpers_of(p));
     lap(p, EMB_STEP_EMBEDDINGS);
     between_attentions(p, NULL, &e->layers[0], rows);
@@ -441,17 +462,18 @@ static void run_group(pass *p, emb_pooler *pooler)
     for (size_t s = p->first; s < p->last && p->batch->tokens; s++)
         copy_states(p, s, p->batch->offsets[s] - base, pooler->out[s]);
     for (size_t s = p->first; s < p->last && !p->batch->tokens; s++)
-        emb_pooler_add(pooler, s, (char *)state_row(p, gathered ? s - p->first : p->batch->offsets[s] - base), gathered);
+        emb_pooler_add(pooler, s, (char *)state_row(p, gathered ? s - p->first : p->batch->offsets[s] - base),
+                       gathered);
     lap(p, EMB_STEP_POOLING);
 }
 
-void emb_encoder_forward(const emb_encoder *encoder, emb_workspace *workspace, const emb_batch *batch, emb_team *team,
-                         float *const *out)
+void emb_encoder_forward(const emb_encoder *encoder, emb_workspace *workspace, const emb_batch *batch,
+                         emb_team *team, float *const *out)
 {
     emb_buffers buffers;
     emb_workspace_buffers(encoder, workspace, &buffers);
-    pass p = { .e = encoder, .k = encoder->kernels, .batch = batch, .b = &buffers, .team = team };
-    emb_pooler pooler = { .encoder = encoder, .batch = batch, .buffers = &buffers, .out = out };
+    pass p = {.e = encoder, .k = encoder->kernels, .batch = batch, .b = &buffers, .team = team};
+    emb_pooler pooler = {.encoder = encoder, .batch = batch, .buffers = &buffers, .out = out};
     size_t most = buffers.layout.tokens < EMB_GROUP_TOKENS ? buffers.layout.tokens : EMB_GROUP_TOKENS;
     p.profile = team ? NULL : workspace->profile;
     p.mark = p.profile ? emb_now_ns() : 0;

@@ -54,7 +54,8 @@ static void pool_one(const emb_pooler *p, emb_pooling kind, size_t sequence, con
         }
         skip = 0;
     }
-    p->encoder->kernels->pool(kind, length - skip, hidden, (const float *)(rows + skip * stride), stride, dst);
+    p->encoder->kernels->pool(kind, length - skip, hidden, (const float *)(rows + skip * stride), stride,
+                              dst);
 }
 
 /* Applies one module to the rows of `from`; returns the buffer that holds the result. */
@@ -66,10 +67,16 @@ static char *apply(emb_pooler *p, size_t index, char *from, char *to)
     size_t stride = p->buffers->layout.pooled;
     switch (module->kind) {
     case EMB_MODULE_DENSE:
-        e->kernels->linear(&(emb_linear){ .weight = &dense->weight, .bias = dense->bias, .a = from, .a_stride = stride,
-                                          .m = p->pending, .n_end = module->out_features,
-                                          .activation = module->activation, .out_precision = EMB_PRECISION_FP32,
-                                          .out = to, .out_stride = stride },
+        e->kernels->linear(&(emb_linear){.weight = &dense->weight,
+                                         .bias = dense->bias,
+                                         .a = from,
+                                         .a_stride = stride,
+                                         .m = p->pending,
+                                         .n_end = module->out_features,
+                                         .activation = module->activation,
+                                         .out_precision = EMB_PRECISION_FP32,
+                                         .out = to,
+                                         .out_stride = stride},
                            p->buffers->slots[0].linear_scratch);
         return to;
     case EMB_MODULE_LAYER_NORM:
@@ -78,7 +85,8 @@ static char *apply(emb_pooler *p, size_t index, char *from, char *to)
         return from;
     case EMB_MODULE_NORMALIZE:
         for (size_t i = 0; i < p->pending; i++) {
-            size_t width = index ? e->spec->modules[index - 1].out_features : e->spec->hidden * e->spec->pooling_count;
+            size_t width =
+                index ? e->spec->modules[index - 1].out_features : e->spec->hidden * e->spec->pooling_count;
             e->kernels->normalize((float *)(from + i * stride), width);
         }
         return from;

@@ -90,7 +90,8 @@ static float squared_error(const float *values, size_t n, float scale)
     return sum;
 }
 
-/* The i-th scale to try, in F16: 0 the one just above max/127 (rounding down may cost more), then downwards. */
+/* The i-th scale to try, in F16: 0 the one just above max/127 (rounding down may cost more), then
+ * downwards. */
 static uint16_t candidate_scale(float largest, int i)
 {
     if (i == 0)
@@ -126,7 +127,8 @@ void emb_quantize_group(const float *values, size_t n, int8_t *integers, uint16_
         integers[i] = best ? (int8_t)round_to_integer(values[i] * (1.0f / best_scale)) : 0;
 }
 
-/* ---- the plan of a file ----------------------------------------------------------------------------------- */
+/* ---- the plan of a file
+ * ----------------------------------------------------------------------------------- */
 
 typedef enum form { FORM_F32, FORM_F16, FORM_I8 } form;
 
@@ -167,7 +169,8 @@ static void choose_form(item *it, size_t group, size_t table_group)
 {
     const char *name = it->tensor.name;
     it->form = FORM_F32;
-    if (it->tensor.rank != 2 || elements_of(&it->tensor) < SMALL_MATRIX || strstr(name, "token_type_embeddings"))
+    if (it->tensor.rank != 2 || elements_of(&it->tensor) < SMALL_MATRIX ||
+        strstr(name, "token_type_embeddings"))
         return;
     it->group = divisor(it->tensor.shape[1], strstr(name, "word_embeddings") ? table_group : group);
     it->form = it->group && !strstr(name, "position_embeddings") ? FORM_I8 : FORM_F16;
@@ -186,7 +189,8 @@ static bool is_companion(const emb_safetensors *s, const char *name)
     return emb_safetensors_find(s, base, &owner) && owner.dtype == EMB_DTYPE_I8;
 }
 
-static emb_status make_plan(plan *p, const emb_safetensors *s, size_t group, size_t table_group, emb_error *err)
+static emb_status make_plan(plan *p, const emb_safetensors *s, size_t group, size_t table_group,
+                            emb_error *err)
 {
     size_t n = emb_safetensors_count(s), offset = 0;
     p->count = 0;
@@ -218,10 +222,11 @@ static emb_status make_plan(plan *p, const emb_safetensors *s, size_t group, siz
     return EMB_OK;
 }
 
-/* ---- the header --------------------------------------------------------------------------------------------- */
+/* ---- the header
+ * --------------------------------------------------------------------------------------------- */
 
-static emb_status add_entry(emb_buf *b, const char *name, const char *suffix, const char *dtype, const emb_tensor *t,
-                            size_t last_size, size_t begin, size_t bytes)
+static emb_status add_entry(emb_buf *b, const char *name, const char *suffix, const char *dtype,
+                            const emb_tensor *t, size_t last_size, size_t begin, size_t bytes)
 {
     char full[640];
     emb_status status;
@@ -237,25 +242,29 @@ static emb_status add_entry(emb_buf *b, const char *name, const char *suffix, co
 
 static emb_status add_item(emb_buf *b, const item *it)
 {
-    static const char *const dtypes[] = { "F32", "F16", "I8" };
-    static const size_t sizes[] = { 4, 2, 1 };
+    static const char *const dtypes[] = {"F32", "F16", "I8"};
+    static const size_t sizes[] = {4, 2, 1};
     const emb_tensor *t = &it->tensor;
     size_t elements = elements_of(t), last = t->rank ? t->shape[t->rank - 1] : 0;
-    emb_status status = add_entry(b, t->name, "", dtypes[it->form], t, last, it->offset, elements * sizes[it->form]);
+    emb_status status =
+        add_entry(b, t->name, "", dtypes[it->form], t, last, it->offset, elements * sizes[it->form]);
     if (!status && it->form == FORM_I8)
-        status = add_entry(b, t->name, ".scales", "F16", t, last / it->group, it->scales_offset, elements / it->group * 2);
+        status = add_entry(b, t->name, ".scales", "F16", t, last / it->group, it->scales_offset,
+                           elements / it->group * 2);
     return status;
 }
 
-static emb_status write_header(FILE *stream, const plan *p, const char *source, size_t group, size_t table_group,
-                               emb_error *err)
+static emb_status write_header(FILE *stream, const plan *p, const char *source, size_t group,
+                               size_t table_group, emb_error *err)
 {
     emb_buf b = EMB_BUF_INIT(HEADER_MAX);
     unsigned char length[8];
     emb_status status;
-    if ((status = emb_buf_add_str(&b, "{\"__metadata__\":{\"format\":\"pt\",\"quantization\":\"int8 in groups, F16 scales\",")) ||
-        (status = emb_buf_addf(&b, "\"group\":\"%zu\",\"table_group\":\"%zu\",\"producer\":\"embedd %s\",\"source\":",
-                               group, table_group, EMB_VERSION_STRING)) ||
+    if ((status = emb_buf_add_str(
+             &b, "{\"__metadata__\":{\"format\":\"pt\",\"quantization\":\"int8 in groups, F16 scales\",")) ||
+        (status = emb_buf_addf(
+             &b, "\"group\":\"%zu\",\"table_group\":\"%zu\",\"producer\":\"embedd %s\",\"source\":", group,
+             table_group, EMB_VERSION_STRING)) ||
         (status = emb_json_write_string(&b, source, strlen(source))) || (status = emb_buf_add_str(&b, "}")))
         goto out;
     for (size_t i = 0; i < p->count; i++)
@@ -274,10 +283,13 @@ out:
     emb_buf_fini(&b);
     if (status == EMB_E_IO)
         return emb_fail_errno(err, "model.safetensors", "writing");
-    return status ? emb_fail(err, status, "model.safetensors", "header of model.safetensors: %s", emb_status_text(status)) : EMB_OK;
+    return status ? emb_fail(err, status, "model.safetensors", "header of model.safetensors: %s",
+                             emb_status_text(status))
+                  : EMB_OK;
 }
 
-/* ---- the data ------------------------------------------------------------------------------------------------- */
+/* ---- the data
+ * ------------------------------------------------------------------------------------------------- */
 
 typedef struct writer {
     FILE *stream;
@@ -292,7 +304,8 @@ typedef struct writer {
 
 static emb_status write_at(const writer *w, size_t offset, const void *data, size_t bytes)
 {
-    if (fseeko(w->stream, (off_t)w->start + (off_t)offset, SEEK_SET) != 0 || fwrite(data, 1, bytes, w->stream) != bytes)
+    if (fseeko(w->stream, (off_t)w->start + (off_t)offset, SEEK_SET) != 0 ||
+        fwrite(data, 1, bytes, w->stream) != bytes)
         return emb_fail_errno(w->err, "model.safetensors", "writing");
     return EMB_OK;
 }
@@ -301,8 +314,8 @@ static emb_status encode_f16(const writer *w, const item *it, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         if (!(fabsf(w->strip[i]) < 65504.0f))
-            return emb_fail(w->err, EMB_E_UNSUPPORTED, it->tensor.name, "tensor %s holds %g, which F16 does not",
-                            it->tensor.name, (double)w->strip[i]);
+            return emb_fail(w->err, EMB_E_UNSUPPORTED, it->tensor.name,
+                            "tensor %s holds %g, which F16 does not", it->tensor.name, (double)w->strip[i]);
         uint16_t half = f16_from_f32(w->strip[i]);
         memcpy(w->encoded + 2 * i, &half, 2);
     }
@@ -310,12 +323,14 @@ static emb_status encode_f16(const writer *w, const item *it, size_t n)
 }
 
 /* Quantises n values (whole groups); adds up squares of values and errors. */
-static emb_status encode_i8(const writer *w, const item *it, size_t n, uint16_t *scales, double *squares, double *errors)
+static emb_status encode_i8(const writer *w, const item *it, size_t n, uint16_t *scales, double *squares,
+                            double *errors)
 {
     for (size_t i = 0; i < n; i++)
         if (!(fabsf(w->strip[i]) < 65504.0f))
-            return emb_fail(w->err, EMB_E_UNSUPPORTED, it->tensor.name, "tensor %s holds %g, which cannot be quantised",
-                            it->tensor.name, (double)w->strip[i]);
+            return emb_fail(w->err, EMB_E_UNSUPPORTED, it->tensor.name,
+                            "tensor %s holds %g, which cannot be quantised", it->tensor.name,
+                            (double)w->strip[i]);
     for (size_t g = 0; g < n / it->group; g++) {
         const float *values = w->strip + g * it->group;
         int8_t *integers = (int8_t *)w->encoded + g * it->group;
@@ -341,7 +356,7 @@ static void note_error(const writer *w, const item *it, double squares, double e
 
 static emb_status write_item(writer *w, const item *it)
 {
-    static const size_t sizes[] = { 4, 2, 1 };
+    static const size_t sizes[] = {4, 2, 1};
     emb_tensor flat = it->tensor, *t = &flat;
     if (flat.rank != 2) { /* one long vector */
         flat.shape[0] = elements_of(&it->tensor);
@@ -355,9 +370,15 @@ static emb_status write_item(writer *w, const item *it)
         size_t some = rows - row < at_once ? rows - row : at_once, n = some * columns;
         emb_tensor_rows(t, w->kernels, row, some, w->strip);
         switch (it->form) {
-        case FORM_F32: memcpy(w->encoded, w->strip, n * 4); break;
-        case FORM_F16: status = encode_f16(w, it, n); break;
-        case FORM_I8: status = encode_i8(w, it, n, w->scales, &squares, &errors); break;
+        case FORM_F32:
+            memcpy(w->encoded, w->strip, n * 4);
+            break;
+        case FORM_F16:
+            status = encode_f16(w, it, n);
+            break;
+        case FORM_I8:
+            status = encode_i8(w, it, n, w->scales, &squares, &errors);
+            break;
         }
         if (!status)
             status = write_at(w, it->offset + done * sizes[it->form], w->encoded, n * sizes[it->form]);
@@ -384,11 +405,11 @@ static size_t strip_room(const plan *p)
     return room;
 }
 
-static emb_status write_file(FILE *stream, const plan *p, const char *source, size_t group, size_t table_group,
-                             emb_quantize_report *report, emb_error *err)
+static emb_status write_file(FILE *stream, const plan *p, const char *source, size_t group,
+                             size_t table_group, emb_quantize_report *report, emb_error *err)
 {
     size_t room = strip_room(p);
-    writer w = { .stream = stream, .report = report, .err = err };
+    writer w = {.stream = stream, .report = report, .err = err};
     emb_status status = write_header(stream, p, source, group, table_group, err);
     if (status || (status = emb_kernels_select("portable", &w.kernels, err)))
         return status;
@@ -407,14 +428,15 @@ static emb_status write_file(FILE *stream, const plan *p, const char *source, si
     return status;
 }
 
-static emb_status quantize_weights(const emb_model_spec *spec, const char *target, size_t group, size_t table_group,
-                                   emb_quantize_report *report, emb_error *err)
+static emb_status quantize_weights(const emb_model_spec *spec, const char *target, size_t group,
+                                   size_t table_group, emb_quantize_report *report, emb_error *err)
 {
     emb_safetensors *tensors = NULL;
-    emb_atomic_file file = { 0 };
-    plan p = { 0 };
+    emb_atomic_file file = {0};
+    plan p = {0};
     char *path = emb_path_join(target, "model.safetensors");
-    emb_status status = path ? emb_safetensors_open(spec->transformer, "model", &tensors, err) : emb_fail_nomem(err, "path", 0);
+    emb_status status = path ? emb_safetensors_open(spec->transformer, "model", &tensors, err)
+                             : emb_fail_nomem(err, "path", 0);
     if (!status)
         status = make_plan(&p, tensors, group, table_group, err);
     if (!status && !(status = emb_atomic_open(&file, path, err))) {
@@ -430,7 +452,8 @@ static emb_status quantize_weights(const emb_model_spec *spec, const char *targe
     return status;
 }
 
-/* ---- the other files --------------------------------------------------------------------------------------------- */
+/* ---- the other files
+ * --------------------------------------------------------------------------------------------- */
 
 static bool starts_with(const char *text, const char *prefix)
 {
@@ -446,8 +469,9 @@ static bool ends_with(const char *text, const char *suffix)
 /* What belongs to the model besides the weights that are rewritten. */
 static bool is_wanted(const char *name, bool module)
 {
-    static const char *const names[] = { "config.json", "modules.json", "vocab.txt", "vocab.json", "merges.txt",
-                                         "special_tokens_map.json", "added_tokens.json", "README.md" };
+    static const char *const names[] = {"config.json",       "modules.json", "vocab.txt",
+                                        "vocab.json",        "merges.txt",   "special_tokens_map.json",
+                                        "added_tokens.json", "README.md"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(name, names[i]) == 0)
             return true;
@@ -455,7 +479,8 @@ static bool is_wanted(const char *name, bool module)
         return true;
     return (starts_with(name, "sentence") && (ends_with(name, ".json") || ends_with(name, ".model"))) ||
            (starts_with(name, "tokenizer") && ends_with(name, ".json")) ||
-           strcmp(name, "config_sentence_transformers.json") == 0 || starts_with(name, "LICENSE") || starts_with(name, "NOTICE");
+           strcmp(name, "config_sentence_transformers.json") == 0 || starts_with(name, "LICENSE") ||
+           starts_with(name, "NOTICE");
 }
 
 static emb_status copy_file(const char *from, const char *to, emb_error *err)
@@ -534,13 +559,15 @@ static emb_status copy_modules(const emb_model_spec *spec, const char *target, e
     return status;
 }
 
-/* ---- the whole ------------------------------------------------------------------------------------------------------ */
+/* ---- the whole
+ * ------------------------------------------------------------------------------------------------------ */
 
 static emb_status check_target(const char *source, const char *target, emb_error *err)
 {
     struct stat a, b;
     if (stat(source, &a) == 0 && stat(target, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
-        return emb_fail(err, EMB_E_INVALID, target, "%s: is the source itself; give another directory", target);
+        return emb_fail(err, EMB_E_INVALID, target, "%s: is the source itself; give another directory",
+                        target);
     return make_directory(target, err);
 }
 
@@ -555,8 +582,8 @@ emb_status emb_quantize_directory(const char *source, const char *target, const 
     report = report ? report : &own;
     memset(report, 0, sizeof *report);
     if (group < GROUP_LEAST || group > GROUP_MOST || table_group < GROUP_LEAST || table_group > GROUP_MOST)
-        return emb_fail(err, EMB_E_INVALID, "group", "groups of %zu and %zu values, %d to %d are possible", group, table_group,
-                        GROUP_LEAST, GROUP_MOST);
+        return emb_fail(err, EMB_E_INVALID, "group", "groups of %zu and %zu values, %d to %d are possible",
+                        group, table_group, GROUP_LEAST, GROUP_MOST);
     if ((status = emb_model_spec_read(&spec, source, err)))
         return status;
     /* The Transformer's folder below the model's, "" mostly. */
@@ -564,7 +591,8 @@ emb_status emb_quantize_directory(const char *source, const char *target, const 
     char *transformer = emb_path_join(target, *below == '/' ? below + 1 : below);
     if (!transformer)
         status = emb_fail_nomem(err, "path", 0);
-    if (!status && !(status = check_target(source, target, err)) && !(status = copy_folder(source, target, false, err)) &&
+    if (!status && !(status = check_target(source, target, err)) &&
+        !(status = copy_folder(source, target, false, err)) &&
         (!*below || !(status = copy_folder(spec.transformer, transformer, false, err))) &&
         !(status = copy_modules(&spec, target, err)))
         status = quantize_weights(&spec, transformer, group, table_group, report, err);

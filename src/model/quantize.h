@@ -19,12 +19,15 @@ typedef struct emb_quantize_options {
     size_t group;       /* values of a row that share a scale, 8 to 256; 0: 16 */
     size_t table_group; /* the same for word embeddings, which bear more; 0: 64 */
 } emb_quantize_options;
-#define EMB_QUANTIZE_OPTIONS_INIT { 0, 0 }
+#define EMB_QUANTIZE_OPTIONS_INIT \
+    {                             \
+        0, 0                      \
+    }
 
 typedef struct emb_quantize_report {
-    size_t tensors, quantized;        /* tensors written (scales not counted), and how many of them as I8 */
+    size_t tensors, quantized;          /* tensors written (scales not counted), and how many of them as I8 */
     uint64_t bytes_before, bytes_after; /* of tensor data */
-    double worst_error;               /* largest root mean square error of a matrix relative to its values */
+    double worst_error; /* largest root mean square error of a matrix relative to its values */
     char worst_tensor[128];
 } emb_quantize_report;
 
@@ -34,7 +37,8 @@ EMB_MUST_CHECK emb_status emb_quantize_directory(const char *source, const char 
                                                  emb_quantize_report *report, emb_error *err);
 
 /* One group: integers and the scale's F16 bits for n values. The integers reach ±127 (scales below 2^-14,
- * where F16 is coarse, aside), so that quantising integer · scale again over the same group gives the same integers. */
+ * where F16 is coarse, aside), so that quantising integer · scale again over the same group gives the same
+ * integers. */
 void emb_quantize_group(const float *values, size_t n, int8_t *integers, uint16_t *scale);
 
 #endif

@@ -34,13 +34,13 @@ typedef struct entry {
 
 struct emb_safetensors {
     emb_arena arena;
-    entry *entries;        /* sorted by name; usable ones and others */
+    entry *entries; /* sorted by name; usable ones and others */
     size_t count, capacity;
     size_t *listed, listed_count; /* indices of usable entries */
     emb_mapping *files;
     const char **file_names;
     size_t file_count;
-    bool borrowed;         /* files[0] is the caller's memory */
+    bool borrowed; /* files[0] is the caller's memory */
     size_t parameters;
 };
 
@@ -49,12 +49,23 @@ static const struct dtype {
     unsigned char bits;
     signed char dtype; /* emb_dtype, or -1 */
 } dtypes[] = {
-    { "F32", 32, EMB_DTYPE_F32 }, { "F16", 16, EMB_DTYPE_F16 }, { "BF16", 16, EMB_DTYPE_BF16 },
-    { "I8", 8, EMB_DTYPE_I8 },    { "I64", 64, -1 },            { "I32", 32, -1 },
-    { "I16", 16, -1 },            { "U8", 8, -1 },              { "U16", 16, -1 },
-    { "U32", 32, -1 },            { "U64", 64, -1 },            { "BOOL", 8, -1 },
-    { "F64", 64, -1 },            { "F8_E4M3", 8, -1 },         { "F8_E5M2", 8, -1 },
-    { "F8_E8M0", 8, -1 },         { "C64", 64, -1 },
+    {"F32", 32, EMB_DTYPE_F32},
+    {"F16", 16, EMB_DTYPE_F16},
+    {"BF16", 16, EMB_DTYPE_BF16},
+    {"I8", 8, EMB_DTYPE_I8},
+    {"I64", 64, -1},
+    {"I32", 32, -1},
+    {"I16", 16, -1},
+    {"U8", 8, -1},
+    {"U16", 16, -1},
+    {"U32", 32, -1},
+    {"U64", 64, -1},
+    {"BOOL", 8, -1},
+    {"F64", 64, -1},
+    {"F8_E4M3", 8, -1},
+    {"F8_E5M2", 8, -1},
+    {"F8_E8M0", 8, -1},
+    {"C64", 64, -1},
 };
 
 static emb_status corrupt(emb_error *err, const char *file, const char *name, const char *problem)
@@ -64,7 +75,8 @@ static emb_status corrupt(emb_error *err, const char *file, const char *name, co
 
 /* ---- one header entry --------------------------------------------------------------------------- */
 
-static emb_status read_dtype(entry *e, emb_json_value object, const char *file, unsigned *bits, emb_error *err)
+static emb_status read_dtype(entry *e, emb_json_value object, const char *file, unsigned *bits,
+                             emb_error *err)
 {
     emb_json_value value;
     const char *text;
@@ -80,11 +92,12 @@ static emb_status read_dtype(entry *e, emb_json_value object, const char *file, 
                 e->tensor.dtype = (emb_dtype)dtypes[i].dtype;
             return EMB_OK;
         }
-    return emb_fail(err, EMB_E_CORRUPT, e->tensor.name, "%s: tensor %.*s: unknown dtype \"%.*s\"", file, NAME_MAX_SHOWN,
-                    e->tensor.name, (int)(length > 40 ? 40 : length), text);
+    return emb_fail(err, EMB_E_CORRUPT, e->tensor.name, "%s: tensor %.*s: unknown dtype \"%.*s\"", file,
+                    NAME_MAX_SHOWN, e->tensor.name, (int)(length > 40 ? 40 : length), text);
 }
 
-static emb_status read_shape(entry *e, emb_json_value object, const char *file, size_t *elements, emb_error *err)
+static emb_status read_shape(entry *e, emb_json_value object, const char *file, size_t *elements,
+                             emb_error *err)
 {
     emb_json_value value, item;
     int64_t size;
@@ -108,7 +121,8 @@ static emb_status read_shape(entry *e, emb_json_value object, const char *file, 
     return EMB_OK;
 }
 
-static emb_status read_offsets(entry *e, emb_json_value object, const char *file, size_t data_bytes, emb_error *err)
+static emb_status read_offsets(entry *e, emb_json_value object, const char *file, size_t data_bytes,
+                               emb_error *err)
 {
     emb_json_value value, item;
     int64_t offset[2];
@@ -123,27 +137,29 @@ static emb_status read_offsets(entry *e, emb_json_value object, const char *file
         return corrupt(err, file, e->tensor.name, "\"data_offsets\" ends before it begins");
     if ((uint64_t)offset[1] > data_bytes)
         return emb_fail(err, EMB_E_CORRUPT, e->tensor.name,
-                        "%s: tensor %.*s ends at byte %lld of the data, the file holds %zu (truncated?)", file,
-                        NAME_MAX_SHOWN, e->tensor.name, (long long)offset[1], data_bytes);
+                        "%s: tensor %.*s ends at byte %lld of the data, the file holds %zu (truncated?)",
+                        file, NAME_MAX_SHOWN, e->tensor.name, (long long)offset[1], data_bytes);
     e->begin = (size_t)offset[0];
     e->tensor.bytes = (size_t)(offset[1] - offset[0]);
     return EMB_OK;
 }
 
-static emb_status read_entry(entry *e, emb_json_value object, const char *file, size_t data_bytes, emb_error *err)
+static emb_status read_entry(entry *e, emb_json_value object, const char *file, size_t data_bytes,
+                             emb_error *err)
 {
     unsigned bits = 0;
     size_t elements = 0, bytes;
     emb_status status;
     if (emb_json_type_of(object) != EMB_JSON_OBJECT)
         return corrupt(err, file, e->tensor.name, "the header has no object for it");
-    if ((status = read_dtype(e, object, file, &bits, err)) || (status = read_shape(e, object, file, &elements, err)) ||
+    if ((status = read_dtype(e, object, file, &bits, err)) ||
+        (status = read_shape(e, object, file, &elements, err)) ||
         (status = read_offsets(e, object, file, data_bytes, err)))
         return status;
     if (__builtin_mul_overflow(elements, (size_t)bits / 8, &bytes) || bytes != e->tensor.bytes)
         return emb_fail(err, EMB_E_CORRUPT, e->tensor.name,
-                        "%s: tensor %.*s has %zu elements of %u bytes, but \"data_offsets\" spans %zu bytes", file,
-                        NAME_MAX_SHOWN, e->tensor.name, elements, bits / 8, e->tensor.bytes);
+                        "%s: tensor %.*s has %zu elements of %u bytes, but \"data_offsets\" spans %zu bytes",
+                        file, NAME_MAX_SHOWN, e->tensor.name, elements, bits / 8, e->tensor.bytes);
     return EMB_OK;
 }
 
@@ -187,8 +203,8 @@ static emb_status check_overlaps(emb_safetensors *s, size_t first, const char *f
     return EMB_OK;
 }
 
-static emb_status read_entries(emb_safetensors *s, const emb_json *doc, size_t shard, const unsigned char *data,
-                               size_t data_bytes, emb_error *err)
+static emb_status read_entries(emb_safetensors *s, const emb_json *doc, size_t shard,
+                               const unsigned char *data, size_t data_bytes, emb_error *err)
 {
     const char *file = s->file_names[shard], *key;
     size_t length, first = s->count;
@@ -221,12 +237,14 @@ static emb_status read_header(emb_safetensors *s, size_t shard, emb_error *err)
     emb_json *doc;
     emb_status status;
     if (map->length < 8)
-        return emb_fail(err, EMB_E_CORRUPT, file, "%s: %zu bytes are too few for a safetensors file", file, map->length);
+        return emb_fail(err, EMB_E_CORRUPT, file, "%s: %zu bytes are too few for a safetensors file", file,
+                        map->length);
     for (int i = 7; i >= 0; i--)
         length = length << 8 | map->data[i];
     if (length > HEADER_MAX || length > map->length - 8)
-        return emb_fail(err, EMB_E_CORRUPT, file, "%s: the header claims %llu bytes, the file has %zu and %d are the most",
-                        file, (unsigned long long)length, map->length, HEADER_MAX);
+        return emb_fail(err, EMB_E_CORRUPT, file,
+                        "%s: the header claims %llu bytes, the file has %zu and %d are the most", file,
+                        (unsigned long long)length, map->length, HEADER_MAX);
     if ((status = emb_json_open((const char *)map->data + 8, (size_t)length, file, &doc, err)))
         return status;
     status = read_entries(s, doc, shard, map->data + 8 + length, map->length - 8 - (size_t)length, err);
@@ -243,7 +261,7 @@ static int by_name(const void *a, const void *b)
 
 static entry *lookup(const emb_safetensors *s, const char *name)
 {
-    entry key = { .tensor.name = name };
+    entry key = {.tensor.name = name};
     return s->count ? bsearch(&key, s->entries, s->count, sizeof key, by_name) : NULL;
 }
 
@@ -272,8 +290,10 @@ static emb_status join_scales(emb_safetensors *s, entry *e, emb_error *err)
     if (t->rank != 2 || scales->tensor.rank != 2 || scales->tensor.shape[0] != t->shape[0] ||
         scales->tensor.shape[1] == 0 || t->shape[1] % scales->tensor.shape[1] != 0 ||
         t->shape[1] / scales->tensor.shape[1] == 0)
-        return emb_fail(err, EMB_E_CORRUPT, name, "%s: tensor %.*s [%zu × %zu] does not divide the rows of its matrix [%zu × %zu]",
-                        file, NAME_MAX_SHOWN, name, scales->tensor.shape[0], scales->tensor.shape[1], t->shape[0], t->shape[1]);
+        return emb_fail(err, EMB_E_CORRUPT, name,
+                        "%s: tensor %.*s [%zu × %zu] does not divide the rows of its matrix [%zu × %zu]",
+                        file, NAME_MAX_SHOWN, name, scales->tensor.shape[0], scales->tensor.shape[1],
+                        t->shape[0], t->shape[1]);
     t->scales = scales->tensor.data;
     t->scales_dtype = scales->tensor.dtype;
     t->group = t->shape[1] / scales->tensor.shape[1];
@@ -296,7 +316,8 @@ static emb_status finish(emb_safetensors *s, emb_error *err)
         qsort(s->entries, s->count, sizeof *s->entries, by_name);
     for (size_t i = 1; i < s->count; i++)
         if (strcmp(s->entries[i - 1].tensor.name, s->entries[i].tensor.name) == 0)
-            return corrupt(err, s->file_names[s->entries[i].shard], s->entries[i].tensor.name, "is there twice");
+            return corrupt(err, s->file_names[s->entries[i].shard], s->entries[i].tensor.name,
+                           "is there twice");
     for (size_t i = 0; i < s->count; i++)
         if ((status = join_scales(s, &s->entries[i], err)))
             return status;
@@ -319,7 +340,8 @@ static emb_status reserve_files(emb_safetensors *s, size_t count, emb_error *err
     return s->files && s->file_names ? EMB_OK : emb_fail_nomem(err, "shard table", count * sizeof *s->files);
 }
 
-static emb_status open_shard(emb_safetensors *s, const char *directory, const char *name, size_t length, emb_error *err)
+static emb_status open_shard(emb_safetensors *s, const char *directory, const char *name, size_t length,
+                             emb_error *err)
 {
     size_t shard = s->file_count;
     emb_status status;
@@ -338,7 +360,8 @@ static emb_status open_shard(emb_safetensors *s, const char *directory, const ch
 /* A plain file name: an index must not lead out of its directory. */
 static bool safe_name(const char *name, size_t length)
 {
-    return length > 0 && length < 256 && !memchr(name, '/', length) && !memchr(name, 0, length) && name[0] != '.';
+    return length > 0 && length < 256 && !memchr(name, '/', length) && !memchr(name, 0, length) &&
+           name[0] != '.';
 }
 
 static bool is_open(const emb_safetensors *s, const char *name, size_t length)
@@ -364,14 +387,15 @@ static emb_status check_index(emb_safetensors *s, emb_json_value map, const char
             e = lookup(s, name);
         }
         if (!e || !emb_json_string_is(value, s->file_names[e->shard]))
-            return emb_fail(err, EMB_E_CORRUPT, index, "%s: tensor %.*s is not in the file that \"weight_map\" gives",
-                            index, (int)(length > NAME_MAX_SHOWN ? NAME_MAX_SHOWN : length), key);
+            return emb_fail(err, EMB_E_CORRUPT, index,
+                            "%s: tensor %.*s is not in the file that \"weight_map\" gives", index,
+                            (int)(length > NAME_MAX_SHOWN ? NAME_MAX_SHOWN : length), key);
     }
     return EMB_OK;
 }
 
-static emb_status open_shards(emb_safetensors *s, const char *directory, const emb_json *doc, const char *index,
-                              emb_error *err)
+static emb_status open_shards(emb_safetensors *s, const char *directory, const emb_json *doc,
+                              const char *index, emb_error *err)
 {
     emb_json_value map, value;
     emb_status status;
@@ -384,7 +408,8 @@ static emb_status open_shards(emb_safetensors *s, const char *directory, const e
     emb_json_iter it = emb_json_begin(map);
     while (emb_json_next(&it, NULL, NULL, &value)) {
         if (!emb_json_string(value, &name, &length) || !safe_name(name, length))
-            return emb_fail(err, EMB_E_CORRUPT, index, "%s: \"weight_map\" holds something else than file names", index);
+            return emb_fail(err, EMB_E_CORRUPT, index,
+                            "%s: \"weight_map\" holds something else than file names", index);
         if (is_open(s, name, length))
             continue;
         if (s->file_count == SHARDS_MAX)
@@ -403,11 +428,13 @@ static emb_status not_there(const char *directory, const char *base, emb_error *
     bool pickled = path && emb_is_file(path);
     free(path);
     if (pickled)
-        return emb_fail(err, EMB_E_UNSUPPORTED, directory,
-                        "%s: only pytorch_model.bin is there; convert it to %s.safetensors (pickled files are not read)",
-                        directory, base);
-    return emb_fail(err, EMB_E_NOT_FOUND, directory, "%s: neither %s.safetensors nor %s.safetensors.index.json is there",
-                    directory, base, base);
+        return emb_fail(
+            err, EMB_E_UNSUPPORTED, directory,
+            "%s: only pytorch_model.bin is there; convert it to %s.safetensors (pickled files are not read)",
+            directory, base);
+    return emb_fail(err, EMB_E_NOT_FOUND, directory,
+                    "%s: neither %s.safetensors nor %s.safetensors.index.json is there", directory, base,
+                    base);
 }
 
 static emb_status open_directory(emb_safetensors *s, const char *directory, const char *base, emb_error *err)
@@ -431,7 +458,8 @@ static emb_status open_directory(emb_safetensors *s, const char *directory, cons
     memcpy(name + n, ".index.json", sizeof ".index.json");
     if (!(path = emb_path_join(directory, name)))
         return emb_fail_nomem(err, "path", 0);
-    status = emb_is_file(path) ? emb_json_open_file(path, INDEX_MAX, &doc, err) : not_there(directory, base, err);
+    status =
+        emb_is_file(path) ? emb_json_open_file(path, INDEX_MAX, &doc, err) : not_there(directory, base, err);
     free(path);
     if (status)
         return status;
@@ -448,7 +476,8 @@ static emb_safetensors *new_table(void)
     return s;
 }
 
-emb_status emb_safetensors_open(const char *directory, const char *base, emb_safetensors **out, emb_error *err)
+emb_status emb_safetensors_open(const char *directory, const char *base, emb_safetensors **out,
+                                emb_error *err)
 {
     emb_safetensors *s = new_table();
     if (!s)
@@ -461,8 +490,8 @@ emb_status emb_safetensors_open(const char *directory, const char *base, emb_saf
     return status;
 }
 
-emb_status emb_safetensors_open_memory(const void *data, size_t length, const char *where, emb_safetensors **out,
-                                       emb_error *err)
+emb_status emb_safetensors_open_memory(const void *data, size_t length, const char *where,
+                                       emb_safetensors **out, emb_error *err)
 {
     emb_safetensors *s = new_table();
     if (!s)
@@ -541,8 +570,8 @@ void emb_safetensors_forget(const emb_safetensors *s, const emb_tensor *tensor)
     }
 }
 
-static const size_t element_bytes[] = { [EMB_DTYPE_F32] = 4, [EMB_DTYPE_F16] = 2, [EMB_DTYPE_BF16] = 2,
-                                        [EMB_DTYPE_I8] = 1 };
+static const size_t element_bytes[] = {
+    [EMB_DTYPE_F32] = 4, [EMB_DTYPE_F16] = 2, [EMB_DTYPE_BF16] = 2, [EMB_DTYPE_I8] = 1};
 
 /* Scales are widened a few at a time, so that a row needs no memory of its own. */
 static void widen_i8(const emb_tensor *t, const emb_kernels *kernels, size_t row, float *dst, bool add)
@@ -552,10 +581,10 @@ static void widen_i8(const emb_tensor *t, const emb_kernels *kernels, size_t row
     size_t k = t->shape[1], per_row = k / t->group, size = element_bytes[t->scales_dtype];
     for (size_t g = 0; g < per_row; g += AT_ONCE) {
         size_t n = per_row - g < AT_ONCE ? per_row - g : AT_ONCE;
-        kernels->widen(t->scales_dtype, (const char *)t->scales + (row * per_row + g) * size, NULL, 0, n, scales,
-                       false);
-        kernels->widen(EMB_DTYPE_I8, (const char *)t->data + row * k + g * t->group, scales, t->group, n * t->group,
-                       dst + g * t->group, add);
+        kernels->widen(t->scales_dtype, (const char *)t->scales + (row * per_row + g) * size, NULL, 0, n,
+                       scales, false);
+        kernels->widen(EMB_DTYPE_I8, (const char *)t->data + row * k + g * t->group, scales, t->group,
+                       n * t->group, dst + g * t->group, add);
     }
 }
 
@@ -565,17 +594,18 @@ void emb_tensor_row(const emb_tensor *tensor, const emb_kernels *kernels, size_t
     if (tensor->dtype == EMB_DTYPE_I8)
         widen_i8(tensor, kernels, row, dst, add);
     else
-        kernels->widen(tensor->dtype, (const char *)tensor->data + row * k * element_bytes[tensor->dtype], NULL, 0, k,
-                       dst, add);
+        kernels->widen(tensor->dtype, (const char *)tensor->data + row * k * element_bytes[tensor->dtype],
+                       NULL, 0, k, dst, add);
 }
 
-void emb_tensor_rows(const emb_tensor *tensor, const emb_kernels *kernels, size_t row0, size_t rows, float *dst)
+void emb_tensor_rows(const emb_tensor *tensor, const emb_kernels *kernels, size_t row0, size_t rows,
+                     float *dst)
 {
     size_t k = tensor->rank > 1 ? tensor->shape[1] : 1;
     if (tensor->dtype == EMB_DTYPE_I8)
         for (size_t i = 0; i < rows; i++)
             widen_i8(tensor, kernels, row0 + i, dst + i * k, false);
     else
-        kernels->widen(tensor->dtype, (const char *)tensor->data + row0 * k * element_bytes[tensor->dtype], NULL, 0,
-                       rows * k, dst, false);
+        kernels->widen(tensor->dtype, (const char *)tensor->data + row0 * k * element_bytes[tensor->dtype],
+                       NULL, 0, rows * k, dst, false);
 }

@@ -28,16 +28,16 @@ typedef struct emb_tensor {
     const char *name;
     emb_dtype dtype;
     size_t rank, shape[4];
-    const void *data;        /* may be unaligned to the element */
+    const void *data; /* may be unaligned to the element */
     size_t bytes;
     /* I8 only: */
     const void *scales;
     emb_dtype scales_dtype;
-    size_t group;            /* elements of a row that share a scale */
+    size_t group; /* elements of a row that share a scale */
 } emb_tensor;
 
-EMB_MUST_CHECK emb_status emb_safetensors_open(const char *directory, const char *base,
-                                               emb_safetensors **out, emb_error *err);
+EMB_MUST_CHECK emb_status emb_safetensors_open(const char *directory, const char *base, emb_safetensors **out,
+                                               emb_error *err);
 /* The same from the bytes of one file, which are borrowed until close; `where` names them in errors. */
 EMB_MUST_CHECK emb_status emb_safetensors_open_memory(const void *data, size_t length, const char *where,
                                                       emb_safetensors **out, emb_error *err);

@@ -25,11 +25,16 @@ enum { MAX_JSON_BYTES = 32 << 20 };
 const char *emb_architecture_name(emb_architecture architecture)
 {
     switch (architecture) {
-    case EMB_ARCH_BERT: return "bert";
-    case EMB_ARCH_ROBERTA: return "roberta";
-    case EMB_ARCH_XLM_ROBERTA: return "xlm-roberta";
-    case EMB_ARCH_MPNET: return "mpnet";
-    case EMB_ARCH_DISTILBERT: return "distilbert";
+    case EMB_ARCH_BERT:
+        return "bert";
+    case EMB_ARCH_ROBERTA:
+        return "roberta";
+    case EMB_ARCH_XLM_ROBERTA:
+        return "xlm-roberta";
+    case EMB_ARCH_MPNET:
+        return "mpnet";
+    case EMB_ARCH_DISTILBERT:
+        return "distilbert";
     }
     return "unknown";
 }
@@ -64,8 +69,8 @@ emb_status emb_spec_file_open(emb_spec_file *file, emb_model_spec *spec, const e
     if (found == needed)
         return EMB_OK;
     emb_spec_file_close(file);
-    return emb_fail(err, EMB_E_CORRUPT, file->path, "%s: the document is of type %s, %s is needed", file->path,
-                    emb_json_type_name(found), emb_json_type_name(needed));
+    return emb_fail(err, EMB_E_CORRUPT, file->path, "%s: the document is of type %s, %s is needed",
+                    file->path, emb_json_type_name(found), emb_json_type_name(needed));
 }
 
 void emb_spec_file_close(emb_spec_file *file)
@@ -105,13 +110,13 @@ emb_status emb_spec_get_size(const emb_spec_file *file, const char *key, size_t 
             return wrong_type(file, key, value, "an integer", err);
         /* 512.0, or beyond 64 bits as in model_max_length: 1e30 */
         if (real != real || real < 0 || (real < 9e15 && real != (double)(int64_t)real))
-            return emb_fail(err, EMB_E_CORRUPT, file->path, "%s: \"%s\" is %g, an integer is needed", file->path,
-                            key, real);
+            return emb_fail(err, EMB_E_CORRUPT, file->path, "%s: \"%s\" is %g, an integer is needed",
+                            file->path, key, real);
         number = real < 9e15 ? (int64_t)real : INT64_MAX;
     }
     if (number < 0 || (uint64_t)number < minimum || (uint64_t)number > maximum)
-        return emb_fail(err, EMB_E_CORRUPT, file->path, "%s: \"%s\" is %lld, %zu to %zu is possible", file->path,
-                        key, (long long)number, minimum, maximum);
+        return emb_fail(err, EMB_E_CORRUPT, file->path, "%s: \"%s\" is %lld, %zu to %zu is possible",
+                        file->path, key, (long long)number, minimum, maximum);
     *out = (size_t)number;
     return EMB_OK;
 }
@@ -144,8 +149,8 @@ emb_status emb_spec_get_string(const emb_spec_file *file, const char *key, const
 emb_status emb_spec_unsupported(const emb_spec_file *file, const char *key, const char *value, size_t length,
                                 const char *supported, emb_error *err)
 {
-    return emb_fail(err, EMB_E_UNSUPPORTED, file->path, "%s: \"%s\" is \"%.*s\"; supported: %s", file->path, key,
-                    (int)(length > 80 ? 80 : length), value, supported);
+    return emb_fail(err, EMB_E_UNSUPPORTED, file->path, "%s: \"%s\" is \"%.*s\"; supported: %s", file->path,
+                    key, (int)(length > 80 ? 80 : length), value, supported);
 }
 
 /* ---- the directory ----------------------------------------------------------------------------- */
@@ -205,7 +210,8 @@ static emb_status read_all(emb_model_spec *spec, const emb_spec_source *source, 
     if (status)
         return status;
 
-    spec->transformer = *transformer ? join_in_arena(&spec->arena, spec->directory, transformer) : spec->directory;
+    spec->transformer =
+        *transformer ? join_in_arena(&spec->arena, spec->directory, transformer) : spec->directory;
     if (!spec->transformer)
         return emb_fail_nomem(err, "path", 0);
     if ((status = emb_spec_file_open(&file, spec, source, transformer, "config.json", false, err)))
@@ -219,8 +225,8 @@ static emb_status read_all(emb_model_spec *spec, const emb_spec_source *source, 
     return status;
 }
 
-emb_status emb_model_spec_read_from(emb_model_spec *spec, const char *directory, const emb_spec_source *source,
-                                    emb_error *err)
+emb_status emb_model_spec_read_from(emb_model_spec *spec, const char *directory,
+                                    const emb_spec_source *source, emb_error *err)
 {
     memset(spec, 0, sizeof *spec);
     emb_arena_init(&spec->arena);
@@ -229,8 +235,8 @@ emb_status emb_model_spec_read_from(emb_model_spec *spec, const char *directory,
     spec->include_prompt = true;
     spec->directory = emb_arena_strndup(&spec->arena, directory, strlen(directory));
     spec->name = resolved_name(&spec->arena, directory);
-    emb_status status = spec->directory && spec->name ? read_all(spec, source, err)
-                                                      : emb_fail_nomem(err, "model path", 0);
+    emb_status status =
+        spec->directory && spec->name ? read_all(spec, source, err) : emb_fail_nomem(err, "model path", 0);
     if (status)
         emb_model_spec_fini(spec);
     return status;
@@ -248,7 +254,7 @@ static emb_status read_json_file(void *context, const char *path, emb_json **out
 
 emb_status emb_model_spec_read(emb_model_spec *spec, const char *directory, emb_error *err)
 {
-    emb_spec_source source = { read_json_file, (void *)directory };
+    emb_spec_source source = {read_json_file, (void *)directory};
     if (!emb_is_directory(directory)) {
         memset(spec, 0, sizeof *spec);
         return emb_fail(err, EMB_E_NOT_FOUND, directory, "%s: no such directory", directory);

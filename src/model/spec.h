@@ -37,14 +37,18 @@ typedef struct emb_prompt {
 } emb_prompt;
 
 /* What runs after pooling, in the order of modules.json. */
-typedef enum emb_module_kind { EMB_MODULE_DENSE, EMB_MODULE_LAYER_NORM, EMB_MODULE_NORMALIZE } emb_module_kind;
+typedef enum emb_module_kind {
+    EMB_MODULE_DENSE,
+    EMB_MODULE_LAYER_NORM,
+    EMB_MODULE_NORMALIZE
+} emb_module_kind;
 
 typedef struct emb_module {
     emb_module_kind kind;
-    const char *directory;        /* of its weights, relative to the model's */
+    const char *directory; /* of its weights, relative to the model's */
     size_t in_features, out_features;
     bool bias;
-    emb_activation activation;    /* Identity is EMB_ACT_NONE */
+    emb_activation activation; /* Identity is EMB_ACT_NONE */
 } emb_module;
 
 #define EMB_MAX_MODULES 8
@@ -62,22 +66,22 @@ typedef struct emb_model_spec {
     size_t relative_max_distance; /* MPNet: 128 */
     float layer_norm_eps;
     emb_activation activation;
-    size_t max_tokens;            /* per text, special tokens included */
-    bool lower_case;              /* sentence_bert_config's do_lower_case: lower the text beforehand */
-    bool truncate_left;           /* tokenizer_config's truncation_side */
+    size_t max_tokens;  /* per text, special tokens included */
+    bool lower_case;    /* sentence_bert_config's do_lower_case: lower the text beforehand */
+    bool truncate_left; /* tokenizer_config's truncation_side */
 
-    emb_pooling pooling;          /* the first kind; several concatenated kinds: pooling_count > 1 */
+    emb_pooling pooling; /* the first kind; several concatenated kinds: pooling_count > 1 */
     emb_pooling poolings[5];
     size_t pooling_count;
-    bool include_prompt;          /* pooling over the prompt's tokens too */
+    bool include_prompt;                 /* pooling over the prompt's tokens too */
     emb_module modules[EMB_MAX_MODULES]; /* without the last one if that is Normalize */
     size_t module_count;
-    bool normalize;               /* the last module is Normalize */
-    size_t dimension;             /* of the final vector */
+    bool normalize;   /* the last module is Normalize */
+    size_t dimension; /* of the final vector */
 
     const emb_prompt *prompts;
     size_t prompt_count;
-    const char *default_prompt;   /* name, or NULL */
+    const char *default_prompt; /* name, or NULL */
 } emb_model_spec;
 
 EMB_MUST_CHECK emb_status emb_model_spec_read(emb_model_spec *spec, const char *directory, emb_error *err);

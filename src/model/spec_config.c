@@ -30,15 +30,16 @@ typedef struct family {
     double default_eps;
 } family;
 
-#define BERT_NAMES "num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size", "hidden_act"
+#define BERT_NAMES \
+    "num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size", "hidden_act"
 static const family families[] = {
-    { "bert", "Bert", EMB_ARCH_BERT, BERT_NAMES, 0, 2, 1e-12 },
-    { "xlm-roberta", "XLMRoberta", EMB_ARCH_XLM_ROBERTA, BERT_NAMES, 1, 2, 1e-12 },
-    { "roberta", "Roberta", EMB_ARCH_ROBERTA, BERT_NAMES, 1, 2, 1e-12 },
-    { "camembert", "Camembert", EMB_ARCH_ROBERTA, BERT_NAMES, 1, 2, 1e-12 },
-    { "mpnet", "MPNet", EMB_ARCH_MPNET, BERT_NAMES, 1, 0, 1e-12 },
-    { "distilbert", "DistilBert", EMB_ARCH_DISTILBERT, "n_layers", "n_heads", "dim", "hidden_dim", "activation", 0,
-      0, 1e-12 },
+    {"bert", "Bert", EMB_ARCH_BERT, BERT_NAMES, 0, 2, 1e-12},
+    {"xlm-roberta", "XLMRoberta", EMB_ARCH_XLM_ROBERTA, BERT_NAMES, 1, 2, 1e-12},
+    {"roberta", "Roberta", EMB_ARCH_ROBERTA, BERT_NAMES, 1, 2, 1e-12},
+    {"camembert", "Camembert", EMB_ARCH_ROBERTA, BERT_NAMES, 1, 2, 1e-12},
+    {"mpnet", "MPNet", EMB_ARCH_MPNET, BERT_NAMES, 1, 0, 1e-12},
+    {"distilbert", "DistilBert", EMB_ARCH_DISTILBERT, "n_layers", "n_heads", "dim", "hidden_dim",
+     "activation", 0, 0, 1e-12},
 };
 #define FAMILY_NAMES "bert, roberta, xlm-roberta, camembert, mpnet, distilbert"
 
@@ -61,7 +62,8 @@ static emb_status find_family(const emb_spec_file *file, const family **out, emb
         return status;
     if (text) {
         for (size_t i = 0; i < count; i++)
-            if (strlen(families[i].model_type) == length && memcmp(families[i].model_type, text, length) == 0) {
+            if (strlen(families[i].model_type) == length &&
+                memcmp(families[i].model_type, text, length) == 0) {
                 *out = &families[i];
                 return EMB_OK;
             }
@@ -71,27 +73,37 @@ static emb_status find_family(const emb_spec_file *file, const family **out, emb
         emb_json_iter it = emb_json_begin(value);
         while (emb_json_next(&it, NULL, NULL, &item))
             for (size_t i = 0; i < count; i++)
-                if (emb_json_string(item, &text, &length) && class_belongs(text, length, families[i].class_prefix)) {
+                if (emb_json_string(item, &text, &length) &&
+                    class_belongs(text, length, families[i].class_prefix)) {
                     *out = &families[i];
                     return EMB_OK;
                 }
     }
-    return emb_fail(err, EMB_E_UNSUPPORTED, file->path,
-                    "%s: \"model_type\" is missing and \"architectures\" names no known family; supported: %s",
-                    file->path, FAMILY_NAMES);
+    return emb_fail(
+        err, EMB_E_UNSUPPORTED, file->path,
+        "%s: \"model_type\" is missing and \"architectures\" names no known family; supported: %s",
+        file->path, FAMILY_NAMES);
 }
 
 static const struct {
     const char *name;
     emb_activation activation;
 } activations[] = {
-    { "gelu", EMB_ACT_GELU },           { "gelu_python", EMB_ACT_GELU },       { "gelu_new", EMB_ACT_GELU_TANH },
-    { "gelu_fast", EMB_ACT_GELU_TANH }, { "gelu_accurate", EMB_ACT_GELU_TANH }, { "gelu_pytorch_tanh", EMB_ACT_GELU_TANH },
-    { "relu", EMB_ACT_RELU },           { "silu", EMB_ACT_SILU },              { "swish", EMB_ACT_SILU },
-    { "tanh", EMB_ACT_TANH },           { "linear", EMB_ACT_NONE },
+    {"gelu", EMB_ACT_GELU},
+    {"gelu_python", EMB_ACT_GELU},
+    {"gelu_new", EMB_ACT_GELU_TANH},
+    {"gelu_fast", EMB_ACT_GELU_TANH},
+    {"gelu_accurate", EMB_ACT_GELU_TANH},
+    {"gelu_pytorch_tanh", EMB_ACT_GELU_TANH},
+    {"relu", EMB_ACT_RELU},
+    {"silu", EMB_ACT_SILU},
+    {"swish", EMB_ACT_SILU},
+    {"tanh", EMB_ACT_TANH},
+    {"linear", EMB_ACT_NONE},
 };
 
-static emb_status read_activation(emb_model_spec *spec, const emb_spec_file *file, const char *key, emb_error *err)
+static emb_status read_activation(emb_model_spec *spec, const emb_spec_file *file, const char *key,
+                                  emb_error *err)
 {
     const char *text = "gelu";
     size_t length = 4;
@@ -110,7 +122,7 @@ static emb_status read_activation(emb_model_spec *spec, const emb_spec_file *fil
 /* Values under which the encoder's computation would be a different one. */
 static emb_status refuse_others(const emb_spec_file *file, emb_error *err)
 {
-    static const char *const switches[] = { "is_decoder", "add_cross_attention", "is_encoder_decoder" };
+    static const char *const switches[] = {"is_decoder", "add_cross_attention", "is_encoder_decoder"};
     const char *text = "absolute";
     size_t length = 8;
     emb_status status;
@@ -126,9 +138,10 @@ static emb_status refuse_others(const emb_spec_file *file, emb_error *err)
     if (length != 8 || memcmp(text, "absolute", 8) != 0)
         return emb_spec_unsupported(file, "position_embedding_type", text, length, "absolute", err);
     if (emb_spec_has(file, "quantization_config"))
-        return emb_fail(err, EMB_E_UNSUPPORTED, file->path,
-                        "%s: \"quantization_config\" is there; weights quantised by other tools are not supported",
-                        file->path);
+        return emb_fail(
+            err, EMB_E_UNSUPPORTED, file->path,
+            "%s: \"quantization_config\" is there; weights quantised by other tools are not supported",
+            file->path);
     emb_json_value pruned;
     if (emb_json_get(file->root, "pruned_heads", &pruned) && emb_json_count(pruned) > 0)
         return emb_fail(err, EMB_E_UNSUPPORTED, file->path, "%s: \"pruned_heads\" is not empty", file->path);
@@ -141,22 +154,24 @@ static emb_status read_eps(emb_model_spec *spec, const emb_spec_file *file, doub
     double eps = fallback;
     /* DistilBERT has 1e-12 in its code and no key for it. */
     if (spec->architecture != EMB_ARCH_DISTILBERT && emb_spec_has(file, "layer_norm_eps") &&
-        emb_json_get(file->root, "layer_norm_eps", &value) &&
-        !emb_json_double(value, &eps))
-        return emb_fail(err, EMB_E_CORRUPT, file->path, "%s: \"layer_norm_eps\" is of type %s, a number is needed",
-                        file->path, emb_json_type_name(emb_json_type_of(value)));
+        emb_json_get(file->root, "layer_norm_eps", &value) && !emb_json_double(value, &eps))
+        return emb_fail(err, EMB_E_CORRUPT, file->path,
+                        "%s: \"layer_norm_eps\" is of type %s, a number is needed", file->path,
+                        emb_json_type_name(emb_json_type_of(value)));
     if (!(eps >= 0 && eps <= 1))
-        return emb_fail(err, EMB_E_CORRUPT, file->path, "%s: \"layer_norm_eps\" is %g, 0 to 1 is possible", file->path,
-                        eps);
+        return emb_fail(err, EMB_E_CORRUPT, file->path, "%s: \"layer_norm_eps\" is %g, 0 to 1 is possible",
+                        file->path, eps);
     spec->layer_norm_eps = (float)eps;
     return EMB_OK;
 }
 
-static emb_status read_positions(emb_model_spec *spec, const emb_spec_file *file, const family *f, emb_error *err)
+static emb_status read_positions(emb_model_spec *spec, const emb_spec_file *file, const family *f,
+                                 emb_error *err)
 {
     size_t pad = f->pad_token_id;
     emb_status status;
-    if ((status = emb_spec_need_size(file, "max_position_embeddings", 1, MAX_POSITIONS, &spec->position_rows, err)))
+    if ((status = emb_spec_need_size(file, "max_position_embeddings", 1, MAX_POSITIONS, &spec->position_rows,
+                                     err)))
         return status;
     if (f->architecture == EMB_ARCH_BERT || f->architecture == EMB_ARCH_DISTILBERT)
         return EMB_OK;
@@ -166,20 +181,23 @@ static emb_status read_positions(emb_model_spec *spec, const emb_spec_file *file
         return status;
     spec->position_offset = pad + 1;
     if (spec->position_offset >= spec->position_rows)
-        return emb_fail(err, EMB_E_CORRUPT, file->path,
-                        "%s: \"max_position_embeddings\" is %zu, which leaves no position after the offset of %zu",
-                        file->path, spec->position_rows, spec->position_offset);
+        return emb_fail(
+            err, EMB_E_CORRUPT, file->path,
+            "%s: \"max_position_embeddings\" is %zu, which leaves no position after the offset of %zu",
+            file->path, spec->position_rows, spec->position_offset);
     return EMB_OK;
 }
 
-static emb_status check_heads(const emb_model_spec *spec, const emb_spec_file *file, const family *f, emb_error *err)
+static emb_status check_heads(const emb_model_spec *spec, const emb_spec_file *file, const family *f,
+                              emb_error *err)
 {
     if (spec->heads == 0 || spec->hidden % spec->heads != 0)
-        return emb_fail(err, EMB_E_CORRUPT, file->path, "%s: \"%s\" is %zu, not a multiple of \"%s\", %zu", file->path,
-                        f->hidden, spec->hidden, f->heads, spec->heads);
+        return emb_fail(err, EMB_E_CORRUPT, file->path, "%s: \"%s\" is %zu, not a multiple of \"%s\", %zu",
+                        file->path, f->hidden, spec->hidden, f->heads, spec->heads);
     if (spec->hidden / spec->heads > MAX_HEAD_DIM)
-        return emb_fail(err, EMB_E_UNSUPPORTED, file->path, "%s: heads of width %zu (\"%s\" / \"%s\"), at most %d is supported",
-                        file->path, spec->hidden / spec->heads, f->hidden, f->heads, MAX_HEAD_DIM);
+        return emb_fail(err, EMB_E_UNSUPPORTED, file->path,
+                        "%s: heads of width %zu (\"%s\" / \"%s\"), at most %d is supported", file->path,
+                        spec->hidden / spec->heads, f->hidden, f->heads, MAX_HEAD_DIM);
     return EMB_OK;
 }
 
@@ -200,18 +218,20 @@ emb_status emb_spec_read_config(emb_model_spec *spec, const emb_spec_file *file,
         (status = read_eps(spec, file, f->default_eps, err)))
         return status;
     spec->type_rows = f->default_types;
-    if (f->default_types > 0 && (status = emb_spec_get_size(file, "type_vocab_size", 0, MAX_TYPES, &spec->type_rows, err)))
+    if (f->default_types > 0 &&
+        (status = emb_spec_get_size(file, "type_vocab_size", 0, MAX_TYPES, &spec->type_rows, err)))
         return status;
     if (f->architecture == EMB_ARCH_MPNET) {
         spec->relative_buckets = 32;
         spec->relative_max_distance = 128; /* a constant of the reference's code */
-        if ((status = emb_spec_get_size(file, "relative_attention_num_buckets", 4, MAX_BUCKETS, &spec->relative_buckets,
-                                        err)))
+        if ((status = emb_spec_get_size(file, "relative_attention_num_buckets", 4, MAX_BUCKETS,
+                                        &spec->relative_buckets, err)))
             return status;
         if (spec->relative_buckets % 4 != 0 || spec->relative_buckets / 4 >= spec->relative_max_distance)
-            return emb_fail(err, EMB_E_UNSUPPORTED, file->path,
-                            "%s: \"relative_attention_num_buckets\" is %zu, a multiple of 4 below 512 is supported",
-                            file->path, spec->relative_buckets);
+            return emb_fail(
+                err, EMB_E_UNSUPPORTED, file->path,
+                "%s: \"relative_attention_num_buckets\" is %zu, a multiple of 4 below 512 is supported",
+                file->path, spec->relative_buckets);
     }
     return EMB_OK;
 }

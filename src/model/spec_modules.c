@@ -35,18 +35,18 @@ static const struct {
     const char *switch_key, *name;
     emb_pooling pooling; /* MODEL: not supported */
 } kinds[] = {
-    { "pooling_mode_cls_token", "cls", EMB_POOLING_CLS },
-    { "pooling_mode_max_tokens", "max", EMB_POOLING_MAX },
-    { "pooling_mode_mean_tokens", "mean", EMB_POOLING_MEAN },
-    { "pooling_mode_mean_sqrt_len_tokens", "mean_sqrt_len_tokens", EMB_POOLING_MEAN_SQRT_LEN },
-    { "pooling_mode_weightedmean_tokens", "weightedmean", EMB_POOLING_MODEL },
-    { "pooling_mode_lasttoken", "lasttoken", EMB_POOLING_LAST },
+    {"pooling_mode_cls_token", "cls", EMB_POOLING_CLS},
+    {"pooling_mode_max_tokens", "max", EMB_POOLING_MAX},
+    {"pooling_mode_mean_tokens", "mean", EMB_POOLING_MEAN},
+    {"pooling_mode_mean_sqrt_len_tokens", "mean_sqrt_len_tokens", EMB_POOLING_MEAN_SQRT_LEN},
+    {"pooling_mode_weightedmean_tokens", "weightedmean", EMB_POOLING_MODEL},
+    {"pooling_mode_lasttoken", "lasttoken", EMB_POOLING_LAST},
 };
 enum { KINDS = sizeof kinds / sizeof *kinds };
 #define POOLING_NAMES "cls, mean, max, mean_sqrt_len_tokens, lasttoken"
 
-static emb_status add_pooling(emb_model_spec *spec, const emb_spec_file *file, const char *text, size_t length,
-                              emb_error *err)
+static emb_status add_pooling(emb_model_spec *spec, const emb_spec_file *file, const char *text,
+                              size_t length, emb_error *err)
 {
     for (int i = 0; i < KINDS; i++)
         if (equals(text, length, kinds[i].name) && kinds[i].pooling != EMB_POOLING_MODEL) {
@@ -70,13 +70,14 @@ static emb_status read_pooling_names(emb_model_spec *spec, const emb_spec_file *
     if (emb_json_string(value, &text, &length))
         return add_pooling(spec, file, text, length, err);
     if (emb_json_type_of(value) != EMB_JSON_ARRAY || emb_json_count(value) == 0)
-        return emb_fail(err, EMB_E_CORRUPT, file->path, "%s: \"pooling_mode\" is neither a name nor a list of names",
-                        file->path);
+        return emb_fail(err, EMB_E_CORRUPT, file->path,
+                        "%s: \"pooling_mode\" is neither a name nor a list of names", file->path);
     emb_json_iter it = emb_json_begin(value);
     while (emb_json_next(&it, NULL, NULL, &item)) {
         if (!emb_json_string(item, &text, &length))
-            return emb_fail(err, EMB_E_CORRUPT, file->path, "%s: \"pooling_mode\" lists a %s, names are needed",
-                            file->path, emb_json_type_name(emb_json_type_of(item)));
+            return emb_fail(err, EMB_E_CORRUPT, file->path,
+                            "%s: \"pooling_mode\" lists a %s, names are needed", file->path,
+                            emb_json_type_name(emb_json_type_of(item)));
         if ((status = add_pooling(spec, file, text, length, err)))
             return status;
     }
@@ -101,7 +102,8 @@ static emb_status read_pooling_switches(emb_model_spec *spec, const emb_spec_fil
     return EMB_OK;
 }
 
-static emb_status read_pooling(emb_model_spec *spec, const emb_spec_source *source, const char *folder, emb_error *err)
+static emb_status read_pooling(emb_model_spec *spec, const emb_spec_source *source, const char *folder,
+                               emb_error *err)
 {
     emb_spec_file file;
     emb_status status = emb_spec_file_open(&file, spec, source, folder, "config.json", false, err);
@@ -136,8 +138,11 @@ static emb_status read_dense_activation(emb_module *module, const emb_spec_file 
     static const struct {
         const char *name;
         emb_activation activation;
-    } classes[] = { { "Identity", EMB_ACT_NONE }, { "Tanh", EMB_ACT_TANH }, { "GELU", EMB_ACT_GELU },
-                    { "ReLU", EMB_ACT_RELU },     { "SiLU", EMB_ACT_SILU } };
+    } classes[] = {{"Identity", EMB_ACT_NONE},
+                   {"Tanh", EMB_ACT_TANH},
+                   {"GELU", EMB_ACT_GELU},
+                   {"ReLU", EMB_ACT_RELU},
+                   {"SiLU", EMB_ACT_SILU}};
     const char *text = "Tanh";
     size_t length = 4;
     emb_status status = emb_spec_get_string(file, "activation_function", &text, &length, err);
@@ -150,7 +155,8 @@ static emb_status read_dense_activation(emb_module *module, const emb_spec_file 
             module->activation = classes[i].activation;
             return EMB_OK;
         }
-    return emb_spec_unsupported(file, "activation_function", text, length, "Identity, Tanh, GELU, ReLU, SiLU", err);
+    return emb_spec_unsupported(file, "activation_function", text, length, "Identity, Tanh, GELU, ReLU, SiLU",
+                                err);
 }
 
 static emb_status read_dense(emb_module *module, const emb_spec_file *file, emb_error *err)
@@ -176,23 +182,27 @@ static emb_status add_module(emb_model_spec *spec, const emb_spec_source *source
     emb_spec_file file;
     emb_status status;
     if (spec->module_count == EMB_MAX_MODULES)
-        return emb_fail(err, EMB_E_UNSUPPORTED, "modules.json", "modules.json: more than %d modules after pooling",
-                        EMB_MAX_MODULES);
+        return emb_fail(err, EMB_E_UNSUPPORTED, "modules.json",
+                        "modules.json: more than %d modules after pooling", EMB_MAX_MODULES);
     emb_module *module = &spec->modules[spec->module_count++];
-    *module = (emb_module){ .kind = kind, .directory = folder };
+    *module = (emb_module){.kind = kind, .directory = folder};
     status = emb_spec_file_open(&file, spec, source, folder, "config.json", false, err);
     if (status == EMB_E_NOT_FOUND && kind == EMB_MODULE_NORMALIZE)
         return EMB_OK;
     if (status)
         return status;
     switch (kind) {
-    case EMB_MODULE_DENSE: status = read_dense(module, &file, err); break;
+    case EMB_MODULE_DENSE:
+        status = read_dense(module, &file, err);
+        break;
     case EMB_MODULE_LAYER_NORM:
         module->bias = true;
         status = emb_spec_need_size(&file, "dimension", 1, MAX_WIDTH, &module->in_features, err);
         module->out_features = module->in_features;
         break;
-    case EMB_MODULE_NORMALIZE: status = only_sentence(&file, "module_input_name", err); break;
+    case EMB_MODULE_NORMALIZE:
+        status = only_sentence(&file, "module_input_name", err);
+        break;
     }
     emb_spec_file_close(&file);
     return status;
@@ -201,19 +211,19 @@ static emb_status add_module(emb_model_spec *spec, const emb_spec_source *source
 /* ---- modules.json -------------------------------------------------------------------------------- */
 
 /* A folder below the model's, never elsewhere. */
-static emb_status read_folder(emb_model_spec *spec, const emb_spec_file *file, emb_json_value entry, const char **out,
-                              emb_error *err)
+static emb_status read_folder(emb_model_spec *spec, const emb_spec_file *file, emb_json_value entry,
+                              const char **out, emb_error *err)
 {
     emb_json_value value;
     const char *text = "";
     size_t length = 0;
     if (emb_json_get(entry, "path", &value) && !emb_json_string(value, &text, &length))
-        return emb_fail(err, EMB_E_CORRUPT, file->path, "%s: \"path\" is of type %s, a string is needed", file->path,
-                        emb_json_type_name(emb_json_type_of(value)));
-    if (memchr(text, 0, length) || length > 255 || (length > 0 && text[0] == '/') || (length >= 2 && memcmp(text, "..", 2) == 0) ||
-        memmem(text, length, "/..", 3))
-        return emb_fail(err, EMB_E_CORRUPT, file->path, "%s: \"path\" \"%.*s\" is not a folder of the model", file->path,
-                        (int)(length > 80 ? 80 : length), text);
+        return emb_fail(err, EMB_E_CORRUPT, file->path, "%s: \"path\" is of type %s, a string is needed",
+                        file->path, emb_json_type_name(emb_json_type_of(value)));
+    if (memchr(text, 0, length) || length > 255 || (length > 0 && text[0] == '/') ||
+        (length >= 2 && memcmp(text, "..", 2) == 0) || memmem(text, length, "/..", 3))
+        return emb_fail(err, EMB_E_CORRUPT, file->path, "%s: \"path\" \"%.*s\" is not a folder of the model",
+                        file->path, (int)(length > 80 ? 80 : length), text);
     *out = emb_arena_strndup(&spec->arena, text, length);
     return *out ? EMB_OK : emb_fail_nomem(err, "path", length);
 }
@@ -254,8 +264,8 @@ static emb_status read_module(emb_model_spec *spec, const emb_spec_source *sourc
                                 "Transformer, then Pooling, then Dense, LayerNorm, Dropout, Normalize", err);
 }
 
-emb_status emb_spec_read_modules(emb_model_spec *spec, const emb_spec_source *source, const emb_spec_file *file,
-                                 const char **transformer, emb_error *err)
+emb_status emb_spec_read_modules(emb_model_spec *spec, const emb_spec_source *source,
+                                 const emb_spec_file *file, const char **transformer, emb_error *err)
 {
     emb_json_value entry;
     emb_json_iter it = emb_json_begin(file->root);
@@ -265,8 +275,8 @@ emb_status emb_spec_read_modules(emb_model_spec *spec, const emb_spec_source *so
         if ((status = read_module(spec, source, file, entry, index, &pooled, transformer, err)))
             return status;
     if (!pooled)
-        return emb_fail(err, EMB_E_UNSUPPORTED, file->path, "%s: no Pooling module, so there is no vector per text",
-                        file->path);
+        return emb_fail(err, EMB_E_UNSUPPORTED, file->path,
+                        "%s: no Pooling module, so there is no vector per text", file->path);
     return EMB_OK;
 }
 

@@ -62,7 +62,6 @@ EMB_MUST_CHECK emb_status emb_spec_read_modules(emb_model_spec *spec, const emb_
 EMB_MUST_CHECK emb_status emb_spec_check_modules(emb_model_spec *spec, emb_error *err);
 /* sentence_*_config.json (if `sentence`), tokenizer_config.json, config_sentence_transformers.json. */
 EMB_MUST_CHECK emb_status emb_spec_read_text_settings(emb_model_spec *spec, const emb_spec_source *source,
-                                                      const char *transformer, bool sentence,
-                                                      emb_error *err);
+                                                      const char *transformer, bool sentence, emb_error *err);
 
 #endif

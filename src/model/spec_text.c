@@ -23,8 +23,8 @@ static emb_status open_optional(emb_spec_file *file, emb_model_spec *spec, const
     return status == EMB_E_NOT_FOUND ? EMB_OK : status;
 }
 
-static emb_status read_sentence_config(emb_model_spec *spec, const emb_spec_source *source, const char *transformer,
-                                       size_t *max_tokens, emb_error *err)
+static emb_status read_sentence_config(emb_model_spec *spec, const emb_spec_source *source,
+                                       const char *transformer, size_t *max_tokens, emb_error *err)
 {
     static const char *const names[] = {
         "sentence_bert_config.json",      "sentence_roberta_config.json", "sentence_distilbert_config.json",
@@ -50,8 +50,8 @@ static emb_status read_sentence_config(emb_model_spec *spec, const emb_spec_sour
     return EMB_OK;
 }
 
-static emb_status read_tokenizer_config(emb_model_spec *spec, const emb_spec_source *source, const char *transformer,
-                                        size_t *max_tokens, emb_error *err)
+static emb_status read_tokenizer_config(emb_model_spec *spec, const emb_spec_source *source,
+                                        const char *transformer, size_t *max_tokens, emb_error *err)
 {
     emb_spec_file file;
     const char *side = "right";
@@ -83,8 +83,8 @@ static emb_status read_prompts(emb_model_spec *spec, const emb_spec_file *file, 
                         file->path, emb_json_type_name(emb_json_type_of(prompts)));
     size_t count = emb_json_count(prompts);
     if (count > MAX_PROMPTS)
-        return emb_fail(err, EMB_E_LIMIT, file->path, "%s: %zu prompts, at most %d are read", file->path, count,
-                        MAX_PROMPTS);
+        return emb_fail(err, EMB_E_LIMIT, file->path, "%s: %zu prompts, at most %d are read", file->path,
+                        count, MAX_PROMPTS);
     emb_prompt *out = emb_arena_calloc(&spec->arena, count ? count : 1, sizeof *out);
     if (!out)
         return emb_fail_nomem(err, "prompts", count * sizeof *out);
@@ -96,8 +96,9 @@ static emb_status read_prompts(emb_model_spec *spec, const emb_spec_file *file, 
         if (emb_json_type_of(value) == EMB_JSON_NULL)
             continue;
         if (!emb_json_string(value, &text, &length))
-            return emb_fail(err, EMB_E_CORRUPT, file->path, "%s: prompt \"%.*s\" is of type %s, a string is needed",
-                            file->path, (int)(key_length > 80 ? 80 : key_length), key,
+            return emb_fail(err, EMB_E_CORRUPT, file->path,
+                            "%s: prompt \"%.*s\" is of type %s, a string is needed", file->path,
+                            (int)(key_length > 80 ? 80 : key_length), key,
                             emb_json_type_name(emb_json_type_of(value)));
         emb_prompt *prompt = &out[spec->prompt_count++];
         prompt->name = emb_arena_strndup(&spec->arena, key, key_length);
@@ -117,7 +118,8 @@ static emb_status read_model_settings(emb_model_spec *spec, const emb_spec_sourc
     const char *name = NULL;
     size_t length = 0;
     bool found;
-    emb_status status = open_optional(&file, spec, source, "", "config_sentence_transformers.json", &found, err);
+    emb_status status =
+        open_optional(&file, spec, source, "", "config_sentence_transformers.json", &found, err);
     if (status || !found)
         return status;
     status = read_prompts(spec, &file, err);
@@ -128,15 +130,16 @@ static emb_status read_model_settings(emb_model_spec *spec, const emb_spec_sourc
         if (!spec->default_prompt)
             status = emb_fail_nomem(err, "default_prompt_name", length);
         else if (!emb_model_spec_prompt(spec, spec->default_prompt))
-            status = emb_fail(err, EMB_E_CORRUPT, file.path, "%s: \"default_prompt_name\" is \"%.80s\", which is not among \"prompts\"",
+            status = emb_fail(err, EMB_E_CORRUPT, file.path,
+                              "%s: \"default_prompt_name\" is \"%.80s\", which is not among \"prompts\"",
                               file.path, spec->default_prompt);
     }
     emb_spec_file_close(&file);
     return status;
 }
 
-emb_status emb_spec_read_text_settings(emb_model_spec *spec, const emb_spec_source *source, const char *transformer,
-                                       bool sentence, emb_error *err)
+emb_status emb_spec_read_text_settings(emb_model_spec *spec, const emb_spec_source *source,
+                                       const char *transformer, bool sentence, emb_error *err)
 {
     size_t by_sentence = 0, by_tokenizer = spec->position_rows;
     emb_status status;

@@ -39,7 +39,8 @@ static size_t cache_bytes(void)
 /* Rows of `precision` and width n that a kernel reads or writes as plain rows. */
 static size_t row_stride(const emb_kernels *kernels, emb_precision precision, size_t n)
 {
-    return precision == EMB_PRECISION_FP32 ? spread(n * sizeof(float)) : kernels->operand_stride(precision, n);
+    return precision == EMB_PRECISION_FP32 ? spread(n * sizeof(float))
+                                           : kernels->operand_stride(precision, n);
 }
 
 static size_t widest_vector(const emb_encoder *e)
@@ -55,7 +56,7 @@ static emb_layout layout_of(const emb_encoder *e, size_t max_tokens)
 {
     const emb_model_spec *spec = e->spec;
     const emb_kernels *k = e->kernels;
-    emb_layout l = { 0 };
+    emb_layout l = {0};
     l.tokens = spec->max_tokens > EMB_GROUP_TOKENS ? spec->max_tokens : EMB_GROUP_TOKENS;
     if (l.tokens > max_tokens)
         l.tokens = max_tokens;
@@ -135,10 +136,11 @@ static void clear_padding(const emb_encoder *e, emb_buffers *b)
         memset(b->context + i * b->layout.context + used, 0, b->layout.context - used);
 }
 
-emb_status emb_workspace_open(emb_workspace *workspace, const emb_encoder *e, size_t max_tokens, emb_error *err)
+emb_status emb_workspace_open(emb_workspace *workspace, const emb_encoder *e, size_t max_tokens,
+                              emb_error *err)
 {
     emb_buffers buffers;
-    *workspace = (emb_workspace){ .max_tokens = max_tokens ? max_tokens : 1, .encoder = e };
+    *workspace = (emb_workspace){.max_tokens = max_tokens ? max_tokens : 1, .encoder = e};
     buffers.layout = layout_of(e, workspace->max_tokens);
     workspace->bytes = place(e, NULL, &buffers);
     workspace->memory = aligned_alloc(64, workspace->bytes);

@@ -1,6 +1,6 @@
 /*
- * identity.c: what says something of a person only next to a word that names it: numbers of passports and driving
- * licences, dates of birth. A number is the whole run of capitals and digits around the anchor.
+ * identity.c: what says something of a person only next to a word that names it: numbers of passports and
+ * driving licences, dates of birth. A number is the whole run of capitals and digits around the anchor.
  */
 #include "pii/parts.h"
 
@@ -29,9 +29,11 @@ void emb_pii_document(emb_pii_view *v, size_t at)
     size_t n = end - start;
     if (digits < 5 || n < 6 || n > 20 || emb_pii_word(emb_pii_at(v, end)))
         return;
-    if (emb_pii_wants(v, EMB_PII_PASSPORT) && n <= 9 && !dashes && emb_pii_has_context(v, EMB_PII_PASSPORT, start, end))
+    if (emb_pii_wants(v, EMB_PII_PASSPORT) && n <= 9 && !dashes &&
+        emb_pii_has_context(v, EMB_PII_PASSPORT, start, end))
         emb_pii_add(v, EMB_PII_PASSPORT, start, end, EMB_PII_BY_CONTEXT);
-    else if (emb_pii_wants(v, EMB_PII_DRIVING_LICENCE) && emb_pii_has_context(v, EMB_PII_DRIVING_LICENCE, start, end))
+    else if (emb_pii_wants(v, EMB_PII_DRIVING_LICENCE) &&
+             emb_pii_has_context(v, EMB_PII_DRIVING_LICENCE, start, end))
         emb_pii_add(v, EMB_PII_DRIVING_LICENCE, start, end, EMB_PII_BY_CONTEXT);
 }
 
@@ -93,8 +95,9 @@ static size_t compact_date(const emb_pii_view *v, size_t at)
 /* The letters of a month's name at i, a point after it included; 0: none. */
 static size_t month_at(const emb_pii_view *v, size_t i)
 {
-    static const char *const months[] = { "january", "february", "march", "april", "may", "june", "july", "august",
-                                          "september", "october", "november", "december" };
+    static const char *const months[] = {"january",   "february", "march",    "april",
+                                         "may",       "june",     "july",     "august",
+                                         "september", "october",  "november", "december"};
     size_t n = 0;
     while (n < 10 && emb_pii_alpha(emb_pii_at(v, i + n)))
         n++;
@@ -119,7 +122,8 @@ static size_t worded_date(const emb_pii_view *v, size_t at, size_t *start)
     size_t n = read_number(v, at, &day), i = at + n;
     if (!n || n > 2 || !day || day > 31)
         return 0;
-    if (emb_pii_alpha(emb_pii_at(v, i)) && emb_pii_alpha(emb_pii_at(v, i + 1)) && !emb_pii_alpha(emb_pii_at(v, i + 2)))
+    if (emb_pii_alpha(emb_pii_at(v, i)) && emb_pii_alpha(emb_pii_at(v, i + 1)) &&
+        !emb_pii_alpha(emb_pii_at(v, i + 2)))
         i += 2; /* st, nd, rd, th */
     size_t word = at - 1;
     if (at > 3 && v->s[at - 1] == ' ') {

@@ -1,13 +1,14 @@
 /*
  * net.c: addresses of mail, hosts and network cards.
  *
- * Mail is found from its "@" outward. A local part may hold bytes above ASCII (so may the labels of a domain, not the
- * last one); it ends at whatever cannot be in an address that people write: quotes and the rest of RFC 5322's atoms
- * (!#$&*=?^`{|}~/) were left out, because around real addresses they are almost always markup or code.
+ * Mail is found from its "@" outward. A local part may hold bytes above ASCII (so may the labels of a domain,
+ * not the last one); it ends at whatever cannot be in an address that people write: quotes and the rest of
+ * RFC 5322's atoms (!#$&*=?^`{|}~/) were left out, because around real addresses they are almost always
+ * markup or code.
  *
- * Of IPv4, addresses that stand for nobody (0/8, 127/8, 255.255.255.255) do not count, nor does what is a version: a part
- * of a name ("lib-1.2.3.4") or after "version", "release", "build", "section". IPv6 is read by inet_pton from the whole
- * run of its characters, so that a part of something longer is never taken.
+ * Of IPv4, addresses that stand for nobody (0/8, 127/8, 255.255.255.255) do not count, nor does what is a
+ * version: a part of a name ("lib-1.2.3.4") or after "version", "release", "build", "section". IPv6 is read
+ * by inet_pton from the whole run of its characters, so that a part of something longer is never taken.
  */
 #include "pii/parts.h"
 
@@ -18,15 +19,17 @@
 
 static bool is_local(unsigned char c)
 {
-    return emb_pii_alnum(c) || c >= 0x80 || c == '.' || c == '_' || c == '%' || c == '+' || c == '-' || c == '\'';
+    return emb_pii_alnum(c) || c >= 0x80 || c == '.' || c == '_' || c == '%' || c == '+' || c == '-' ||
+           c == '\'';
 }
 
 /* Endings of file names that follow an "@" in names such as "icon@2x.png". */
 static bool is_file_ending(const unsigned char *s, size_t n)
 {
-    static const char *const endings[] = { "png", "jpg", "jpeg", "gif", "svg", "webp", "css", "html", "htm", "json",
-                                           "js", "jsx", "tsx", "tar", "gz", "whl", "tgz", "jar", "yaml", "yml", "txt",
-                                           "local", "localdomain", "service", "exe", "dll", "xml", "lock" };
+    static const char *const endings[] = {"png",   "jpg",         "jpeg",    "gif", "svg",  "webp", "css",
+                                          "html",  "htm",         "json",    "js",  "jsx",  "tsx",  "tar",
+                                          "gz",    "whl",         "tgz",     "jar", "yaml", "yml",  "txt",
+                                          "local", "localdomain", "service", "exe", "dll",  "xml",  "lock"};
     for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
         if (strlen(endings[i]) == n && strncasecmp((const char *)s, endings[i], n) == 0)
             return true;
@@ -42,7 +45,8 @@ static size_t domain_end(const emb_pii_view *v, size_t i)
         unsigned char c = p < limit ? v->s[p] : 0;
         bool in_label = emb_pii_alnum(c) || c == '-' || c >= 0x80;
         size_t n = p - label;
-        if (dots && letters && n >= 2 && n <= 24 && (c >= 0x80 || !in_label) && !is_file_ending(v->s + label, n))
+        if (dots && letters && n >= 2 && n <= 24 && (c >= 0x80 || !in_label) &&
+            !is_file_ending(v->s + label, n))
             best = p;
         if (in_label) {
             if (c == '-' && p == label)
@@ -66,11 +70,11 @@ void emb_pii_email(emb_pii_view *v, size_t at)
     size_t start = at;
     while (start > 0 && at - start < 65 && is_local(v->s[start - 1]))
         start--;
-    while (start < at && (v->s[start] == '.' || v->s[start] == '\'' || v->s[start] == '-' || v->s[start] == '%' ||
-                          (v->s[start] & 0xC0) == 0x80))
+    while (start < at && (v->s[start] == '.' || v->s[start] == '\'' || v->s[start] == '-' ||
+                          v->s[start] == '%' || (v->s[start] & 0xC0) == 0x80))
         start++;
-    if (start == at || at - start > 64 || v->s[at - 1] == '.' || !(emb_pii_word(v->s[at - 1]) || v->s[at - 1] == '-' ||
-                                                                   v->s[at - 1] == '+' || v->s[at - 1] >= 0x80))
+    if (start == at || at - start > 64 || v->s[at - 1] == '.' ||
+        !(emb_pii_word(v->s[at - 1]) || v->s[at - 1] == '-' || v->s[at - 1] == '+' || v->s[at - 1] >= 0x80))
         return;
     size_t end = domain_end(v, at + 1);
     if (end)
@@ -82,9 +86,10 @@ void emb_pii_email(emb_pii_view *v, size_t at)
 /* Whether the word before is one of a version's. */
 static bool is_version(const emb_pii_view *v, size_t at)
 {
-    static const char *const words[] = { "version", "versions", "release", "build", "section", "chapter", "v", "ver", "rev",
-                                         "revision", "firmware", "clause", "paragraph", "figure", "table", "oid",
-                                         "chrome", "chromium", "update", "patch", "driver", "sdk", "kernel" };
+    static const char *const words[] = {
+        "version", "versions", "release",  "build",  "section",   "chapter", "v",     "ver",
+        "rev",     "revision", "firmware", "clause", "paragraph", "figure",  "table", "oid",
+        "chrome",  "chromium", "update",   "patch",  "driver",    "sdk",     "kernel"};
     size_t end = at;
     while (end > 0 && at - end < 4 && (v->s[end - 1] == ' ' || v->s[end - 1] == ':' || v->s[end - 1] == '='))
         end--;
@@ -92,7 +97,8 @@ static bool is_version(const emb_pii_view *v, size_t at)
     while (start > 0 && end - start < 16 && emb_pii_alpha(v->s[start - 1]))
         start--;
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-        if (strlen(words[i]) == end - start && strncasecmp((const char *)v->s + start, words[i], end - start) == 0)
+        if (strlen(words[i]) == end - start &&
+            strncasecmp((const char *)v->s + start, words[i], end - start) == 0)
             return true;
     return false;
 }
@@ -102,7 +108,9 @@ void emb_pii_ipv4(emb_pii_view *v, size_t at)
     unsigned part[4];
     size_t p = at;
     unsigned char before = emb_pii_before(v, at);
-    if (emb_pii_word(before) || before == '.' || before == '-' || (before == ':' && emb_pii_hex(emb_pii_before(v, at - 1)) >= 0 && !emb_pii_alpha(emb_pii_before(v, at - 1))))
+    if (emb_pii_word(before) || before == '.' || before == '-' ||
+        (before == ':' && emb_pii_hex(emb_pii_before(v, at - 1)) >= 0 &&
+         !emb_pii_alpha(emb_pii_before(v, at - 1))))
         return;
     for (size_t i = 0; i < 4; i++) {
         size_t begin = p;
@@ -114,8 +122,8 @@ void emb_pii_ipv4(emb_pii_view *v, size_t at)
     }
     unsigned char after = emb_pii_at(v, p), next = emb_pii_at(v, p + 1);
     if (emb_pii_word(after) || ((after == '.' || after == '-') && emb_pii_alnum(next)) || part[0] == 0 ||
-        part[0] == 127 || (part[0] & part[1] & part[2] & part[3]) == 255 || (before == '/' && !emb_pii_is(v, at - 2, "/")) ||
-        is_version(v, at))
+        part[0] == 127 || (part[0] & part[1] & part[2] & part[3]) == 255 ||
+        (before == '/' && !emb_pii_is(v, at - 2, "/")) || is_version(v, at))
         return;
     emb_pii_add(v, EMB_PII_IP_ADDRESS, at, p, EMB_PII_BY_PATTERN);
 }
@@ -152,8 +160,8 @@ static void mac_quads(emb_pii_view *v, size_t at)
 {
     size_t start = at - 4, digits = 0;
     bool differs = false;
-    if (at < 4 || emb_pii_at(v, at + 5) != '.' || v->length - start < 14 || emb_pii_word(emb_pii_before(v, start)) ||
-        emb_pii_before(v, start) == '.')
+    if (at < 4 || emb_pii_at(v, at + 5) != '.' || v->length - start < 14 ||
+        emb_pii_word(emb_pii_before(v, start)) || emb_pii_before(v, start) == '.')
         return;
     for (size_t i = 0; i < 14; i++) {
         unsigned char c = v->s[start + i];
@@ -163,11 +171,13 @@ static void mac_quads(emb_pii_view *v, size_t at)
         differs = differs || (i % 5 != 4 && c != v->s[start]);
     }
     unsigned char after = emb_pii_at(v, start + 14);
-    if (!differs || digits == 0 || emb_pii_word(after) || (after == '.' && emb_pii_word(emb_pii_at(v, start + 15))))
+    if (!differs || digits == 0 || emb_pii_word(after) ||
+        (after == '.' && emb_pii_word(emb_pii_at(v, start + 15))))
         return;
     bool context = emb_pii_has_context(v, EMB_PII_MAC_ADDRESS, start, start + 14);
     if (digits < 12 || context)
-        emb_pii_add(v, EMB_PII_MAC_ADDRESS, start, start + 14, context ? EMB_PII_BY_CONTEXT : EMB_PII_BY_PATTERN);
+        emb_pii_add(v, EMB_PII_MAC_ADDRESS, start, start + 14,
+                    context ? EMB_PII_BY_CONTEXT : EMB_PII_BY_PATTERN);
 }
 
 void emb_pii_mac(emb_pii_view *v, size_t at)
@@ -196,7 +206,8 @@ static bool v6_counts(const char *text, size_t n, const unsigned char a[16])
     size_t zeros = 0;
     while (zeros < 16 && a[zeros] == 0)
         zeros++;
-    return zeros < 15 && digits && (groups >= 3 || strcspn(text, ":") == 4 || strncmp(text, "::ffff:", 7) == 0);
+    return zeros < 15 && digits &&
+           (groups >= 3 || strcspn(text, ":") == 4 || strncmp(text, "::ffff:", 7) == 0);
 }
 
 void emb_pii_colon(emb_pii_view *v, size_t at)
@@ -216,7 +227,8 @@ void emb_pii_colon(emb_pii_view *v, size_t at)
         end++;
     while (end > at && (v->s[end - 1] == '.' || (v->s[end - 1] == ':' && v->s[end - 2] != ':')))
         end--;
-    if (end - start > 45 || end - start < 5 || emb_pii_word(emb_pii_at(v, end)) || !memchr(v->s + at + 1, ':', end - at - 1))
+    if (end - start > 45 || end - start < 5 || emb_pii_word(emb_pii_at(v, end)) ||
+        !memchr(v->s + at + 1, ':', end - at - 1))
         return;
     memcpy(text, v->s + start, end - start);
     text[end - start] = 0;

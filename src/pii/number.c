@@ -1,10 +1,11 @@
 /*
  * number.c: numbers that are told by their digits: cards, SSN, ITIN, routing numbers, IBAN.
  *
- * The digits are gathered once with the separators between them; each recogniser then sees digits and the lengths of the
- * groups. A number that is part of a longer one (joined by "-" or "." to digits before or after it) is not looked at,
- * which is what tells a card or an SSN from ISBNs, part numbers and the like. Digits that carry no form of their own need
- * context: nine in a row are an SSN, ITIN or routing number only where a word says so.
+ * The digits are gathered once with the separators between them; each recogniser then sees digits and the
+ * lengths of the groups. A number that is part of a longer one (joined by "-" or "." to digits before or
+ * after it) is not looked at, which is what tells a card or an SSN from ISBNs, part numbers and the like.
+ * Digits that carry no form of their own need context: nine in a row are an SSN, ITIN or routing number only
+ * where a word says so.
  */
 #include "pii/parts.h"
 
@@ -28,7 +29,8 @@ static size_t separator_at(const emb_pii_view *v, size_t i, unsigned *kind)
     } else if (c == 0xC2 && emb_pii_at(v, i + 1) == 0xA0) { /* no-break space */
         *kind = ' ';
         n = 2;
-    } else if (c == 0xE2 && emb_pii_at(v, i + 1) == 0x80 && emb_pii_at(v, i + 2) >= 0x90 && emb_pii_at(v, i + 2) <= 0x93) {
+    } else if (c == 0xE2 && emb_pii_at(v, i + 1) == 0x80 && emb_pii_at(v, i + 2) >= 0x90 &&
+               emb_pii_at(v, i + 2) <= 0x93) {
         *kind = '-'; /* hyphens and the en dash */
         n = 3;
     }
@@ -55,7 +57,7 @@ static bool joined_before(const emb_pii_view *v, size_t at)
 static bool gather(const emb_pii_view *v, size_t at, size_t most, number *n)
 {
     unsigned kind = 0;
-    *n = (number){ .end = at };
+    *n = (number){.end = at};
     for (size_t i = at; n->groups < most; i = n->end) {
         size_t skip = n->groups ? separator_at(v, i, &kind) : 0, start = n->digits;
         if (n->groups && (!skip || (n->separator && n->separator != kind)))
@@ -133,8 +135,8 @@ static size_t card(emb_pii_view *v, size_t at)
         if (!gather(v, at, most, &n) || n.groups < most || n.digits < 12 || n.digits > 19)
             continue;
         int issuer = issuer_of(&n);
-        bool form = n.groups == 1 || groups_are(&n, "4444") || groups_are(&n, "465") || groups_are(&n, "464") ||
-                    groups_are(&n, "44443");
+        bool form = n.groups == 1 || groups_are(&n, "4444") || groups_are(&n, "465") ||
+                    groups_are(&n, "464") || groups_are(&n, "44443");
         if (form && issuer != NO_ISSUER && luhn(&n) && !joined_after(v, n.end) &&
             (issuer == ISSUER || emb_pii_has_context(v, EMB_PII_CREDIT_CARD, at, n.end))) {
             emb_pii_add(v, EMB_PII_CREDIT_CARD, at, n.end, EMB_PII_BY_CHECKSUM);
@@ -149,8 +151,8 @@ static size_t card(emb_pii_view *v, size_t at)
 static bool ssn_counts(const number *n)
 {
     unsigned area = value(n, 0, 3), group = value(n, 3, 2), serial = value(n, 5, 4);
-    return area && area != 666 && area < 900 && group && serial && !(area == 78 && group == 5 && serial == 1120) &&
-           !(area == 219 && group == 9 && serial == 9999);
+    return area && area != 666 && area < 900 && group && serial &&
+           !(area == 78 && group == 5 && serial == 1120) && !(area == 219 && group == 9 && serial == 9999);
 }
 
 static bool itin_counts(const number *n)
@@ -162,25 +164,27 @@ static bool itin_counts(const number *n)
 
 static bool routing_counts(const number *n)
 {
-    static const char weights[] = { 3, 7, 1 };
+    static const char weights[] = {3, 7, 1};
     unsigned sum = 0, first = value(n, 0, 2);
     for (size_t i = 0; i < 9; i++)
         sum += (unsigned)(n->digit[i] * weights[i % 3]);
-    return sum && sum % 10 == 0 && (first <= 12 || (first >= 21 && first <= 32) || (first >= 61 && first <= 72) || first == 80);
+    return sum && sum % 10 == 0 &&
+           (first <= 12 || (first >= 21 && first <= 32) || (first >= 61 && first <= 72) || first == 80);
 }
 
 static size_t nine(emb_pii_view *v, size_t at)
 {
     number n;
-    if (!gather(v, at, 3, &n) || (n.groups == 3 && !groups_are(&n, "324")) || (n.groups == 2 && !gather(v, at, 1, &n)) ||
-        (n.groups == 1 && n.digits != 9) || n.digits != 9)
+    if (!gather(v, at, 3, &n) || (n.groups == 3 && !groups_are(&n, "324")) ||
+        (n.groups == 2 && !gather(v, at, 1, &n)) || (n.groups == 1 && n.digits != 9) || n.digits != 9)
         if (!gather(v, at, 1, &n) || n.digits != 9)
             return 0;
     if (joined_after(v, n.end))
         return 0;
     int kind = ssn_counts(&n) ? EMB_PII_US_SSN : itin_counts(&n) ? EMB_PII_US_ITIN : -1;
     bool context = kind >= 0 && emb_pii_has_context(v, (emb_pii_kind)kind, at, n.end);
-    if (kind >= 0 && emb_pii_wants(v, (emb_pii_kind)kind) && (context || (n.groups == 3 && n.separator == '-')))
+    if (kind >= 0 && emb_pii_wants(v, (emb_pii_kind)kind) &&
+        (context || (n.groups == 3 && n.separator == '-')))
         emb_pii_add(v, (uint32_t)kind, at, n.end, context ? EMB_PII_BY_CONTEXT : EMB_PII_BY_PATTERN);
     else if (emb_pii_wants(v, EMB_PII_US_ROUTING) && n.groups == 1 && routing_counts(&n) &&
              emb_pii_has_context(v, EMB_PII_US_ROUTING, at, n.end))
@@ -205,19 +209,21 @@ size_t emb_pii_number(emb_pii_view *v, size_t at)
 
 static size_t iban_length(const unsigned char *country)
 {
-    static const char table[] =
-        "AD24AE23AL28AT20AZ28BA20BE16BG22BH22BI27BR29BY28CH21CR22CY28CZ24DE22DJ27DK18DO28EE20EG29ES24FI18FK18FO18FR27"
-        "GB22GE22GI23GL18GR27GT28HR21HU28IE22IL23IQ23IS26IT27JO30KW30KZ20LB28LC32LI21LT20LU20LV21LY25MC27MD24ME22MK19"
-        "MN20MR27MT31MU30NI28NL18NO15OM23PK24PL28PS29PT25QA29RO24RS22RU33SA24SC31SD18SE24SI19SK24SM27SO23ST25SV28TL23"
-        "TN24TR26UA29VA22VG24XK20YE30";
+    static const char table[] = "AD24AE23AL28AT20AZ28BA20BE16BG22BH22BI27BR29BY28CH21CR22CY28CZ24DE22DJ27DK18"
+                                "DO28EE20EG29ES24FI18FK18FO18FR27"
+                                "GB22GE22GI23GL18GR27GT28HR21HU28IE22IL23IQ23IS26IT27JO30KW30KZ20LB28LC32LI21"
+                                "LT20LU20LV21LY25MC27MD24ME22MK19"
+                                "MN20MR27MT31MU30NI28NL18NO15OM23PK24PL28PS29PT25QA29RO24RS22RU33SA24SC31SD18"
+                                "SE24SI19SK24SM27SO23ST25SV28TL23"
+                                "TN24TR26UA29VA22VG24XK20YE30";
     for (const char *p = table; *p; p += 4)
         if (memcmp(p, country, 2) == 0)
             return (size_t)((p[2] - '0') * 10 + p[3] - '0');
     return 0;
 }
 
-/* "DE89 3704 …": the first digit is at `at`. Small letters are taken where there are no capitals: "de89 …"; the checksum
- * tells the rest. */
+/* "DE89 3704 …": the first digit is at `at`. Small letters are taken where there are no capitals: "de89 …";
+ * the checksum tells the rest. */
 void emb_pii_iban(emb_pii_view *v, size_t at)
 {
     unsigned char text[34];
@@ -225,7 +231,8 @@ void emb_pii_iban(emb_pii_view *v, size_t at)
     if (at < 2 || emb_pii_word(emb_pii_before(v, start)) || !emb_pii_digit(emb_pii_at(v, at + 1)))
         return;
     unsigned small = emb_pii_lower(v->s[start]) ? 0x20 : 0;
-    unsigned char country[2] = {(unsigned char)(v->s[start] ^ small), (unsigned char)(v->s[start + 1] ^ small)};
+    unsigned char country[2] = {(unsigned char)(v->s[start] ^ small),
+                                (unsigned char)(v->s[start + 1] ^ small)};
     if (!emb_pii_upper(country[0]) || !emb_pii_upper(country[1]) || !(length = iban_length(country)))
         return;
     while (n < length) {

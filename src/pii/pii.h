@@ -26,7 +26,7 @@
 
 typedef enum emb_pii_kind {
     EMB_PII_EMAIL,
-    EMB_PII_PHONE,           /* E.164, national US forms, others with context */
+    EMB_PII_PHONE, /* E.164, national US forms, others with context */
     EMB_PII_US_SSN,
     EMB_PII_US_ITIN,
     EMB_PII_CREDIT_CARD,
@@ -36,20 +36,20 @@ typedef enum emb_pii_kind {
     EMB_PII_DRIVING_LICENCE, /* with context */
     EMB_PII_IP_ADDRESS,      /* v4 and v6; not loopback, unspecified, broadcast */
     EMB_PII_MAC_ADDRESS,
-    EMB_PII_BIRTH_DATE,      /* with context */
+    EMB_PII_BIRTH_DATE, /* with context */
     EMB_PII_STREET_ADDRESS,
-    EMB_PII_CRYPTO_WALLET,   /* Bitcoin, Ethereum */
-    EMB_PII_API_KEY,         /* keys of services, JSON web tokens */
-    EMB_PII_PRIVATE_KEY,     /* PEM */
-    EMB_PII_KINDS            /* custom patterns follow from here, in their order */
+    EMB_PII_CRYPTO_WALLET, /* Bitcoin, Ethereum */
+    EMB_PII_API_KEY,       /* keys of services, JSON web tokens */
+    EMB_PII_PRIVATE_KEY,   /* PEM */
+    EMB_PII_KINDS          /* custom patterns follow from here, in their order */
 } emb_pii_kind;
 
 #define EMB_PII_PATTERNS_MAX 16
 
 typedef enum emb_pii_confidence {
-    EMB_PII_BY_PATTERN,  /* the form alone */
-    EMB_PII_BY_CONTEXT,  /* the form, and a word near it that names the kind */
-    EMB_PII_BY_CHECKSUM  /* a checksum over it holds */
+    EMB_PII_BY_PATTERN, /* the form alone */
+    EMB_PII_BY_CONTEXT, /* the form, and a word near it that names the kind */
+    EMB_PII_BY_CHECKSUM /* a checksum over it holds */
 } emb_pii_confidence;
 
 typedef struct emb_pii_finding {
@@ -80,9 +80,9 @@ typedef struct emb_pii emb_pii;
 EMB_MUST_CHECK emb_status emb_pii_open(emb_pii **out, const emb_pii_options *options, emb_error *err);
 void emb_pii_close(emb_pii *scanner);
 
-/* Fills at most `capacity` (at least 1) findings and returns how many. progress NULL: from the beginning, and what
- * does not fit is left out. Otherwise to be called again with the same text until progress->next == length; words
- * before progress->next still count as context. */
+/* Fills at most `capacity` (at least 1) findings and returns how many. progress NULL: from the beginning, and
+ * what does not fit is left out. Otherwise to be called again with the same text until progress->next ==
+ * length; words before progress->next still count as context. */
 size_t emb_pii_scan(const emb_pii *scanner, const char *text, size_t length, emb_pii_finding *findings,
                     size_t capacity, emb_pii_progress *progress);
 

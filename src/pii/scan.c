@@ -1,17 +1,18 @@
 /*
  * scan.c: the scanner: opening, the walk over a text, and what happens to candidates.
  *
- * The walk skips bytes that no kind is anchored on (a table of 256) and calls the recognisers at the others. Anchors are
- * rare in prose: digits, "@", ":", "-", "_", ".", and the capitals J, K, S, z of a few keys. A run of digits is one
- * anchor. Each recogniser looks at a bounded stretch, or, as secret.c says, at bytes that no other call looks at: linear
- * time for any text. Regular expressions for all kinds (Presidio, PCRE2) were rejected for speed and for their worst case.
+ * The walk skips bytes that no kind is anchored on (a table of 256) and calls the recognisers at the others.
+ * Anchors are rare in prose: digits, "@", ":", "-", "_", ".", and the capitals J, K, S, z of a few keys. A
+ * run of digits is one anchor. Each recogniser looks at a bounded stretch, or, as secret.c says, at bytes
+ * that no other call looks at: linear time for any text. Regular expressions for all kinds (Presidio, PCRE2)
+ * were rejected for speed and for their worst case.
  *
- * Custom patterns are PCRE2, tried in step with the walk; the number of steps per starting point is limited, and a
- * pattern that reaches the limit is not applied to the rest of the text (progress->gave_up). Its blocks come from a
- * buffer on the stack.
+ * Custom patterns are PCRE2, tried in step with the walk; the number of steps per starting point is limited,
+ * and a pattern that reaches the limit is not applied to the rest of the text (progress->gave_up). Its blocks
+ * come from a buffer on the stack.
  *
- * Candidates wait in view.pending until nothing that is still to come can overlap them: recognisers look behind at most
- * EMB_PII_BEHIND bytes.
+ * Candidates wait in view.pending until nothing that is still to come can overlap them: recognisers look
+ * behind at most EMB_PII_BEHIND bytes.
  */
 #include "pii/parts.h"
 
@@ -33,9 +34,9 @@ struct emb_pii {
 };
 
 static const char *const kind_names[EMB_PII_KINDS] = {
-    "email", "phone", "us_ssn", "us_itin", "credit_card", "iban", "us_routing", "passport", "driving_licence", "ip_address",
-    "mac_address", "birth_date", "street_address", "crypto_wallet", "api_key", "private_key"
-};
+    "email",          "phone",         "us_ssn",          "us_itin",    "credit_card", "iban",
+    "us_routing",     "passport",      "driving_licence", "ip_address", "mac_address", "birth_date",
+    "street_address", "crypto_wallet", "api_key",         "private_key"};
 
 const char *emb_pii_kind_name(const emb_pii *scanner, uint32_t kind)
 {
@@ -46,7 +47,9 @@ const char *emb_pii_kind_name(const emb_pii *scanner, uint32_t kind)
 
 const char *emb_pii_confidence_name(emb_pii_confidence confidence)
 {
-    return confidence == EMB_PII_BY_PATTERN ? "pattern" : confidence == EMB_PII_BY_CONTEXT ? "context" : "checksum";
+    return confidence == EMB_PII_BY_PATTERN   ? "pattern"
+           : confidence == EMB_PII_BY_CONTEXT ? "context"
+                                              : "checksum";
 }
 
 /* ---- opening ---- */
@@ -59,13 +62,17 @@ static emb_status read_kinds(const char *list, uint32_t *kinds, emb_error *err)
         size_t n = strcspn(list, ","), trimmed = n, kind = 0;
         while (trimmed && list[trimmed - 1] == ' ')
             trimmed--;
-        while (kind < EMB_PII_KINDS && !(strlen(kind_names[kind]) == trimmed && memcmp(kind_names[kind], list, trimmed) == 0))
+        while (kind < EMB_PII_KINDS &&
+               !(strlen(kind_names[kind]) == trimmed && memcmp(kind_names[kind], list, trimmed) == 0))
             kind++;
         if (kind == EMB_PII_KINDS)
             return emb_fail(err, EMB_E_INVALID, "kinds",
-                            "\"%.*s\" is not a kind; there are email, phone, us_ssn, us_itin, credit_card, iban, us_routing, "
-                            "passport, driving_licence, ip_address, mac_address, birth_date, street_address, crypto_wallet, "
-                            "api_key and private_key", (int)(trimmed < 40 ? trimmed : 40), list);
+                            "\"%.*s\" is not a kind; there are email, phone, us_ssn, us_itin, credit_card, "
+                            "iban, us_routing, "
+                            "passport, driving_licence, ip_address, mac_address, birth_date, street_address, "
+                            "crypto_wallet, "
+                            "api_key and private_key",
+                            (int)(trimmed < 40 ? trimmed : 40), list);
         *kinds |= 1u << kind;
         list += n;
     }
@@ -80,12 +87,13 @@ static emb_status add_pattern(emb_pii *s, const emb_pii_pattern *p, emb_error *e
     size_t n = strlen(p->name);
     if (n == 0 || n > NAME_MAX_BYTES || p->name[strspn(p->name, "abcdefghijklmnopqrstuvwxyz0123456789_")])
         return emb_fail(err, EMB_E_INVALID, "patterns",
-                        "\"%.40s\" is not a name of 1 to %d small letters, digits and _", p->name, NAME_MAX_BYTES);
+                        "\"%.40s\" is not a name of 1 to %d small letters, digits and _", p->name,
+                        NAME_MAX_BYTES);
     for (uint32_t kind = 0; kind < EMB_PII_KINDS + s->patterns; kind++)
         if (strcmp(emb_pii_kind_name(s, kind), p->name) == 0)
             return emb_fail(err, EMB_E_INVALID, "patterns", "there is a kind \"%s\" already", p->name);
-    s->code[s->patterns] = pcre2_compile((PCRE2_SPTR)p->regex, PCRE2_ZERO_TERMINATED, PCRE2_NEVER_BACKSLASH_C, &code, &offset,
-                                         NULL);
+    s->code[s->patterns] = pcre2_compile((PCRE2_SPTR)p->regex, PCRE2_ZERO_TERMINATED, PCRE2_NEVER_BACKSLASH_C,
+                                         &code, &offset, NULL);
     if (!s->code[s->patterns]) {
         if (code == PCRE2_ERROR_HEAP_FAILED || code == PCRE2_ERROR_NOMEMORY)
             return emb_fail_nomem(err, "a pattern", strlen(p->regex));
@@ -99,8 +107,11 @@ static emb_status add_pattern(emb_pii *s, const emb_pii_pattern *p, emb_error *e
 
 static void set_hot(emb_pii *s)
 {
-    const char *bytes[EMB_PII_KINDS] = { [EMB_PII_EMAIL] = "@",       [EMB_PII_IP_ADDRESS] = ":", [EMB_PII_MAC_ADDRESS] = ":-.",
-                                         [EMB_PII_API_KEY] = "-_KSzJ", [EMB_PII_PRIVATE_KEY] = "-" };
+    const char *bytes[EMB_PII_KINDS] = {[EMB_PII_EMAIL] = "@",
+                                        [EMB_PII_IP_ADDRESS] = ":",
+                                        [EMB_PII_MAC_ADDRESS] = ":-.",
+                                        [EMB_PII_API_KEY] = "-_KSzJ",
+                                        [EMB_PII_PRIVATE_KEY] = "-"};
     for (size_t kind = 0; kind < EMB_PII_KINDS; kind++)
         for (const char *b = bytes[kind]; b && s->kinds >> kind & 1 && *b; b++)
             s->hot[(unsigned char)*b] = true;
@@ -121,8 +132,8 @@ emb_status emb_pii_open(emb_pii **out, const emb_pii_options *o, emb_error *err)
     if (o->kinds)
         status = read_kinds(o->kinds, &s->kinds, err);
     if (!status && o->pattern_count > EMB_PII_PATTERNS_MAX)
-        status = emb_fail(err, EMB_E_LIMIT, "patterns", "%zu are more than the %d that a scanner can have", o->pattern_count,
-                          EMB_PII_PATTERNS_MAX);
+        status = emb_fail(err, EMB_E_LIMIT, "patterns", "%zu are more than the %d that a scanner can have",
+                          o->pattern_count, EMB_PII_PATTERNS_MAX);
     if (!status && o->pattern_count && !(s->limits = pcre2_match_context_create(NULL)))
         status = emb_fail_nomem(err, "the limits of patterns", 0);
     if (s->limits) {
@@ -166,7 +177,7 @@ static bool beats(const emb_pii_finding *a, const emb_pii_finding *b)
 
 void emb_pii_add(emb_pii_view *v, uint32_t kind, size_t start, size_t end, emb_pii_confidence confidence)
 {
-    emb_pii_finding f = { start, end, kind, confidence }, *p = v->pending;
+    emb_pii_finding f = {start, end, kind, confidence}, *p = v->pending;
     size_t first = v->pending_count;
     if (start < v->floor || start >= end)
         return;
@@ -224,19 +235,21 @@ static void leave(void *block, void *opaque)
 }
 
 /* The next match of one pattern from `from` on; false: none, or *gave_up. */
-static bool next_match(const emb_pii *s, size_t pattern, const emb_pii_view *v, size_t from, emb_pii_finding *f, bool *gave_up)
+static bool next_match(const emb_pii *s, size_t pattern, const emb_pii_view *v, size_t from,
+                       emb_pii_finding *f, bool *gave_up)
 {
     arena a;
     a.used = 0;
     pcre2_general_context *general = pcre2_general_context_create(take, leave, &a);
     pcre2_match_data *data = general ? pcre2_match_data_create(1, general) : NULL;
-    int rc = data ? pcre2_match(s->code[pattern], v->s, v->length, from, PCRE2_NOTEMPTY, data, s->limits) : PCRE2_ERROR_NOMEMORY;
+    int rc = data ? pcre2_match(s->code[pattern], v->s, v->length, from, PCRE2_NOTEMPTY, data, s->limits)
+                  : PCRE2_ERROR_NOMEMORY;
     if (rc < 0) {
         *gave_up = *gave_up || rc != PCRE2_ERROR_NOMATCH;
         return false;
     }
     PCRE2_SIZE *o = pcre2_get_ovector_pointer(data);
-    *f = (emb_pii_finding){ o[0], o[1], EMB_PII_KINDS + (uint32_t)pattern, EMB_PII_BY_PATTERN };
+    *f = (emb_pii_finding){o[0], o[1], EMB_PII_KINDS + (uint32_t)pattern, EMB_PII_BY_PATTERN};
     return o[0] < o[1] && o[0] >= from;
 }
 
@@ -259,8 +272,8 @@ static size_t at_digit(emb_pii_view *v, size_t i)
         emb_pii_street(v, i);
     if (v->kinds & (1u << EMB_PII_PASSPORT | 1u << EMB_PII_DRIVING_LICENCE))
         emb_pii_document(v, i);
-    const uint32_t numbers = 1u << EMB_PII_PHONE | 1u << EMB_PII_US_SSN | 1u << EMB_PII_US_ITIN | 1u << EMB_PII_CREDIT_CARD |
-                             1u << EMB_PII_US_ROUTING;
+    const uint32_t numbers = 1u << EMB_PII_PHONE | 1u << EMB_PII_US_SSN | 1u << EMB_PII_US_ITIN |
+                             1u << EMB_PII_CREDIT_CARD | 1u << EMB_PII_US_ROUTING;
     size_t end = v->kinds & numbers ? emb_pii_number(v, i) : 0;
     return end > run ? end : run;
 }
@@ -294,10 +307,10 @@ static void add_custom(const emb_pii *s, emb_pii_view *v, emb_pii_finding *ahead
         }
 }
 
-size_t emb_pii_scan(const emb_pii *s, const char *text, size_t length, emb_pii_finding *findings, size_t capacity,
-                    emb_pii_progress *progress)
+size_t emb_pii_scan(const emb_pii *s, const char *text, size_t length, emb_pii_finding *findings,
+                    size_t capacity, emb_pii_progress *progress)
 {
-    emb_pii_progress own = { 0 };
+    emb_pii_progress own = {0};
     emb_pii_progress *p = progress ? progress : &own;
     emb_pii_view v;
     emb_pii_finding ahead[EMB_PII_PATTERNS_MAX];
@@ -315,7 +328,8 @@ size_t emb_pii_scan(const emb_pii *s, const char *text, size_t length, emb_pii_f
         while (i < length && !s->hot[v.s[i]])
             i++;
         if (v.pending_count)
-            count += flush(&v, i > EMB_PII_BEHIND ? i - EMB_PII_BEHIND : 0, findings + count, capacity - count);
+            count +=
+                flush(&v, i > EMB_PII_BEHIND ? i - EMB_PII_BEHIND : 0, findings + count, capacity - count);
         if (s->patterns)
             add_custom(s, &v, ahead, i, &p->gave_up);
         if (i < length)

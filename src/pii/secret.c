@@ -1,13 +1,13 @@
 /*
  * secret.c: keys of services, JSON web tokens and private keys.
  *
- * Each begins with a prefix that its maker chose so that it can be found; the anchor is the rarest byte of the prefix
- * ("-" of "sk-", "_" of "ghp_", "K" of "AKIA", "J" of "eyJ"). Where the prefix is short, the rest must look random:
- * digits and letters of both cases, which "sk-learn-contrib-something" has not. GitHub's tokens end in a CRC-32 in base 62;
- * a good one makes the finding sure, a bad one is no reason to drop it.
+ * Each begins with a prefix that its maker chose so that it can be found; the anchor is the rarest byte of
+ * the prefix ("-" of "sk-", "_" of "ghp_", "K" of "AKIA", "J" of "eyJ"). Where the prefix is short, the rest
+ * must look random: digits and letters of both cases, which "sk-learn-contrib-something" has not. GitHub's
+ * tokens end in a CRC-32 in base 62; a good one makes the finding sure, a bad one is no reason to drop it.
  *
- * A PEM private key reaches to its END line, or, cut off, as far as its lines do. A token is read to its end once: of an
- * anchor within a longer run of token characters nothing is read, so that all stays linear.
+ * A PEM private key reaches to its END line, or, cut off, as far as its lines do. A token is read to its end
+ * once: of an anchor within a longer run of token characters nothing is read, so that all stays linear.
  */
 #include "pii/parts.h"
 
@@ -26,7 +26,7 @@ typedef struct looks {
 
 static looks look_at(const unsigned char *s, size_t n)
 {
-    looks l = { .hex = true };
+    looks l = {.hex = true};
     for (size_t i = 0; i < n; i++) {
         l.digits += emb_pii_digit(s[i]);
         l.upper += emb_pii_upper(s[i]);
@@ -48,15 +48,19 @@ typedef struct prefix {
 } prefix;
 
 static const prefix prefixes[] = {
-    { "sk-", 2, 1, 20, 300, true },          { "sk_live_", 2, 0, 16, 255, false }, { "sk_test_", 2, 0, 16, 255, false },
-    { "rk_live_", 2, 0, 16, 255, false },    { "rk_test_", 2, 0, 16, 255, false }, { "pk_live_", 2, 0, 16, 255, false },
-    { "ghp_", 3, 0, 36, 36, false },         { "gho_", 3, 0, 36, 36, false },      { "ghu_", 3, 0, 36, 36, false },
-    { "ghs_", 3, 0, 36, 36, false },         { "ghr_", 3, 0, 36, 76, false },      { "github_pat_", 6, 1, 60, 90, false },
-    { "xoxb-", 4, 1, 16, 255, true },        { "xoxp-", 4, 1, 16, 255, true },     { "xoxa-", 4, 1, 16, 255, true },
-    { "xoxr-", 4, 1, 16, 255, true },        { "xoxs-", 4, 1, 16, 255, true },     { "xapp-", 4, 1, 16, 255, true },
-    { "glpat-", 5, 1, 20, 64, true },        { "GOCSPX-", 6, 1, 24, 40, false },   { "hf_", 2, 0, 30, 40, true },
-    { "npm_", 3, 0, 36, 36, true },          { "whsec_", 5, 0, 24, 64, true },     { "AIza", 2, 1, 35, 35, false },
-    { "pypi-", 4, 1, 60, 300, true },
+    {"sk-", 2, 1, 20, 300, true},       {"sk_live_", 2, 0, 16, 255, false},
+    {"sk_test_", 2, 0, 16, 255, false}, {"rk_live_", 2, 0, 16, 255, false},
+    {"rk_test_", 2, 0, 16, 255, false}, {"pk_live_", 2, 0, 16, 255, false},
+    {"ghp_", 3, 0, 36, 36, false},      {"gho_", 3, 0, 36, 36, false},
+    {"ghu_", 3, 0, 36, 36, false},      {"ghs_", 3, 0, 36, 36, false},
+    {"ghr_", 3, 0, 36, 76, false},      {"github_pat_", 6, 1, 60, 90, false},
+    {"xoxb-", 4, 1, 16, 255, true},     {"xoxp-", 4, 1, 16, 255, true},
+    {"xoxa-", 4, 1, 16, 255, true},     {"xoxr-", 4, 1, 16, 255, true},
+    {"xoxs-", 4, 1, 16, 255, true},     {"xapp-", 4, 1, 16, 255, true},
+    {"glpat-", 5, 1, 20, 64, true},     {"GOCSPX-", 6, 1, 24, 40, false},
+    {"hf_", 2, 0, 30, 40, true},        {"npm_", 3, 0, 36, 36, true},
+    {"whsec_", 5, 0, 24, 64, true},     {"AIza", 2, 1, 35, 35, false},
+    {"pypi-", 4, 1, 60, 300, true},
 };
 
 static bool base62_crc_holds(const unsigned char *body)
@@ -86,7 +90,8 @@ static size_t try_prefix(emb_pii_view *v, const prefix *x, size_t at)
     size_t start = at - x->anchor, body = start + strlen(x->text), end = body;
     if (at < x->anchor || !emb_pii_is(v, start, x->text) || is_token(emb_pii_before(v, start)))
         return 0;
-    while (end < v->length && end - body <= x->maximum && (x->dashes ? is_token(v->s[end]) : emb_pii_alnum(v->s[end])))
+    while (end < v->length && end - body <= x->maximum &&
+           (x->dashes ? is_token(v->s[end]) : emb_pii_alnum(v->s[end])))
         end++;
     if (end - body < x->minimum || end - body > x->maximum || emb_pii_word(emb_pii_at(v, end)) ||
         (x->mixed && !looks_random(v->s + body, end - body)))
@@ -167,7 +172,8 @@ static size_t begin_line(const emb_pii_view *v, size_t at)
     for (; i < limit; i++)
         if (emb_pii_is(v, i, "PRIVATE KEY"))
             break;
-        else if (!emb_pii_upper(emb_pii_at(v, i)) && !emb_pii_digit(emb_pii_at(v, i)) && emb_pii_at(v, i) != ' ')
+        else if (!emb_pii_upper(emb_pii_at(v, i)) && !emb_pii_digit(emb_pii_at(v, i)) &&
+                 emb_pii_at(v, i) != ' ')
             return 0;
     if (i >= limit)
         return 0;
@@ -180,7 +186,8 @@ static size_t private_key(emb_pii_view *v, size_t at)
     size_t i = begin_line(v, at), end;
     if (!i)
         return 0;
-    /* lines may be folded into one by "\n" spelt out; the characters of headers ("Proc-Type: 4,ENCRYPTED") count too */
+    /* lines may be folded into one by "\n" spelt out; the characters of headers ("Proc-Type: 4,ENCRYPTED")
+     * count too */
     for (end = i; i < v->length && !emb_pii_is(v, i, "-----"); i++) {
         unsigned char c = v->s[i];
         if (emb_pii_alnum(c) || c == '+' || c == '/' || c == '=')

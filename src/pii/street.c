@@ -1,7 +1,8 @@
 /*
- * street.c: street addresses as English writes them: a number, one to four capitalised words, a word for a street, and if
- * they follow a flat, "City, ST" and a ZIP code; post office boxes. "1999 Supreme Court" is no address: after what may be
- * a year, words that mean other things too (Court, Way, Place ...) need a town or context.
+ * street.c: street addresses as English writes them: a number, one to four capitalised words, a word for a
+ * street, and if they follow a flat, "City, ST" and a ZIP code; post office boxes. "1999 Supreme Court" is no
+ * address: after what may be a year, words that mean other things too (Court, Way, Place ...) need a town or
+ * context.
  */
 #include "pii/parts.h"
 
@@ -16,7 +17,8 @@ static bool one_of(const char *list, const unsigned char *s, size_t n)
 static size_t word_end(const emb_pii_view *v, size_t i)
 {
     size_t n = 0;
-    while (n < 24 && (emb_pii_alnum(emb_pii_at(v, i + n)) || emb_pii_at(v, i + n) == '\'' || emb_pii_at(v, i + n) >= 0x80))
+    while (n < 24 && (emb_pii_alnum(emb_pii_at(v, i + n)) || emb_pii_at(v, i + n) == '\'' ||
+                      emb_pii_at(v, i + n) >= 0x80))
         n++;
     return n < 24 ? i + n : i;
 }
@@ -67,7 +69,8 @@ static size_t town_end(const emb_pii_view *v, size_t end)
 
 static void post_box(emb_pii_view *v, size_t at)
 {
-    static const char *const forms[] = { "P.O. Box ", "PO Box ", "P.O. box ", "P. O. Box ", "PO BOX ", "P.O. BOX " };
+    static const char *const forms[] = {"P.O. Box ",  "PO Box ", "P.O. box ",
+                                        "P. O. Box ", "PO BOX ", "P.O. BOX "};
     size_t end = at;
     while (end - at < 7 && emb_pii_digit(emb_pii_at(v, end)))
         end++;
@@ -82,8 +85,10 @@ static void post_box(emb_pii_view *v, size_t at)
 
 void emb_pii_street(emb_pii_view *v, size_t at)
 {
-    static const char sure[] = "Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Parkway|Pkwy|Highway|Hwy|Crescent|Terrace";
-    static const char weak[] = "Drive|Dr|Court|Ct|Way|Place|Pl|Square|Sq|Circle|Cir|Trail|Close|Grove|Gardens|Mews|Alley|Row|Loop";
+    static const char sure[] =
+        "Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Parkway|Pkwy|Highway|Hwy|Crescent|Terrace";
+    static const char weak[] =
+        "Drive|Dr|Court|Ct|Way|Place|Pl|Square|Sq|Circle|Cir|Trail|Close|Grove|Gardens|Mews|Alley|Row|Loop";
     size_t i = at;
     unsigned char before = emb_pii_before(v, at);
     if (before == ' ')
@@ -92,12 +97,14 @@ void emb_pii_street(emb_pii_view *v, size_t at)
         i++;
     bool year = i - at == 4 && (emb_pii_is(v, at, "19") || emb_pii_is(v, at, "20"));
     i += emb_pii_alpha(emb_pii_at(v, i)) && emb_pii_at(v, i + 1) == ' ';
-    if (i - at > 6 || emb_pii_at(v, i) != ' ' || emb_pii_word(before) || before == '.' || before == '-' || before == '$')
+    if (i - at > 6 || emb_pii_at(v, i) != ' ' || emb_pii_word(before) || before == '.' || before == '-' ||
+        before == '$')
         return;
     for (size_t words = 0; words < 6; words++) {
         size_t begin = ++i;
         i = word_end(v, begin);
-        if (i == begin || !(emb_pii_upper(v->s[begin]) || (emb_pii_digit(v->s[begin]) && emb_pii_alpha(v->s[i - 1]))))
+        if (i == begin ||
+            !(emb_pii_upper(v->s[begin]) || (emb_pii_digit(v->s[begin]) && emb_pii_alpha(v->s[i - 1]))))
             return;
         bool strong = words > 0 && one_of(sure, v->s + begin, i - begin);
         if (strong || (words > 0 && one_of(weak, v->s + begin, i - begin))) {
@@ -105,7 +112,8 @@ void emb_pii_street(emb_pii_view *v, size_t at)
             size_t end = town_end(v, flat_end(v, street));
             bool context = emb_pii_has_context(v, EMB_PII_STREET_ADDRESS, at, end);
             if (!year || strong || end > street || context)
-                emb_pii_add(v, EMB_PII_STREET_ADDRESS, at, end, context ? EMB_PII_BY_CONTEXT : EMB_PII_BY_PATTERN);
+                emb_pii_add(v, EMB_PII_STREET_ADDRESS, at, end,
+                            context ? EMB_PII_BY_CONTEXT : EMB_PII_BY_PATTERN);
             return;
         }
         i += emb_pii_at(v, i) == '.';

@@ -1,9 +1,10 @@
 /*
  * wallet.c: addresses of Bitcoin and Ethereum, by their checksums.
  *
- * Base58check: 25 bytes, the last four of which begin the double SHA-256 of the others. Bech32 (witness version 0) and
- * bech32m (others): BIP 173, BIP 350. An Ethereum address has no checksum unless its letters are of both cases (EIP-55):
- * then it must hold, otherwise the form counts. When memory is too short for SHA-256, the form counts.
+ * Base58check: 25 bytes, the last four of which begin the double SHA-256 of the others. Bech32 (witness
+ * version 0) and bech32m (others): BIP 173, BIP 350. An Ethereum address has no checksum unless its letters
+ * are of both cases (EIP-55): then it must hold, otherwise the form counts. When memory is too short for
+ * SHA-256, the form counts.
  */
 #include "pii/parts.h"
 
@@ -18,10 +19,10 @@ static uint64_t rotate(uint64_t x, unsigned n)
 
 static void keccak_f(uint64_t a[25])
 {
-    static const unsigned char turns[24] = { 1,  3,  6,  10, 15, 21, 28, 36, 45, 55, 2,  14,
-                                             27, 41, 56, 8,  25, 43, 62, 18, 39, 61, 20, 44 };
-    static const unsigned char lanes[24] = { 10, 7,  11, 17, 18, 3, 5,  16, 8,  21, 24, 4,
-                                             15, 23, 19, 13, 12, 2, 20, 14, 22, 9,  6,  1 };
+    static const unsigned char turns[24] = {1,  3,  6,  10, 15, 21, 28, 36, 45, 55, 2,  14,
+                                            27, 41, 56, 8,  25, 43, 62, 18, 39, 61, 20, 44};
+    static const unsigned char lanes[24] = {10, 7,  11, 17, 18, 3, 5,  16, 8,  21, 24, 4,
+                                            15, 23, 19, 13, 12, 2, 20, 14, 22, 9,  6,  1};
     unsigned lfsr = 1;
     for (int round = 0; round < 24; round++) {
         uint64_t c[5], t = a[1];
@@ -50,8 +51,8 @@ static void keccak_f(uint64_t a[25])
 
 void emb_pii_keccak256(const void *data, size_t length, uint8_t digest[32])
 {
-    uint64_t a[25] = { 0 };
-    uint8_t block[136] = { 0 };
+    uint64_t a[25] = {0};
+    uint8_t block[136] = {0};
     memcpy(block, data, length < 135 ? length : 135);
     block[length < 135 ? length : 135] ^= 0x01;
     block[135] ^= 0x80;
@@ -102,7 +103,7 @@ static int place_of(const char *alphabet, unsigned char c)
 static void base58(emb_pii_view *v, size_t at)
 {
     static const char alphabet[] = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
-    uint8_t bytes[25] = { 0 }, digest[EMB_SHA256_BYTES];
+    uint8_t bytes[25] = {0}, digest[EMB_SHA256_BYTES];
     size_t n = 0;
     if (emb_pii_word(emb_pii_before(v, at)))
         return;
@@ -126,7 +127,7 @@ static void base58(emb_pii_view *v, size_t at)
 
 static uint32_t polymod(uint32_t c, unsigned value)
 {
-    static const uint32_t generator[5] = { 0x3b6a57b2, 0x26508e6d, 0x1ea119fa, 0x3d4233dd, 0x2a1462b3 };
+    static const uint32_t generator[5] = {0x3b6a57b2, 0x26508e6d, 0x1ea119fa, 0x3d4233dd, 0x2a1462b3};
     uint32_t top = c >> 25;
     c = (c & 0x1ffffff) << 5 ^ value;
     for (int i = 0; i < 5; i++)
@@ -156,7 +157,8 @@ static void bech32(emb_pii_view *v, size_t at)
         c = polymod(c, (unsigned)value);
         version = n == 0 ? value : version;
     }
-    if (n >= 14 && !emb_pii_word(emb_pii_at(v, at + 1 + n)) && version <= 16 && c == (version == 0 ? 1 : 0x2bc830a3))
+    if (n >= 14 && !emb_pii_word(emb_pii_at(v, at + 1 + n)) && version <= 16 &&
+        c == (version == 0 ? 1 : 0x2bc830a3))
         emb_pii_add(v, EMB_PII_CRYPTO_WALLET, start, at + 1 + n, EMB_PII_BY_CHECKSUM);
 }
 

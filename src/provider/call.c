@@ -1,20 +1,20 @@
 /*
  * call.c: one call, from its texts to its vectors.
  *
- * The calling thread does all of it: no hand-over, no wake-up of another thread, and nothing to join when a caller gives
- * up. Parts are states in a loop:
+ * The calling thread does all of it: no hand-over, no wake-up of another thread, and nothing to join when a
+ * caller gives up. Parts are states in a loop:
  *
  *     NEW -> (slot, promise of the rate limit) -> DUE at some time -> RUNNING -> DONE
  *                                                  ^                     |
  *                                                  +---- retry wait -----+
  *
- * A part that is due or running occupies one of the slots that the call holds (limits.h); further slots are taken only
- * while nobody waits for one. A hedge is a second exchange of a running part, in a slot of its own, paid by the retry
- * budget; the first good answer wins and the other is given up.
+ * A part that is due or running occupies one of the slots that the call holds (limits.h); further slots are
+ * taken only while nobody waits for one. A hedge is a second exchange of a running part, in a slot of its
+ * own, paid by the retry budget; the first good answer wins and the other is given up.
  *
- * Invariants: `after` is called once for each `before` that agreed, on every way out; a promise of the rate limit is used
- * or taken back; rows are written only from answers, and the call is good only if every part had a good one. The first
- * failure that is not tried again ends the call; what still runs is cancelled.
+ * Invariants: `after` is called once for each `before` that agreed, on every way out; a promise of the rate
+ * limit is used or taken back; rows are written only from answers, and the call is good only if every part
+ * had a good one. The first failure that is not tried again ends the call; what still runs is cancelled.
  *
  * Cost of a call of one part, beside libcurl's: one allocation for the parts, four locks, no thread switch.
  */
@@ -38,7 +38,7 @@ typedef struct part {
     emb_split_part span;
     part_state state;
     bool promised, hedged;
-    unsigned made;              /* attempts that failed or run, hedges aside */
+    unsigned made; /* attempts that failed or run, hedges aside */
     uint64_t due_ns, started_ns, spent_ns;
     emb_lane_exchange *first, *second;
 } part;
@@ -61,7 +61,8 @@ typedef struct call {
 static uint64_t last_moment(const call *c, uint64_t now)
 {
     uint32_t timeout_ms = c->provider->config.timeout_ms;
-    return c->in->deadline_ns ? c->in->deadline_ns : now + (uint64_t)(timeout_ms ? timeout_ms : 60000) * 1000000u;
+    return c->in->deadline_ns ? c->in->deadline_ns
+                              : now + (uint64_t)(timeout_ms ? timeout_ms : 60000) * 1000000u;
 }
 
 static void end_call(call *c, emb_status status)
@@ -73,17 +74,20 @@ static void end_call(call *c, emb_status status)
 static void end_busy(call *c, uint64_t now, uint64_t start)
 {
     c->out->retry_after_ms = start > now ? (int64_t)((start - now + 999999) / 1000000) : 0;
-    end_call(c, emb_fail(c->err, EMB_E_BUSY, c->provider->config.name,
-                         "provider %s: its rate limit lets nothing through for %lld ms, longer than the deadline",
-                         c->provider->config.name, (long long)c->out->retry_after_ms));
+    end_call(
+        c, emb_fail(c->err, EMB_E_BUSY, c->provider->config.name,
+                    "provider %s: its rate limit lets nothing through for %lld ms, longer than the deadline",
+                    c->provider->config.name, (long long)c->out->retry_after_ms));
 }
 
 /* ---- requests ---- */
 
 static emb_wire_request request_of(const call *c, const part *p)
 {
-    return (emb_wire_request){ .config = &c->provider->config, .call = c->in, .texts = c->in->texts + p->span.first,
-                               .count = p->span.count };
+    return (emb_wire_request){.config = &c->provider->config,
+                              .call = c->in,
+                              .texts = c->in->texts + p->span.first,
+                              .count = p->span.count};
 }
 
 static size_t most_answer_bytes(const call *c, const part *p)
@@ -103,8 +107,8 @@ static emb_status write_request(call *c, const part *p, emb_lane_exchange *x)
         status = provider->wire->body(&request, &x->body);
     if (status == EMB_E_NOMEM)
         return emb_fail_nomem(c->err, "a request", x->body.length);
-    return status ? emb_fail(c->err, EMB_E_LIMIT, provider->config.name, "provider %s: the request cannot be written",
-                             provider->config.name)
+    return status ? emb_fail(c->err, EMB_E_LIMIT, provider->config.name,
+                             "provider %s: the request cannot be written", provider->config.name)
                   : EMB_OK;
 }
 
@@ -112,7 +116,9 @@ static emb_status ask_hook(call *c, const part *p, emb_lane_exchange *x, emb_err
 {
     const emb_provider_hooks *hooks = c->in->hooks;
     x->ticket = NULL;
-    return hooks && hooks->before ? hooks->before(hooks->context, p->span.count, p->span.tokens, &x->ticket, err) : EMB_OK;
+    return hooks && hooks->before
+               ? hooks->before(hooks->context, p->span.count, p->span.tokens, &x->ticket, err)
+               : EMB_OK;
 }
 
 /* The attempt of x is over: everybody who counts is told, and x may be used again. */
@@ -133,7 +139,7 @@ static void tell(call *c, part *p, emb_lane_exchange *x, emb_attempt *attempt)
 
 static void cancel_attempt(call *c, part *p, emb_lane_exchange *x)
 {
-    emb_attempt attempt = { .end = EMB_ATTEMPT_CANCELLED, .retry_after_ms = -1 };
+    emb_attempt attempt = {.end = EMB_ATTEMPT_CANCELLED, .retry_after_ms = -1};
     emb_lane_abort(c->lane, x);
     attempt.http_status = x->http_status;
     attempt.maybe_billed = emb_lane_sent(x);
@@ -159,7 +165,7 @@ static bool begin_attempt(call *c, part *p, emb_error *err)
     c->out->attempts++;
     status = emb_lane_start(c->lane, x, false, most_answer_bytes(c, p), c->err);
     if (status) {
-        tell(c, p, x, &(emb_attempt){ .end = EMB_ATTEMPT_NOT_SENT, .retry_after_ms = -1 });
+        tell(c, p, x, &(emb_attempt){.end = EMB_ATTEMPT_NOT_SENT, .retry_after_ms = -1});
         if (err)
             end_call(c, status);
         return false;
@@ -173,13 +179,14 @@ static bool read_good(call *c, const part *p, emb_lane_exchange *x, emb_attempt 
 {
     const emb_wire *wire = c->provider->wire;
     emb_wire_request request = request_of(c, p);
-    emb_wire_answer answer = { .tokens_known = false };
-    emb_error why = { 0 };
+    emb_wire_answer answer = {.tokens_known = false};
+    emb_error why = {0};
     bool is_json = true;
     float *rows = c->out->vectors ? c->out->vectors + p->span.first * c->out->dimension : NULL;
     emb_status status = emb_vectors_init(&answer.vectors, rows, p->span.count, c->out->dimension, &why);
     if (!status)
-        status = emb_wire_read(wire, &request, x->answer.data ? x->answer.data : "", x->answer.length, &answer, &is_json, &why);
+        status = emb_wire_read(wire, &request, x->answer.data ? x->answer.data : "", x->answer.length,
+                               &answer, &is_json, &why);
     if (!answer.tokens_known && wire->token_header && x->hints.compute_tokens > 0) {
         answer.tokens = (uint64_t)x->hints.compute_tokens;
         answer.tokens_known = true;
@@ -192,7 +199,8 @@ static bool read_good(call *c, const part *p, emb_lane_exchange *x, emb_attempt 
         c->out->dimension = answer.vectors.dimension;
         c->out->tokens += answer.tokens_known ? answer.tokens : p->span.tokens;
         c->unknown |= !answer.tokens_known;
-        emb_limits_settle(&c->provider->limits, p->span.tokens, answer.tokens_known ? answer.tokens : p->span.tokens);
+        emb_limits_settle(&c->provider->limits, p->span.tokens,
+                          answer.tokens_known ? answer.tokens : p->span.tokens);
     }
     emb_vectors_fini(&answer.vectors);
     return status == EMB_OK;
@@ -212,7 +220,8 @@ static bool judge(call *c, const part *p, emb_lane_exchange *x, emb_attempt *att
         if (read_good(c, p, x, attempt, fault))
             return true;
     } else {
-        emb_fault_of_http(&request, x->http_status, x->answer.data ? x->answer.data : "", x->answer.length, fault);
+        emb_fault_of_http(&request, x->http_status, x->answer.data ? x->answer.data : "", x->answer.length,
+                          fault);
     }
     attempt->end = fault->end;
     if (fault->wait_ms > attempt->retry_after_ms)
@@ -249,9 +258,10 @@ static void fail_call(call *c, const part *p, const emb_fault *fault, int64_t wa
     char where[40];
     const char *name = c->provider->config.name;
     snprintf(where, sizeof where, "input[%zu]", p->span.first + fault->input);
-    c->out->retry_after_ms = fault->end == EMB_ATTEMPT_LIMITED || fault->end == EMB_ATTEMPT_QUOTA ? wait_ms : -1;
-    end_call(c, emb_fail(c->err, fault->status, fault->has_input ? where : name, "provider %s: %s (%s)", name, fault->words,
-                         emb_attempt_end_name(fault->end)));
+    c->out->retry_after_ms =
+        fault->end == EMB_ATTEMPT_LIMITED || fault->end == EMB_ATTEMPT_QUOTA ? wait_ms : -1;
+    end_call(c, emb_fail(c->err, fault->status, fault->has_input ? where : name, "provider %s: %s (%s)", name,
+                         fault->words, emb_attempt_end_name(fault->end)));
 }
 
 static bool may_retry(emb_provider *provider)
@@ -279,10 +289,16 @@ static void count_retry(call *c)
 static void retry_or_fail(call *c, part *p, const emb_fault *fault, int64_t wait_ms)
 {
     uint64_t now = emb_now_ns(), wait_ns = 0, start;
-    emb_retry_question q = { .end = fault->end, .again = fault->again, .once = fault->once,
-                             .at_once = fault->at_once, .made = p->made,
-                             .max_retries = c->provider->config.max_retries, .wait_ms = wait_ms, .now_ns = now,
-                             .deadline_ns = last_moment(c, now), .random = next_random(c) };
+    emb_retry_question q = {.end = fault->end,
+                            .again = fault->again,
+                            .once = fault->once,
+                            .at_once = fault->at_once,
+                            .made = p->made,
+                            .max_retries = c->provider->config.max_retries,
+                            .wait_ms = wait_ms,
+                            .now_ns = now,
+                            .deadline_ns = last_moment(c, now),
+                            .random = next_random(c)};
     if (emb_retry_decide(&q, &wait_ns) != EMB_RETRY_AGAIN || !may_retry(c->provider)) {
         fail_call(c, p, fault, wait_ms);
         return;
@@ -311,7 +327,7 @@ static void obey_limits(call *c, const emb_attempt *attempt, const emb_retry_hin
 static void finish_attempt(call *c, emb_lane_exchange *x)
 {
     part *p = x->owner;
-    emb_attempt attempt = { .end = EMB_ATTEMPT_OK, .retry_after_ms = -1 };
+    emb_attempt attempt = {.end = EMB_ATTEMPT_OK, .retry_after_ms = -1};
     emb_fault fault;
     bool good = judge(c, p, x, &attempt, &fault);
     obey_limits(c, &attempt, &x->hints);
@@ -440,7 +456,8 @@ static bool must_stop(call *c, uint64_t now)
     if (c->in->cancel && __atomic_load_n(c->in->cancel, __ATOMIC_RELAXED))
         end_call(c, emb_fail(c->err, EMB_E_CANCELLED, name, "the call of provider %s was cancelled", name));
     else if (c->in->deadline_ns && now >= c->in->deadline_ns)
-        end_call(c, emb_fail(c->err, EMB_E_DEADLINE, name, "provider %s has not answered before the deadline", name));
+        end_call(c, emb_fail(c->err, EMB_E_DEADLINE, name, "provider %s has not answered before the deadline",
+                             name));
     else if (c->provider->is_closing && c->provider->is_closing() && c->next > 0 && !any_running(c))
         end_call(c, emb_fail(c->err, EMB_E_CLOSED, name, "the service is closing"));
     return c->over;
@@ -492,7 +509,8 @@ static emb_status make_parts(call *c)
         .tokens = first_set(in->max_batch_tokens, config->max_batch_tokens, wire->max_tokens),
         .bytes = first_set(0, config->max_body_bytes, wire->max_body_bytes),
         .fixed_bytes = 512 + strlen(in->model) * 6 + (in->user ? strlen(in->user) * 6 : 0) +
-                       (in->prompt_name ? strlen(in->prompt_name) * 6 : 0) + (in->space ? strlen(in->space) * 6 : 0),
+                       (in->prompt_name ? strlen(in->prompt_name) * 6 : 0) +
+                       (in->space ? strlen(in->space) * 6 : 0),
     };
     emb_status status = emb_split(in->texts, in->token_counts, in->count, &most, &spans, &c->count, c->err);
     if (status)
@@ -507,12 +525,14 @@ static emb_status make_parts(call *c)
 
 static emb_status enter(call *c)
 {
-    uint64_t now = emb_now_ns(), last = last_moment(c, now), held_until = emb_limits_held_until(&c->provider->limits, now);
+    uint64_t now = emb_now_ns(), last = last_moment(c, now),
+             held_until = emb_limits_held_until(&c->provider->limits, now);
     if (held_until >= last) {
         end_busy(c, now, held_until);
         return c->status;
     }
-    emb_status status = emb_limits_enter(&c->provider->limits, last, c->in->cancel, c->provider->is_closing, c->err);
+    emb_status status =
+        emb_limits_enter(&c->provider->limits, last, c->in->cancel, c->provider->is_closing, c->err);
     if (!status)
         c->held = 1;
     return status ? emb_error_context(c->err, "provider %s", c->provider->config.name) : EMB_OK;
@@ -537,10 +557,11 @@ static emb_status run_entered(call *c)
     return c->status;
 }
 
-emb_status emb_provider_run(emb_provider *provider, const emb_provider_call *in, emb_provider_result *out, emb_error *err)
+emb_status emb_provider_run(emb_provider *provider, const emb_provider_call *in, emb_provider_result *out,
+                            emb_error *err)
 {
-    emb_error own = { 0 };
-    call c = { .provider = provider, .in = in, .out = out, .err = err ? err : &own };
+    emb_error own = {0};
+    call c = {.provider = provider, .in = in, .out = out, .err = err ? err : &own};
     c.random = emb_provider_random(provider);
     out->tokens = out->provider_ns = out->attempts = out->parts = 0;
     out->tokens_known = false;

@@ -1,13 +1,14 @@
 /*
  * fault.c: see fault.h.
  *
- * Errors come in seven shapes ({"error":{…}}, {"error":"…"}, {"message":…}, {"detail":…}, …); one reader takes code, type,
- * message and place from wherever they stand. What they mean is then one list of codes and, for what has none, the status.
+ * Errors come in seven shapes ({"error":{…}}, {"error":"…"}, {"message":…}, {"detail":…}, …); one reader
+ * takes code, type, message and place from wherever they stand. What they mean is then one list of codes and,
+ * for what has none, the status.
  *
- * Privacy: providers like to quote the input. A message goes on only if no window of ten bytes of it is found in the texts
- * of the request (compared in lower case by rolling hashes: cost is one pass over the texts, on failures only), no whole
- * short text stands in it as a word, and the key does not either. A refusal of the key (401, 403) is never quoted: it
- * tends to hold a part of the key.
+ * Privacy: providers like to quote the input. A message goes on only if no window of ten bytes of it is found
+ * in the texts of the request (compared in lower case by rolling hashes: cost is one pass over the texts, on
+ * failures only), no whole short text stands in it as a word, and the key does not either. A refusal of the
+ * key (401, 403) is never quoted: it tends to hold a part of the key.
  */
 #include "provider/fault.h"
 
@@ -119,10 +120,12 @@ static bool stands_in(const char *message, size_t length, const char *text, size
 
 static bool quotes(const windows *w, const char *text, size_t length)
 {
-    return length < WINDOW ? stands_in(w->message, w->length, text, length) : shares_a_window(w, text, length);
+    return length < WINDOW ? stands_in(w->message, w->length, text, length)
+                           : shares_a_window(w, text, length);
 }
 
-bool emb_fault_words(const emb_wire_request *request, const char *message, size_t length, char *out, size_t size)
+bool emb_fault_words(const emb_wire_request *request, const char *message, size_t length, char *out,
+                     size_t size)
 {
     windows w;
     size_t n = 0;
@@ -185,7 +188,8 @@ static void read_members(emb_json_value object, reading *r)
     take_text(object, "message", &r->message, &r->message_length);
     take_text(object, "msg", &r->message, &r->message_length);
     take_text(object, "param", &r->param, &r->param_length);
-    if (emb_json_get(object, "estimated_time", &v) && emb_json_double(v, &seconds) && seconds >= 0 && seconds < 86400)
+    if (emb_json_get(object, "estimated_time", &v) && emb_json_double(v, &seconds) && seconds >= 0 &&
+        seconds < 86400)
         r->estimated_ms = (int64_t)(seconds * 1e3);
 }
 
@@ -223,7 +227,7 @@ static void read_error(emb_json_value error, reading *r)
 /* "input[3]" and "$.input[3]", in the parameter or the message. */
 static void read_place(const char *text, size_t length, reading *r)
 {
-    static const char *const names[] = { "input[", "inputs[", "texts[" };
+    static const char *const names[] = {"input[", "inputs[", "texts["};
     for (size_t k = 0; k < sizeof names / sizeof *names && r->place < 0; k++) {
         size_t n = strlen(names[k]);
         for (size_t i = 0; i + n < length; i++) {
@@ -244,7 +248,7 @@ static void read_place(const char *text, size_t length, reading *r)
 static void read_document(emb_json_value root, reading *r)
 {
     emb_json_value v;
-    *r = (reading){ .place = -1, .estimated_ms = -1 };
+    *r = (reading){.place = -1, .estimated_ms = -1};
     if (emb_json_type_of(root) != EMB_JSON_OBJECT)
         return;
     if (emb_json_get(root, "error", &v) && emb_json_type_of(v) != EMB_JSON_NULL) {
@@ -284,30 +288,39 @@ static bool says(const reading *r, const char *words)
 
 static bool is_quota(const reading *r, int http)
 {
-    static const char *const codes[] = { "insufficient_quota", "quota_exceeded", "billing_hard_limit_reached",
-                                         "billing_not_active", "access_terminated", "insufficient_credits",
-                                         "insufficient_balance", "credits_exhausted", "budget_exhausted",
-                                         "account_quota_exceeded", NULL };
+    static const char *const codes[] = {"insufficient_quota",
+                                        "quota_exceeded",
+                                        "billing_hard_limit_reached",
+                                        "billing_not_active",
+                                        "access_terminated",
+                                        "insufficient_credits",
+                                        "insufficient_balance",
+                                        "credits_exhausted",
+                                        "budget_exhausted",
+                                        "account_quota_exceeded",
+                                        NULL};
     return http == 402 || is_one_of(r, codes) || (http == 429 && (says(r, "/ month") || says(r, "monthly")));
 }
 
 static bool is_denied(const reading *r, int http)
 {
-    static const char *const codes[] = { "invalid_api_key", "account_deactivated", "authentication_error",
-                                         "permission_error", "permission_denied", NULL };
+    static const char *const codes[] = {"invalid_api_key",  "account_deactivated", "authentication_error",
+                                        "permission_error", "permission_denied",   NULL};
     return http == 401 || http == 403 || is_one_of(r, codes);
 }
 
 static bool is_limited(const reading *r, int http)
 {
-    static const char *const codes[] = { "rate_limit_exceeded", "rate_limit_error", "slow_down", "too_many_requests", NULL };
+    static const char *const codes[] = {"rate_limit_exceeded", "rate_limit_error", "slow_down",
+                                        "too_many_requests", NULL};
     return http == 429 || is_one_of(r, codes);
 }
 
 static bool is_broken(const emb_wire_request *q, const reading *r, int http)
 {
-    static const char *const codes[] = { "server_error", "internal_error", "overloaded_error", "engine_overloaded",
-                                         "service_unavailable", "unhealthy", "backend", NULL };
+    static const char *const codes[] = {
+        "server_error",        "internal_error", "overloaded_error", "engine_overloaded",
+        "service_unavailable", "unhealthy",      "backend",          NULL};
     if (http == 409) /* another embedd says so that it has no such space */
         return q->config->kind != EMB_PROVIDER_EMBEDD;
     return http >= 500 || http == 408 || http == 424 || http == 425 || (http == 200 && is_one_of(r, codes));
@@ -315,20 +328,23 @@ static bool is_broken(const emb_wire_request *q, const reading *r, int http)
 
 static bool is_model_missing(const emb_wire_request *q, const reading *r, int http)
 {
-    static const char *const codes[] = { "model_not_found", "deploymentnotfound", "model_not_available", NULL };
+    static const char *const codes[] = {"model_not_found", "deploymentnotfound", "model_not_available", NULL};
     emb_provider_kind kind = q->config->kind;
     if (is_one_of(r, codes))
         return true;
-    return http == 404 && (kind == EMB_PROVIDER_AZURE || kind == EMB_PROVIDER_HUGGINGFACE ||
-                           (says(r, "model") && (says(r, "not found") || says(r, "not exist") || says(r, "no such"))));
+    return http == 404 &&
+           (kind == EMB_PROVIDER_AZURE || kind == EMB_PROVIDER_HUGGINGFACE ||
+            (says(r, "model") && (says(r, "not found") || says(r, "not exist") || says(r, "no such"))));
 }
 
 static bool is_too_long(const reading *r, int http)
 {
-    static const char *const codes[] = { "context_length_exceeded", "string_above_max_length", "array_above_max_length",
-                                         "max_tokens_exceeded", "request_too_large", NULL };
-    return http == 413 || is_one_of(r, codes) || says(r, "maximum context length") || says(r, "context length") ||
-           says(r, "too long") || says(r, "too large") || says(r, "must have less than") || says(r, "maximum allowed");
+    static const char *const codes[] = {"context_length_exceeded", "string_above_max_length",
+                                        "array_above_max_length",  "max_tokens_exceeded",
+                                        "request_too_large",       NULL};
+    return http == 413 || is_one_of(r, codes) || says(r, "maximum context length") ||
+           says(r, "context length") || says(r, "too long") || says(r, "too large") ||
+           says(r, "must have less than") || says(r, "maximum allowed");
 }
 
 static void set(emb_fault *f, emb_attempt_end end, emb_status status, bool again)
@@ -379,16 +395,17 @@ static void say(const emb_wire_request *q, const reading *r, int http, emb_fault
 
 static void conclude(const emb_wire_request *q, const reading *r, int http, emb_fault *f)
 {
-    *f = (emb_fault){ .wait_ms = r->estimated_ms };
+    *f = (emb_fault){.wait_ms = r->estimated_ms};
     decide(q, r, http, f);
     f->has_input = r->place >= 0 && (uint64_t)r->place < q->count && f->end == EMB_ATTEMPT_REFUSED;
     f->input = f->has_input ? (size_t)r->place : 0;
     say(q, r, http, f);
 }
 
-void emb_fault_of_http(const emb_wire_request *request, int http_status, const char *body, size_t length, emb_fault *fault)
+void emb_fault_of_http(const emb_wire_request *request, int http_status, const char *body, size_t length,
+                       emb_fault *fault)
 {
-    reading r = { .place = -1, .estimated_ms = -1 };
+    reading r = {.place = -1, .estimated_ms = -1};
     emb_json *doc = NULL;
     emb_error ignored;
     if (length > 0 && length <= (1u << 20) && emb_json_open(body, length, "answer", &doc, &ignored) == EMB_OK)
@@ -399,7 +416,7 @@ void emb_fault_of_http(const emb_wire_request *request, int http_status, const c
 
 bool emb_fault_in_answer(const emb_wire_request *request, const char *body, size_t length, emb_fault *fault)
 {
-    reading r = { .found = false };
+    reading r = {.found = false};
     emb_json *doc = NULL;
     emb_error ignored;
     if (length == 0 || length > (1u << 20) || emb_json_open(body, length, "answer", &doc, &ignored) != EMB_OK)
@@ -450,20 +467,24 @@ static void transport_kind(int code, bool sent, emb_fault *f)
 
 void emb_fault_of_transport(int curl_code, const char *words, bool sent, emb_fault *fault)
 {
-    *fault = (emb_fault){ .wait_ms = -1 };
+    *fault = (emb_fault){.wait_ms = -1};
     transport_kind(curl_code, sent, fault);
     if (curl_code == CURLE_WRITE_ERROR)
         words = "the answer is larger than any right one";
     if (curl_code == CURLE_ABORTED_BY_CALLBACK)
         words = "the connection ended before the answer began";
-    snprintf(fault->words, sizeof fault->words, "%.239s", words && *words ? words : curl_easy_strerror((CURLcode)curl_code));
+    snprintf(fault->words, sizeof fault->words, "%.239s",
+             words && *words ? words : curl_easy_strerror((CURLcode)curl_code));
     fault->words[emb_utf8_valid_prefix(fault->words, strlen(fault->words))] = 0;
 }
 
 void emb_fault_of_answer(const emb_error *err, bool is_json, emb_fault *fault)
 {
-    *fault = (emb_fault){ .end = EMB_ATTEMPT_BAD_ANSWER, .status = err->code, .again = !is_json && err->code == EMB_E_PROVIDER,
-                          .once = true, .wait_ms = -1 };
+    *fault = (emb_fault){.end = EMB_ATTEMPT_BAD_ANSWER,
+                         .status = err->code,
+                         .again = !is_json && err->code == EMB_E_PROVIDER,
+                         .once = true,
+                         .wait_ms = -1};
     snprintf(fault->words, sizeof fault->words, "%.239s", err->message);
     fault->words[emb_utf8_valid_prefix(fault->words, strlen(fault->words))] = 0;
 }

@@ -1,14 +1,16 @@
 /*
  * lanes.c: see lanes.h.
  *
- * libcurl's connection caches cannot be shared between threads, and one thread for all exchanges would put two wake-ups
- * into each call. So each call takes a lane: a multi handle with its own connections and exchanges, used by the calling
- * thread alone and given back afterwards. Lanes are a stack: a steady load uses the same few, whose connections stay warm;
- * those that nobody took for two minutes are closed, from the bottom. TLS sessions and resolved names are shared by all of
- * a provider's lanes, so a new connection resumes.
+ * libcurl's connection caches cannot be shared between threads, and one thread for all exchanges would put
+ * two wake-ups into each call. So each call takes a lane: a multi handle with its own connections and
+ * exchanges, used by the calling thread alone and given back afterwards. Lanes are a stack: a steady load
+ * uses the same few, whose connections stay warm; those that nobody took for two minutes are closed, from the
+ * bottom. TLS sessions and resolved names are shared by all of a provider's lanes, so a new connection
+ * resumes.
  *
- * What does not change between requests (headers, options) is set when an exchange is made; a request costs the body, the
- * address if it is another, and libcurl's own work. Expect: is switched off: it would cost a round trip on each larger body.
+ * What does not change between requests (headers, options) is set when an exchange is made; a request costs
+ * the body, the address if it is another, and libcurl's own work. Expect: is switched off: it would cost a
+ * round trip on each larger body.
  *
  * Never: redirects (a key would follow them), proxies for loopback, certificates unchecked.
  */
@@ -93,11 +95,13 @@ static bool is_clean(const char *text)
 
 static bool is_name(const char *text)
 {
-    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-.^_`|~";
+    static const char allowed[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-.^_`|~";
     return *text && strspn(text, allowed) == strlen(text);
 }
 
-static emb_status add_header(emb_lanes *h, const char *before, const char *between, const char *value, emb_error *err)
+static emb_status add_header(emb_lanes *h, const char *before, const char *between, const char *value,
+                             emb_error *err)
 {
     emb_buf line = EMB_BUF_INIT(65536);
     emb_status status = emb_buf_addf(&line, "%s%s%s", before, between, value);
@@ -116,7 +120,8 @@ static emb_status add_headers(emb_lanes *h, const char *key_header, emb_error *e
 {
     const emb_provider_config *c = h->config;
     if (!is_clean(c->api_key))
-        return emb_fail(err, EMB_E_INVALID, "api_key", "the key of provider %s has a line break or control character", c->name);
+        return emb_fail(err, EMB_E_INVALID, "api_key",
+                        "the key of provider %s has a line break or control character", c->name);
     emb_status status = add_header(h, "Content-Type", ": ", "application/json", err);
     if (!status)
         status = add_header(h, "Accept", ": ", "application/json", err);
@@ -126,7 +131,8 @@ static emb_status add_headers(emb_lanes *h, const char *key_header, emb_error *e
         status = add_header(h, key_header, "", c->api_key, err);
     for (size_t i = 0; i < c->header_count && !status; i++) {
         if (!is_name(c->headers[i].name) || !is_clean(c->headers[i].value))
-            return emb_fail(err, EMB_E_INVALID, "headers", "header %zu of provider %s is not a valid one", i + 1, c->name);
+            return emb_fail(err, EMB_E_INVALID, "headers", "header %zu of provider %s is not a valid one",
+                            i + 1, c->name);
         /* libcurl reads "Name:" as taking a header away; an empty one ends with a semicolon */
         bool empty = !*c->headers[i].value;
         status = add_header(h, c->headers[i].name, empty ? ";" : ": ", c->headers[i].value, err);
@@ -144,8 +150,8 @@ static bool set_no_proxy(emb_lanes *h)
            (h->no_proxy = NULL);
 }
 
-emb_status emb_lanes_open(const emb_provider_config *config, const char *user_agent, const char *key_header, emb_lanes **out,
-                         emb_error *err)
+emb_status emb_lanes_open(const emb_provider_config *config, const char *user_agent, const char *key_header,
+                          emb_lanes **out, emb_error *err)
 {
     pthread_once(&once, init_global);
     emb_lanes *h = global == CURLE_OK ? calloc(1, sizeof *h) : NULL;
@@ -158,8 +164,8 @@ emb_status emb_lanes_open(const emb_provider_config *config, const char *user_ag
     for (size_t i = 0; i < CURL_LOCK_DATA_LAST; i++)
         pthread_mutex_init(&h->share_locks[i], NULL);
     emb_status status = add_headers(h, key_header, err);
-    if (!status && (!(h->user_agent = strdup(user_agent && *user_agent ? user_agent : "embedd")) || !set_no_proxy(h) ||
-                    !open_share(h)))
+    if (!status && (!(h->user_agent = strdup(user_agent && *user_agent ? user_agent : "embedd")) ||
+                    !set_no_proxy(h) || !open_share(h)))
         status = emb_fail_nomem(err, "a provider's connections", sizeof *h);
     if (status) {
         emb_lanes_close(h);
@@ -179,8 +185,8 @@ static size_t on_header(char *data, size_t size, size_t count, void *context)
     if (length >= 5 && memcmp(data, "HTTP/", 5) == 0)
         emb_retry_hints_init(&x->hints); /* after a 1xx or a proxy's CONNECT */
     else if (colon)
-        emb_retry_header(&x->hints, data, (size_t)(colon - data), colon + 1, length - (size_t)(colon - data) - 1,
-                         (int64_t)time(NULL));
+        emb_retry_header(&x->hints, data, (size_t)(colon - data), colon + 1,
+                         length - (size_t)(colon - data) - 1, (int64_t)time(NULL));
     return length;
 }
 
@@ -190,8 +196,9 @@ static size_t on_body(char *data, size_t size, size_t count, void *context)
     return emb_buf_add(&x->answer, data, size * count) == EMB_OK ? size * count : 0;
 }
 
-/* Before each request is written. libcurl sends a request once more by itself when a connection that was used before ends
- * without an answer; the first may have been computed and billed, so it has to be counted: our own retry does that. */
+/* Before each request is written. libcurl sends a request once more by itself when a connection that was used
+ * before ends without an answer; the first may have been computed and billed, so it has to be counted: our
+ * own retry does that. */
 static int on_request(void *context, char *to, char *from, int to_port, int from_port)
 {
     emb_lane_exchange *x = context;
@@ -213,9 +220,10 @@ static bool set_transport(const emb_lanes *h, CURL *easy)
            curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, version) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_PIPEWAIT, h->is_https && c->http2 ? 1L : 0L) == CURLE_OK &&
-           curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)(c->connect_timeout_ms ? c->connect_timeout_ms : 10000)) ==
+           curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
+                            (long)(c->connect_timeout_ms ? c->connect_timeout_ms : 10000)) == CURLE_OK &&
+           curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)(c->timeout_ms ? c->timeout_ms : 60000)) ==
                CURLE_OK &&
-           curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)(c->timeout_ms ? c->timeout_ms : 60000)) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_SHARE, h->share) == CURLE_OK &&
            (!*c->proxy || curl_easy_setopt(easy, CURLOPT_PROXY, c->proxy) == CURLE_OK) &&
            curl_easy_setopt(easy, CURLOPT_NOPROXY, h->no_proxy) == CURLE_OK &&
@@ -237,7 +245,8 @@ static bool set_options(const emb_lanes *h, emb_lane_exchange *x)
            curl_easy_setopt(easy, CURLOPT_PREREQDATA, x) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_WRITEDATA, x) == CURLE_OK &&
-           curl_easy_setopt(easy, CURLOPT_PRIVATE, x) == CURLE_OK && curl_easy_setopt(easy, CURLOPT_POST, 1L) == CURLE_OK;
+           curl_easy_setopt(easy, CURLOPT_PRIVATE, x) == CURLE_OK &&
+           curl_easy_setopt(easy, CURLOPT_POST, 1L) == CURLE_OK;
 }
 
 static void close_exchange(emb_lane_exchange *x)
@@ -300,7 +309,8 @@ static bool prepare(emb_lane_exchange *x, bool get)
     return code == CURLE_OK;
 }
 
-emb_status emb_lane_start(emb_lane *lane, emb_lane_exchange *x, bool get, size_t most_answer_bytes, emb_error *err)
+emb_status emb_lane_start(emb_lane *lane, emb_lane_exchange *x, bool get, size_t most_answer_bytes,
+                          emb_error *err)
 {
     emb_buf_clear(&x->answer);
     x->answer.maximum = most_answer_bytes;

@@ -27,21 +27,21 @@ typedef struct emb_lane emb_lane;
 
 typedef struct emb_lane_exchange {
     CURL *easy;
-    emb_buf url, body;          /* the caller's to write */
+    emb_buf url, body; /* the caller's to write */
     emb_buf answer;
     emb_retry_hints hints;
-    int code;                   /* of libcurl; CURLE_OK */
-    int http_status;            /* 0: none */
+    int code;        /* of libcurl; CURLE_OK */
+    int http_status; /* 0: none */
     uint64_t started_ns;
-    void *owner, *ticket;       /* the caller's */
+    void *owner, *ticket; /* the caller's */
     bool busy, running, get;
-    unsigned requests;          /* that went to the network in this exchange */
+    unsigned requests; /* that went to the network in this exchange */
     char problem[CURL_ERROR_SIZE];
 } emb_lane_exchange;
 
 /* key_header: "Authorization: Bearer ". EMB_E_INVALID for keys and headers that would break a request. */
-EMB_MUST_CHECK emb_status emb_lanes_open(const emb_provider_config *config, const char *user_agent, const char *key_header,
-                                        emb_lanes **out, emb_error *err);
+EMB_MUST_CHECK emb_status emb_lanes_open(const emb_provider_config *config, const char *user_agent,
+                                         const char *key_header, emb_lanes **out, emb_error *err);
 void emb_lanes_close(emb_lanes *lanes); /* no lane may be out; takes NULL */
 
 EMB_MUST_CHECK emb_status emb_lanes_take(emb_lanes *lanes, emb_lane **out, emb_error *err);
@@ -50,8 +50,8 @@ void emb_lanes_give(emb_lanes *lanes, emb_lane *lane); /* exchanges that still r
 /* One with an empty body; NULL when memory is short. */
 emb_lane_exchange *emb_lane_spare(emb_lane *lane);
 /* POSTs x->body to x->url; with `get`, GETs it. */
-EMB_MUST_CHECK emb_status emb_lane_start(emb_lane *lane, emb_lane_exchange *x, bool get, size_t most_answer_bytes,
-                                         emb_error *err);
+EMB_MUST_CHECK emb_status emb_lane_start(emb_lane *lane, emb_lane_exchange *x, bool get,
+                                         size_t most_answer_bytes, emb_error *err);
 /* Goes on with all; one that ended, or NULL. */
 emb_lane_exchange *emb_lane_step(emb_lane *lane);
 /* Until something happens or the time is over. */

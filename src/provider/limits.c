@@ -1,13 +1,13 @@
 /*
  * limits.c: see limits.h.
  *
- * Waiting for a slot is a line: each waiter has a condition of its own and is handed its slot, so none is overtaken, and
- * waking one wakes nobody else. A waiter looks up every 50 ms for its caller's flag.
+ * Waiting for a slot is a line: each waiter has a condition of its own and is handed its slot, so none is
+ * overtaken, and waking one wakes nobody else. A waiter looks up every 50 ms for its caller's flag.
  *
- * Rates are buckets that may go below zero: a request takes its tokens at once and is told when the level it left would
- * have been reached. That is a line as well (by arrival), needs no queue, tells at once whether a deadline can be met, and
- * lets a request through that is larger than the bucket. The bucket holds a tenth of a minute, so that in no minute much
- * more than the limit goes out.
+ * Rates are buckets that may go below zero: a request takes its tokens at once and is told when the level it
+ * left would have been reached. That is a line as well (by arrival), needs no queue, tells at once whether a
+ * deadline can be met, and lets a request through that is larger than the bucket. The bucket holds a tenth of
+ * a minute, so that in no minute much more than the limit goes out.
  */
 #include "provider/limits.h"
 
@@ -27,11 +27,13 @@ typedef struct emb_limits_waiter {
 static void open_bucket(emb_limits_bucket *b, size_t per_minute, uint64_t now_ns)
 {
     double burst = (double)per_minute / 10;
-    *b = (emb_limits_bucket){ .per_ns = (double)per_minute / 60e9, .burst = burst < 1 ? 1 : burst, .updated_ns = now_ns };
+    *b = (emb_limits_bucket){
+        .per_ns = (double)per_minute / 60e9, .burst = burst < 1 ? 1 : burst, .updated_ns = now_ns};
     b->level = b->burst;
 }
 
-void emb_limits_init(emb_limits *l, size_t slots, size_t requests_per_minute, size_t tokens_per_minute, uint64_t now_ns)
+void emb_limits_init(emb_limits *l, size_t slots, size_t requests_per_minute, size_t tokens_per_minute,
+                     uint64_t now_ns)
 {
     memset(l, 0, sizeof *l);
     pthread_mutex_init(&l->lock, NULL);
@@ -87,15 +89,15 @@ static void give_back(emb_limits *l)
 static void sleep_slice(emb_limits *l, waiter *w, uint64_t now, uint64_t deadline_ns)
 {
     uint64_t until = deadline_ns - now < SLICE_NS ? deadline_ns : now + SLICE_NS;
-    struct timespec at = { (time_t)(until / 1000000000u), (long)(until % 1000000000u) };
+    struct timespec at = {(time_t)(until / 1000000000u), (long)(until % 1000000000u)};
     pthread_cond_timedwait(&w->wake, &l->lock, &at);
 }
 
-static emb_status wait_in_line(emb_limits *l, uint64_t deadline_ns, const volatile int *cancel, bool (*is_closing)(void),
-                               emb_error *err)
+static emb_status wait_in_line(emb_limits *l, uint64_t deadline_ns, const volatile int *cancel,
+                               bool (*is_closing)(void), emb_error *err)
 {
     pthread_condattr_t monotonic;
-    waiter w = { .next = NULL };
+    waiter w = {.next = NULL};
     emb_status status = EMB_OK;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -105,11 +107,13 @@ static emb_status wait_in_line(emb_limits *l, uint64_t deadline_ns, const volati
     while (!w.granted && !status) {
         uint64_t now = emb_now_ns();
         if (cancel && __atomic_load_n(cancel, __ATOMIC_RELAXED))
-            status = emb_fail(err, EMB_E_CANCELLED, "concurrency", "the call was cancelled while it waited in line");
+            status = emb_fail(err, EMB_E_CANCELLED, "concurrency",
+                              "the call was cancelled while it waited in line");
         else if (is_closing && is_closing())
             status = emb_fail(err, EMB_E_CLOSED, "concurrency", "the service is closing");
         else if (now >= deadline_ns)
-            status = emb_fail(err, EMB_E_BUSY, "concurrency", "all %zu calls at a time were taken until the deadline", l->slots);
+            status = emb_fail(err, EMB_E_BUSY, "concurrency",
+                              "all %zu calls at a time were taken until the deadline", l->slots);
         else
             sleep_slice(l, &w, now, deadline_ns);
     }
@@ -121,13 +125,14 @@ static emb_status wait_in_line(emb_limits *l, uint64_t deadline_ns, const volati
     return status;
 }
 
-emb_status emb_limits_enter(emb_limits *l, uint64_t deadline_ns, const volatile int *cancel, bool (*is_closing)(void),
-                            emb_error *err)
+emb_status emb_limits_enter(emb_limits *l, uint64_t deadline_ns, const volatile int *cancel,
+                            bool (*is_closing)(void), emb_error *err)
 {
     emb_status status = EMB_OK;
     pthread_mutex_lock(&l->lock);
     if (l->until_ns >= deadline_ns)
-        status = emb_fail(err, EMB_E_BUSY, "rate limit", "the provider's limit lasts longer than the call's deadline");
+        status = emb_fail(err, EMB_E_BUSY, "rate limit",
+                          "the provider's limit lasts longer than the call's deadline");
     else if (l->used < l->slots && !l->first)
         l->used++;
     else
@@ -190,10 +195,12 @@ static uint64_t ready_at(emb_limits_bucket *b, double amount, uint64_t now_ns)
     return missing > 1e-6 ? now_ns + (uint64_t)(missing / b->per_ns) + 1 : now_ns;
 }
 
-bool emb_limits_pace(emb_limits *l, uint64_t tokens, uint64_t now_ns, uint64_t deadline_ns, uint64_t *start_ns)
+bool emb_limits_pace(emb_limits *l, uint64_t tokens, uint64_t now_ns, uint64_t deadline_ns,
+                     uint64_t *start_ns)
 {
     pthread_mutex_lock(&l->lock);
-    uint64_t by_requests = ready_at(&l->requests, 1, now_ns), by_tokens = ready_at(&l->tokens, (double)tokens, now_ns);
+    uint64_t by_requests = ready_at(&l->requests, 1, now_ns),
+             by_tokens = ready_at(&l->tokens, (double)tokens, now_ns);
     uint64_t start = by_requests > by_tokens ? by_requests : by_tokens;
     *start_ns = start > l->until_ns ? start : l->until_ns;
     bool in_time = *start_ns < deadline_ns;

@@ -38,8 +38,8 @@ struct emb_provider {
 };
 
 /* One call; result->dimension 0: learned, vectors NULL: not kept. */
-EMB_MUST_CHECK emb_status emb_provider_run(emb_provider *provider, const emb_provider_call *call, emb_provider_result *result,
-                                           emb_error *err);
+EMB_MUST_CHECK emb_status emb_provider_run(emb_provider *provider, const emb_provider_call *call,
+                                           emb_provider_result *result, emb_error *err);
 uint64_t emb_provider_random(emb_provider *provider);
 /* The counters of an attempt that ended. */
 void emb_provider_count(emb_provider *provider, const char *model, const emb_attempt *attempt);

@@ -1,6 +1,6 @@
 /*
- * provider.c: a provider's life: the configuration is copied (a reload may release it while calls run), limits and
- * connections are made, the series of its metrics looked up once. The work of a call is in call.c.
+ * provider.c: a provider's life: the configuration is copied (a reload may release it while calls run),
+ * limits and connections are made, the series of its metrics looked up once. The work of a call is in call.c.
  */
 #include "provider/provider.h"
 
@@ -16,8 +16,9 @@
 
 const char *emb_attempt_end_name(emb_attempt_end end)
 {
-    static const char *const names[EMB_ATTEMPT_ENDS] = { "ok",     "not_sent", "cancelled", "timeout", "broken",
-                                                         "limited", "quota",   "denied",    "refused", "bad_answer" };
+    static const char *const names[EMB_ATTEMPT_ENDS] = {"ok",      "not_sent",  "cancelled", "timeout",
+                                                        "broken",  "limited",   "quota",     "denied",
+                                                        "refused", "bad_answer"};
     return (unsigned)end < EMB_ATTEMPT_ENDS ? names[end] : "unknown";
 }
 
@@ -51,7 +52,8 @@ static bool copy_models(emb_arena *memory, emb_provider_config *c)
             return false;
         if (!*models[i].upstream)
             models[i].upstream = models[i].name;
-        models[i].encoding = models[i].origin = models[i].revision = models[i].query_prompt = models[i].document_prompt = "";
+        models[i].encoding = models[i].origin = models[i].revision = models[i].query_prompt =
+            models[i].document_prompt = "";
     }
     c->models = models;
     return models != NULL;
@@ -60,8 +62,8 @@ static bool copy_models(emb_arena *memory, emb_provider_config *c)
 static bool copy_config(emb_arena *memory, emb_provider_config *c)
 {
     return copy(memory, &c->name) && copy(memory, &c->base_url) && copy(memory, &c->api_key) &&
-           copy(memory, &c->api_version) && copy(memory, &c->proxy) && copy(memory, &c->ca_file) && copy_headers(memory, c) &&
-           copy_models(memory, c);
+           copy(memory, &c->api_version) && copy(memory, &c->proxy) && copy(memory, &c->ca_file) &&
+           copy_headers(memory, c) && copy_models(memory, c);
 }
 
 /* ---- opening and closing ---- */
@@ -75,7 +77,8 @@ static bool find_series(emb_provider *p)
     if (!s->tokens)
         return false;
     for (unsigned i = 0; i < EMB_ATTEMPT_ENDS; i++)
-        s->ends[i] = emb_metrics_series(m, EMB_METRIC_PROVIDER_ATTEMPTS, name, emb_attempt_end_name((emb_attempt_end)i));
+        s->ends[i] = emb_metrics_series(m, EMB_METRIC_PROVIDER_ATTEMPTS, name,
+                                        emb_attempt_end_name((emb_attempt_end)i));
     s->seconds = emb_metrics_series(m, EMB_METRIC_PROVIDER_SECONDS, name);
     s->retries = emb_metrics_series(m, EMB_METRIC_PROVIDER_RETRIES, name);
     s->active = emb_metrics_series(m, EMB_METRIC_PROVIDER_ACTIVE, name);
@@ -91,11 +94,13 @@ static emb_status check_config(const emb_provider_config *c, const emb_wire *wir
         return emb_fail(err, EMB_E_INVALID, "kind", "provider %s is of a kind that has no remote interface",
                         c->name ? c->name : "");
     if (strncasecmp(url, "http://", 7) != 0 && strncasecmp(url, "https://", 8) != 0)
-        return emb_fail(err, EMB_E_INVALID, "base_url", "the address of provider %s begins neither with http:// nor https://",
+        return emb_fail(err, EMB_E_INVALID, "base_url",
+                        "the address of provider %s begins neither with http:// nor https://",
                         c->name ? c->name : "");
     for (const char *p = url; *p; p++)
         if ((unsigned char)*p <= 0x20 || *p == 0x7F)
-            return emb_fail(err, EMB_E_INVALID, "base_url", "the address of provider %s has a space or control character",
+            return emb_fail(err, EMB_E_INVALID, "base_url",
+                            "the address of provider %s has a space or control character",
                             c->name ? c->name : "");
     return EMB_OK;
 }
@@ -114,12 +119,13 @@ static emb_status open_parts(emb_provider *p, const emb_provider_options *option
 {
     if (!copy_config(&p->memory, &p->config) || !find_series(p))
         return emb_fail_nomem(err, "a provider", p->memory.total_bytes);
-    emb_status status = emb_lanes_open(&p->config, options ? options->user_agent : NULL, p->wire->key_header, &p->lanes, err);
+    emb_status status =
+        emb_lanes_open(&p->config, options ? options->user_agent : NULL, p->wire->key_header, &p->lanes, err);
     return status ? status : emb_provider_warm_start(p, err);
 }
 
-emb_status emb_provider_open(const emb_provider_config *config, const emb_provider_options *options, emb_provider **out,
-                             emb_error *err)
+emb_status emb_provider_open(const emb_provider_config *config, const emb_provider_options *options,
+                             emb_provider **out, emb_error *err)
 {
     const emb_wire *wire = emb_wire_of(config->kind);
     emb_status status = check_config(config, wire, err);
@@ -136,7 +142,8 @@ emb_status emb_provider_open(const emb_provider_config *config, const emb_provid
     p->metrics = options ? options->metrics : NULL;
     p->is_closing = options ? options->is_closing : NULL;
     init_locks(p);
-    emb_limits_init(&p->limits, p->config.concurrency, config->requests_per_minute, config->tokens_per_minute, now);
+    emb_limits_init(&p->limits, p->config.concurrency, config->requests_per_minute, config->tokens_per_minute,
+                    now);
     emb_retry_budget_init(&p->budget, now);
     atomic_init(&p->used_ns, now);
     if (!emb_random_bytes(&p->random, sizeof p->random) || !p->random)
@@ -210,7 +217,7 @@ static void keep_error(emb_provider *p, const emb_error *err)
 
 void emb_provider_get_state(emb_provider *p, emb_provider_state *out)
 {
-    *out = (emb_provider_state){ .limited_until_ns = emb_limits_held_until(&p->limits, emb_now_ns()) };
+    *out = (emb_provider_state){.limited_until_ns = emb_limits_held_until(&p->limits, emb_now_ns())};
     pthread_mutex_lock(&p->limits.lock);
     out->active = p->limits.calls;
     out->waiting = p->limits.waiting;
@@ -227,9 +234,10 @@ void emb_provider_get_state(emb_provider *p, emb_provider_state *out)
 
 /* ---- calls ---- */
 
-static emb_status run(emb_provider *p, const emb_provider_call *call, emb_provider_result *result, emb_error *err)
+static emb_status run(emb_provider *p, const emb_provider_call *call, emb_provider_result *result,
+                      emb_error *err)
 {
-    emb_error own = { 0 };
+    emb_error own = {0};
     emb_error *e = err ? err : &own;
     atomic_fetch_add_explicit(&p->calls, 1, memory_order_relaxed);
     emb_series_add(p->series.active, 1);
@@ -240,35 +248,45 @@ static emb_status run(emb_provider *p, const emb_provider_call *call, emb_provid
     return status;
 }
 
-emb_status emb_provider_embed(emb_provider *p, const emb_provider_call *call, emb_provider_result *result, emb_error *err)
+emb_status emb_provider_embed(emb_provider *p, const emb_provider_call *call, emb_provider_result *result,
+                              emb_error *err)
 {
     if (!call->model)
         return emb_fail(err, EMB_E_INVALID, "model", "a call of provider %s names no model", p->config.name);
     if (call->count == 0) {
-        *result = (emb_provider_result){ .vectors = result->vectors, .dimension = result->dimension, .retry_after_ms = -1 };
+        *result = (emb_provider_result){
+            .vectors = result->vectors, .dimension = result->dimension, .retry_after_ms = -1};
         return EMB_OK;
     }
     if (!result->vectors || result->dimension == 0 || result->dimension > EMB_VECTORS_MAX_DIMENSION)
-        return emb_fail(err, EMB_E_INVALID, "dimension", "vectors of %zu numbers cannot be asked for; 1 to %u can",
-                        result->dimension, EMB_VECTORS_MAX_DIMENSION);
+        return emb_fail(err, EMB_E_INVALID, "dimension",
+                        "vectors of %zu numbers cannot be asked for; 1 to %u can", result->dimension,
+                        EMB_VECTORS_MAX_DIMENSION);
     return run(p, call, result, err);
 }
 
-emb_status emb_provider_probe_hooked(emb_provider *p, const char *model, uint64_t deadline_ns, const volatile int *cancel,
-                                     const emb_provider_hooks *hooks, size_t *dimension, emb_error *err)
+emb_status emb_provider_probe_hooked(emb_provider *p, const char *model, uint64_t deadline_ns,
+                                     const volatile int *cancel, const emb_provider_hooks *hooks,
+                                     size_t *dimension, emb_error *err)
 {
-    static const emb_text text = { "dimension", 9 };
+    static const emb_text text = {"dimension", 9};
     static const uint32_t tokens = 3;
-    emb_provider_call call = { .model = model, .texts = &text, .count = 1, .token_counts = &tokens,
-                               .deadline_ns = deadline_ns, .cancel = cancel, .hooks = hooks };
-    emb_provider_result result = { .vectors = NULL };
+    emb_provider_call call = {.model = model,
+                              .texts = &text,
+                              .count = 1,
+                              .token_counts = &tokens,
+                              .deadline_ns = deadline_ns,
+                              .cancel = cancel,
+                              .hooks = hooks};
+    emb_provider_result result = {.vectors = NULL};
     emb_status status = run(p, &call, &result, err);
     if (!status)
         *dimension = result.dimension;
     return status;
 }
 
-emb_status emb_provider_probe(emb_provider *p, const char *model, uint64_t deadline_ns, size_t *dimension, emb_error *err)
+emb_status emb_provider_probe(emb_provider *p, const char *model, uint64_t deadline_ns, size_t *dimension,
+                              emb_error *err)
 {
     return emb_provider_probe_hooked(p, model, deadline_ns, NULL, NULL, dimension, err);
 }

@@ -1,12 +1,14 @@
 /*
  * retry.c: see retry.h.
  *
- * Backoff doubles from 200 ms to 10 s. What may pass at any moment (a reset, a 502) waits a random time up to it (full
- * jitter): callers that failed together do not return together. Throttling waits at least half of it (equal jitter), since
- * an early return is certain to be refused. What the provider asks for wins over both, with a little jitter on top.
+ * Backoff doubles from 200 ms to 10 s. What may pass at any moment (a reset, a 502) waits a random time up to
+ * it (full jitter): callers that failed together do not return together. Throttling waits at least half of it
+ * (equal jitter), since an early return is certain to be refused. What the provider asks for wins over both,
+ * with a little jitter on top.
  *
- * Headers of limits are trusted only as far as they matter: a reset counts if nothing of its kind remains, or if nobody
- * said what remains. OpenAI sends the time until its buckets are full on every answer, which is no time to wait for.
+ * Headers of limits are trusted only as far as they matter: a reset counts if nothing of its kind remains, or
+ * if nobody said what remains. OpenAI sends the time until its buckets are full on every answer, which is no
+ * time to wait for.
  */
 #include "provider/retry.h"
 
@@ -34,7 +36,7 @@ static double unit_ms(const char *text, size_t *length)
     static const struct {
         const char *name;
         double ms;
-    } units[] = { { "ms", 1 }, { "us", 1e-3 }, { "ns", 1e-6 }, { "s", 1e3 }, { "m", 6e4 }, { "h", 3.6e6 }, { "d", 8.64e7 } };
+    } units[] = {{"ms", 1}, {"us", 1e-3}, {"ns", 1e-6}, {"s", 1e3}, {"m", 6e4}, {"h", 3.6e6}, {"d", 8.64e7}};
     for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
         *length = strlen(units[i].name);
         if (strncmp(text, units[i].name, *length) == 0)
@@ -136,8 +138,8 @@ static void take(emb_retry_hints *h, const char *name, const char *value, int64_
     }
 }
 
-void emb_retry_header(emb_retry_hints *hints, const char *name, size_t name_length, const char *value, size_t value_length,
-                      int64_t now_s)
+void emb_retry_header(emb_retry_hints *hints, const char *name, size_t name_length, const char *value,
+                      size_t value_length, int64_t now_s)
 {
     char n[32], v[64];
     if (name_length >= sizeof n || name_length < 11 || !strchr("rRxX", name[0]))

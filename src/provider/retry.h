@@ -23,8 +23,8 @@ typedef struct emb_retry_hints {
 
 void emb_retry_hints_init(emb_retry_hints *hints);
 /* now_s: seconds since 1970, for dates. Names in any case; unknown ones and nonsense are ignored. */
-void emb_retry_header(emb_retry_hints *hints, const char *name, size_t name_length, const char *value, size_t value_length,
-                      int64_t now_s);
+void emb_retry_header(emb_retry_hints *hints, const char *name, size_t name_length, const char *value,
+                      size_t value_length, int64_t now_s);
 /* How long a refused request must wait; -1: not said. */
 int64_t emb_retry_wait_ms(const emb_retry_hints *hints);
 /* How long nothing is left although this answer was good; -1: there is. */
@@ -34,11 +34,11 @@ bool emb_retry_duration_ms(const char *text, int64_t *ms);
 
 typedef struct emb_retry_question {
     emb_attempt_end end;
-    bool again;                    /* this failure may pass at all */
-    bool once;                     /* and is worth one try more, no further ones */
-    bool at_once;                  /* the first time without a wait */
-    unsigned made, max_retries;    /* attempts so far, 1 and more */
-    int64_t wait_ms;               /* that the provider asks for; -1: nothing */
+    bool again;                 /* this failure may pass at all */
+    bool once;                  /* and is worth one try more, no further ones */
+    bool at_once;               /* the first time without a wait */
+    unsigned made, max_retries; /* attempts so far, 1 and more */
+    int64_t wait_ms;            /* that the provider asks for; -1: nothing */
     uint64_t now_ns, deadline_ns;
     uint64_t random;
 } emb_retry_question;
@@ -48,7 +48,8 @@ typedef enum emb_retry_verdict { EMB_RETRY_NO, EMB_RETRY_TOO_LATE, EMB_RETRY_AGA
 /* TOO_LATE: it would be made again, but the wait passes the deadline. *wait_ns is set for AGAIN. */
 emb_retry_verdict emb_retry_decide(const emb_retry_question *question, uint64_t *wait_ns);
 
-/* Retries are at most a tenth of the calls and one a second, with some saved up: an outage is not answered with a storm. */
+/* Retries are at most a tenth of the calls and one a second, with some saved up: an outage is not answered
+ * with a storm. */
 typedef struct emb_retry_budget {
     double saved;
     uint64_t updated_ns;

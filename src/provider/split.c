@@ -1,8 +1,9 @@
 /*
  * split.c: see split.h.
  *
- * Greedy in the order of the texts. Before, the largest number of texts is lowered to what makes parts of equal length with
- * the same number of parts: 97 texts at 96 go as 49 and 48, which run side by side, instead of 96 and 1.
+ * Greedy in the order of the texts. Before, the largest number of texts is lowered to what makes parts of
+ * equal length with the same number of parts: 97 texts at 96 go as 49 and 48, which run side by side, instead
+ * of 96 and 1.
  */
 #include "provider/split.h"
 
@@ -23,17 +24,19 @@ size_t emb_split_json_bytes(const emb_text *text)
     return bytes;
 }
 
-static emb_status add_part(emb_split_part **parts, size_t *count, size_t *capacity, size_t first, emb_error *err)
+static emb_status add_part(emb_split_part **parts, size_t *count, size_t *capacity, size_t first,
+                           emb_error *err)
 {
     if (*count == *capacity) {
         size_t more = *capacity ? *capacity * 2 : 4;
-        emb_split_part *grown = more < SIZE_MAX / sizeof **parts / 2 ? realloc(*parts, more * sizeof **parts) : NULL;
+        emb_split_part *grown =
+            more < SIZE_MAX / sizeof **parts / 2 ? realloc(*parts, more * sizeof **parts) : NULL;
         if (!grown)
             return emb_fail_nomem(err, "the parts of a call", more * sizeof **parts);
         *parts = grown;
         *capacity = more;
     }
-    (*parts)[(*count)++] = (emb_split_part){ .first = first };
+    (*parts)[(*count)++] = (emb_split_part){.first = first};
     return EMB_OK;
 }
 
@@ -45,8 +48,8 @@ static size_t even_texts(size_t count, size_t most)
     return (count + parts - 1) / parts;
 }
 
-emb_status emb_split(const emb_text *texts, const uint32_t *token_counts, size_t count, const emb_split_limits *most,
-                     emb_split_part **out, size_t *out_count, emb_error *err)
+emb_status emb_split(const emb_text *texts, const uint32_t *token_counts, size_t count,
+                     const emb_split_limits *most, emb_split_part **out, size_t *out_count, emb_error *err)
 {
     emb_split_part *parts = NULL, *p = NULL;
     size_t n = 0, capacity = 0, bytes = 0, most_texts = even_texts(count, most->texts);
@@ -57,7 +60,8 @@ emb_status emb_split(const emb_text *texts, const uint32_t *token_counts, size_t
         char where[40];
         if (most->bytes && most->fixed_bytes + length > most->bytes) {
             snprintf(where, sizeof where, "input[%zu]", i);
-            status = emb_fail(err, EMB_E_LIMIT, where, "a text of %zu bytes does not fit into a request of at most %zu bytes",
+            status = emb_fail(err, EMB_E_LIMIT, where,
+                              "a text of %zu bytes does not fit into a request of at most %zu bytes",
                               texts[i].length, most->bytes);
             break;
         }

@@ -22,10 +22,11 @@ typedef struct emb_split_part {
     uint64_t tokens;
 } emb_split_part;
 
-/* A text alone over `tokens` is a part of its own (the provider may cut it); one over `bytes` is EMB_E_LIMIT. token_counts
- * may be NULL. *parts is the caller's to free. */
+/* A text alone over `tokens` is a part of its own (the provider may cut it); one over `bytes` is EMB_E_LIMIT.
+ * token_counts may be NULL. *parts is the caller's to free. */
 EMB_MUST_CHECK emb_status emb_split(const emb_text *texts, const uint32_t *token_counts, size_t count,
-                                    const emb_split_limits *most, emb_split_part **parts, size_t *part_count, emb_error *err);
+                                    const emb_split_limits *most, emb_split_part **parts, size_t *part_count,
+                                    emb_error *err);
 /* Bytes that a text takes in a body as JSON, at most; exact for valid UTF-8 apart from control characters. */
 size_t emb_split_json_bytes(const emb_text *text);
 

@@ -1,11 +1,13 @@
 /*
  * vectors.c: see vectors.h.
  *
- * A provider's answer is outside data. Nothing of it is believed: the index says where a row goes (the order of items is
- * not relied on where they carry one), each place is filled once, and a number that is not finite as a float32 ends the
- * answer. Numbers are parsed as doubles and rounded to float32; a float32 printed with nine digits comes back exactly.
+ * A provider's answer is outside data. Nothing of it is believed: the index says where a row goes (the order
+ * of items is not relied on where they carry one), each place is filled once, and a number that is not finite
+ * as a float32 ends the answer. Numbers are parsed as doubles and rounded to float32; a float32 printed with
+ * nine digits comes back exactly.
  *
- * Cost: one pass over the numbers; base64 is decoded into a scratch buffer that is kept over the rows of an answer.
+ * Cost: one pass over the numbers; base64 is decoded into a scratch buffer that is kept over the rows of an
+ * answer.
  */
 #include "provider/vectors.h"
 
@@ -20,7 +22,7 @@
 
 emb_status emb_vectors_init(emb_vectors *v, float *rows, size_t count, size_t dimension, emb_error *err)
 {
-    *v = (emb_vectors){ .rows = rows, .count = count, .dimension = dimension };
+    *v = (emb_vectors){.rows = rows, .count = count, .dimension = dimension};
     v->seen = count <= sizeof v->small ? v->small : calloc(count, 1);
     return v->seen ? EMB_OK : emb_fail_nomem(err, "the rows of an answer", count);
 }
@@ -49,10 +51,11 @@ static emb_status scratch(emb_vectors *v, size_t bytes, emb_error *err)
 static emb_status claim(emb_vectors *v, int64_t index, emb_error *err)
 {
     if (index < 0 || (uint64_t)index >= v->count)
-        return emb_fail(err, EMB_E_PROVIDER, "index", "the answer has a vector with index %" PRId64 " for %zu texts", index,
-                        v->count);
+        return emb_fail(err, EMB_E_PROVIDER, "index",
+                        "the answer has a vector with index %" PRId64 " for %zu texts", index, v->count);
     if (v->seen[index])
-        return emb_fail(err, EMB_E_PROVIDER, "index", "the answer has two vectors with index %" PRId64, index);
+        return emb_fail(err, EMB_E_PROVIDER, "index", "the answer has two vectors with index %" PRId64,
+                        index);
     v->seen[index] = 1;
     v->seen_count++;
     return EMB_OK;
@@ -64,14 +67,14 @@ static emb_status check_dimension(emb_vectors *v, size_t length, emb_error *err)
         v->dimension = length;
     if (length == v->dimension && length > 0)
         return EMB_OK;
-    return emb_fail(err, EMB_E_PROVIDER, "dimension", "the answer has a vector of %zu numbers, %zu are expected", length,
-                    v->dimension);
+    return emb_fail(err, EMB_E_PROVIDER, "dimension",
+                    "the answer has a vector of %zu numbers, %zu are expected", length, v->dimension);
 }
 
 static emb_status not_finite(int64_t index, emb_error *err)
 {
-    return emb_fail(err, EMB_E_PROVIDER, "embedding", "vector %" PRId64 " of the answer holds what is not a finite number",
-                    index);
+    return emb_fail(err, EMB_E_PROVIDER, "embedding",
+                    "vector %" PRId64 " of the answer holds what is not a finite number", index);
 }
 
 /* The row's numbers into `out` (NULL: only looked at). */
@@ -106,7 +109,8 @@ static emb_status put_base64(emb_vectors *v, int64_t index, const char *text, si
     if (status)
         return status;
     if (!emb_base64_decode(text, length, v->scratch, &bytes) || bytes % sizeof(float) != 0)
-        return emb_fail(err, EMB_E_PROVIDER, "embedding", "vector %" PRId64 " of the answer is not base64 of float32", index);
+        return emb_fail(err, EMB_E_PROVIDER, "embedding",
+                        "vector %" PRId64 " of the answer is not base64 of float32", index);
     if ((status = check_dimension(v, bytes / sizeof(float), err)))
         return status;
     const unsigned char *p = v->scratch;
@@ -131,7 +135,8 @@ emb_status emb_vectors_put(emb_vectors *v, int64_t index, emb_json_value row, em
     if (emb_json_string(row, &text, &length))
         return put_base64(v, index, text, length, err);
     if (emb_json_type_of(row) != EMB_JSON_ARRAY)
-        return emb_fail(err, EMB_E_PROVIDER, "embedding", "vector %" PRId64 " of the answer is %s, not numbers", index,
+        return emb_fail(err, EMB_E_PROVIDER, "embedding",
+                        "vector %" PRId64 " of the answer is %s, not numbers", index,
                         emb_json_type_name(emb_json_type_of(row)));
     if ((status = check_dimension(v, emb_json_count(row), err)))
         return status;
@@ -140,7 +145,8 @@ emb_status emb_vectors_put(emb_vectors *v, int64_t index, emb_json_value row, em
 
 /* ---- the mean of tokens ---- */
 
-static emb_status write_mean(emb_vectors *v, int64_t index, const double *sum, size_t tokens, bool normalize, emb_error *err)
+static emb_status write_mean(emb_vectors *v, int64_t index, const double *sum, size_t tokens, bool normalize,
+                             emb_error *err)
 {
     double square = 0, scale = 1 / (double)tokens;
     for (size_t i = 0; i < v->dimension; i++)
@@ -170,7 +176,8 @@ static emb_status add_row(double *sum, emb_json_value row, int64_t index, emb_er
     return EMB_OK;
 }
 
-emb_status emb_vectors_put_tokens(emb_vectors *v, int64_t index, emb_json_value tokens, bool normalize, emb_error *err)
+emb_status emb_vectors_put_tokens(emb_vectors *v, int64_t index, emb_json_value tokens, bool normalize,
+                                  emb_error *err)
 {
     size_t count = 0;
     emb_json_iter it = emb_json_begin(tokens);
@@ -178,7 +185,8 @@ emb_status emb_vectors_put_tokens(emb_vectors *v, int64_t index, emb_json_value 
     emb_status status = claim(v, index, err);
     for (; !status && emb_json_next(&it, NULL, NULL, &row); count++) {
         if (emb_json_type_of(row) != EMB_JSON_ARRAY)
-            return emb_fail(err, EMB_E_PROVIDER, "embedding", "vector %" PRId64 " of the answer is not rows of numbers", index);
+            return emb_fail(err, EMB_E_PROVIDER, "embedding",
+                            "vector %" PRId64 " of the answer is not rows of numbers", index);
         status = check_dimension(v, emb_json_count(row), err);
         if (!status && count == 0 && !(status = scratch(v, v->dimension * sizeof(double), err)))
             memset(v->scratch, 0, v->dimension * sizeof(double));
@@ -203,8 +211,8 @@ emb_status emb_vectors_put_all(emb_vectors *v, emb_json_value rows, emb_error *e
         return emb_fail(err, EMB_E_PROVIDER, "embeddings", "the answer's vectors are %s, not an array",
                         emb_json_type_name(emb_json_type_of(rows)));
     if (emb_json_count(rows) != v->count)
-        return emb_fail(err, EMB_E_PROVIDER, "embeddings", "the answer has %zu vectors for %zu texts", emb_json_count(rows),
-                        v->count);
+        return emb_fail(err, EMB_E_PROVIDER, "embeddings", "the answer has %zu vectors for %zu texts",
+                        emb_json_count(rows), v->count);
     for (int64_t i = 0; !status && emb_json_next(&it, NULL, NULL, &row); i++)
         status = emb_vectors_put(v, i, row, err);
     return status;
@@ -214,5 +222,6 @@ emb_status emb_vectors_check(const emb_vectors *v, emb_error *err)
 {
     if (v->seen_count == v->count)
         return EMB_OK;
-    return emb_fail(err, EMB_E_PROVIDER, "embeddings", "the answer has %zu vectors for %zu texts", v->seen_count, v->count);
+    return emb_fail(err, EMB_E_PROVIDER, "embeddings", "the answer has %zu vectors for %zu texts",
+                    v->seen_count, v->count);
 }

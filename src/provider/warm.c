@@ -1,7 +1,7 @@
 /*
- * warm.c: a thread that asks for something cheap when a provider was idle for keep_warm_s, so that the next call finds a
- * connection. It takes the lane that the next call would take. What is answered does not matter, not even 404; it is not
- * counted as an attempt and no hook sees it.
+ * warm.c: a thread that asks for something cheap when a provider was idle for keep_warm_s, so that the next
+ * call finds a connection. It takes the lane that the next call would take. What is answered does not matter,
+ * not even 404; it is not counted as an attempt and no hook sees it.
  */
 #include "base/clock.h"
 #include "base/error.h"
@@ -52,7 +52,7 @@ static void *keep_warm(void *context)
             pthread_mutex_lock(&p->lock);
             continue;
         }
-        struct timespec at = { (time_t)(due / 1000000000u), (long)(due % 1000000000u) };
+        struct timespec at = {(time_t)(due / 1000000000u), (long)(due % 1000000000u)};
         pthread_cond_timedwait(&p->wake, &p->lock, &at);
     }
     pthread_mutex_unlock(&p->lock);
@@ -64,7 +64,8 @@ emb_status emb_provider_warm_start(emb_provider *p, emb_error *err)
     if (!p->config.keep_warm_s)
         return EMB_OK;
     if (pthread_create(&p->warm_thread, NULL, keep_warm, p))
-        return emb_fail(err, EMB_E_NOMEM, p->config.name, "no thread to keep provider %s warm", p->config.name);
+        return emb_fail(err, EMB_E_NOMEM, p->config.name, "no thread to keep provider %s warm",
+                        p->config.name);
     p->warming = true;
     return EMB_OK;
 }

@@ -1,8 +1,8 @@
 /*
  * wire.c: the table of kinds and the pieces that they share.
  *
- * Bodies are written straight into the buffer that is sent: a text is copied once. The pieces know by the buffer's length
- * whether a comma is due, so that an optional member costs its line and nothing else.
+ * Bodies are written straight into the buffer that is sent: a text is copied once. The pieces know by the
+ * buffer's length whether a comma is due, so that an optional member costs its line and nothing else.
  */
 #include "provider/wire.h"
 
@@ -69,20 +69,22 @@ emb_status emb_wire_end(emb_buf *out)
 
 static bool is_unreserved(char c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || (c && strchr("-._~", c));
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           (c && strchr("-._~", c));
 }
 
 static emb_status add_encoded(emb_buf *out, const char *text, bool keep_slashes)
 {
     emb_status status = EMB_OK;
     for (; *text && !status; text++)
-        status = is_unreserved(*text) || (keep_slashes && *text == '/') ? emb_buf_add(out, text, 1)
-                                                                       : emb_buf_addf(out, "%%%02X", (unsigned char)*text);
+        status = is_unreserved(*text) || (keep_slashes && *text == '/')
+                     ? emb_buf_add(out, text, 1)
+                     : emb_buf_addf(out, "%%%02X", (unsigned char)*text);
     return status;
 }
 
-emb_status emb_wire_url(const emb_provider_config *config, const char *before, const char *part, bool keep_slashes,
-                        const char *after, emb_buf *out)
+emb_status emb_wire_url(const emb_provider_config *config, const char *before, const char *part,
+                        bool keep_slashes, const char *after, emb_buf *out)
 {
     size_t n = strlen(config->base_url);
     while (n > 0 && config->base_url[n - 1] == '/')
@@ -114,11 +116,11 @@ emb_status emb_wire_member(emb_json_value root, const char *name, emb_json_value
     return emb_fail(err, EMB_E_PROVIDER, name, "the answer has no \"%s\"", name);
 }
 
-emb_status emb_wire_read(const emb_wire *wire, const emb_wire_request *request, const char *body, size_t length,
-                         emb_wire_answer *answer, bool *is_json, emb_error *err)
+emb_status emb_wire_read(const emb_wire *wire, const emb_wire_request *request, const char *body,
+                         size_t length, emb_wire_answer *answer, bool *is_json, emb_error *err)
 {
     emb_json *doc;
-    emb_error inner = { 0 };
+    emb_error inner = {0};
     emb_status status = emb_json_open(body, length, "answer", &doc, &inner);
     *is_json = status == EMB_OK;
     if (status == EMB_E_NOMEM)

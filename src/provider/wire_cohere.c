@@ -1,8 +1,8 @@
 /*
  * wire_cohere.c: Cohere's /v2/embed, vectors as float.
  *
- * input_type is not optional there: what is not a query is embedded as a document, as Cohere's examples do. Truncation is
- * said only when it was asked for (their default cuts the end).
+ * input_type is not optional there: what is not a query is embedded as a document, as Cohere's examples do.
+ * Truncation is said only when it was asked for (their default cuts the end).
  */
 #include "base/error.h"
 #include "provider/wire.h"
@@ -15,7 +15,10 @@ static emb_status url(const emb_provider_config *config, const char *model, emb_
 
 static const char *truncation(emb_truncation t)
 {
-    return t == EMB_TRUNCATE_NONE ? "NONE" : t == EMB_TRUNCATE_LEFT ? "START" : t == EMB_TRUNCATE_RIGHT ? "END" : NULL;
+    return t == EMB_TRUNCATE_NONE    ? "NONE"
+           : t == EMB_TRUNCATE_LEFT  ? "START"
+           : t == EMB_TRUNCATE_RIGHT ? "END"
+                                     : NULL;
 }
 
 static emb_status body(const emb_wire_request *request, emb_buf *out)
@@ -23,7 +26,8 @@ static emb_status body(const emb_wire_request *request, emb_buf *out)
     const emb_provider_call *c = request->call;
     emb_status status = emb_wire_text(out, "model", c->model);
     if (!status)
-        status = emb_wire_text(out, "input_type", c->role == EMB_ROLE_QUERY ? "search_query" : "search_document");
+        status =
+            emb_wire_text(out, "input_type", c->role == EMB_ROLE_QUERY ? "search_query" : "search_document");
     if (!status)
         status = emb_wire_texts(out, "texts", request);
     if (!status)
@@ -35,13 +39,15 @@ static emb_status body(const emb_wire_request *request, emb_buf *out)
     return status ? status : emb_wire_end(out);
 }
 
-static emb_status read(const emb_wire_request *request, emb_json_value root, emb_wire_answer *answer, emb_error *err)
+static emb_status read(const emb_wire_request *request, emb_json_value root, emb_wire_answer *answer,
+                       emb_error *err)
 {
     emb_json_value embeddings, rows, meta, units;
     (void)request;
     emb_status status = emb_wire_member(root, "embeddings", &embeddings, err);
     rows = embeddings;
-    if (!status && emb_json_type_of(embeddings) != EMB_JSON_ARRAY) /* version 1 answered the rows themselves */
+    if (!status &&
+        emb_json_type_of(embeddings) != EMB_JSON_ARRAY) /* version 1 answered the rows themselves */
         status = emb_wire_member(embeddings, "float", &rows, err);
     if (!status)
         status = emb_vectors_put_all(&answer->vectors, rows, err);
@@ -50,5 +56,10 @@ static emb_status read(const emb_wire_request *request, emb_json_value root, emb
     return status;
 }
 
-const emb_wire emb_wire_cohere = { .max_texts = 96, .max_body_bytes = 8u << 20, .key_header = "Authorization: Bearer ",
-                                   .warm_path = "/v1/models?page_size=1", .url = url, .body = body, .read = read };
+const emb_wire emb_wire_cohere = {.max_texts = 96,
+                                  .max_body_bytes = 8u << 20,
+                                  .key_header = "Authorization: Bearer ",
+                                  .warm_path = "/v1/models?page_size=1",
+                                  .url = url,
+                                  .body = body,
+                                  .read = read};

@@ -1,7 +1,7 @@
 /*
- * wire_embedd.c: another embedd, by its hybrid route, because that one tells the space: if one is pinned, the answer must
- * be of it, whatever the other side's configuration has become. Its cache is used; what it says of tokens is what it
- * counted, hits included.
+ * wire_embedd.c: another embedd, by its hybrid route, because that one tells the space: if one is pinned, the
+ * answer must be of it, whatever the other side's configuration has become. Its cache is used; what it says
+ * of tokens is what it counted, hits included.
  */
 #include "base/error.h"
 #include "provider/wire.h"
@@ -16,7 +16,10 @@ static emb_status url(const emb_provider_config *config, const char *model, emb_
 
 static const char *truncation(emb_truncation t)
 {
-    return t == EMB_TRUNCATE_NONE ? "none" : t == EMB_TRUNCATE_LEFT ? "start" : t == EMB_TRUNCATE_RIGHT ? "end" : NULL;
+    return t == EMB_TRUNCATE_NONE    ? "none"
+           : t == EMB_TRUNCATE_LEFT  ? "start"
+           : t == EMB_TRUNCATE_RIGHT ? "end"
+                                     : NULL;
 }
 
 static emb_status body(const emb_wire_request *request, emb_buf *out)
@@ -46,10 +49,12 @@ static emb_status check_space(const emb_wire_request *request, emb_json_value ro
     const char *pinned = request->call->space;
     if (!pinned || !*pinned || (emb_json_get(root, "space", &space) && emb_json_string_is(space, pinned)))
         return EMB_OK;
-    return emb_fail(err, EMB_E_PROVIDER, "space", "the answer's vectors are not of the space \"%.120s\"", pinned);
+    return emb_fail(err, EMB_E_PROVIDER, "space", "the answer's vectors are not of the space \"%.120s\"",
+                    pinned);
 }
 
-static emb_status read(const emb_wire_request *request, emb_json_value root, emb_wire_answer *answer, emb_error *err)
+static emb_status read(const emb_wire_request *request, emb_json_value root, emb_wire_answer *answer,
+                       emb_error *err)
 {
     emb_json_value rows;
     emb_status status = check_space(request, root, err);
@@ -61,5 +66,10 @@ static emb_status read(const emb_wire_request *request, emb_json_value root, emb
     return status;
 }
 
-const emb_wire emb_wire_embedd = { .max_texts = 1024, .max_body_bytes = 8u << 20, .key_header = "Authorization: Bearer ",
-                                   .warm_path = "/health", .url = url, .body = body, .read = read };
+const emb_wire emb_wire_embedd = {.max_texts = 1024,
+                                  .max_body_bytes = 8u << 20,
+                                  .key_header = "Authorization: Bearer ",
+                                  .warm_path = "/health",
+                                  .url = url,
+                                  .body = body,
+                                  .read = read};

@@ -1,9 +1,9 @@
 /*
  * wire_huggingface.c: the Inference API's feature-extraction.
  *
- * Three shapes of answer are in use: rows, for one text the bare row, and for models without a pooling layer a row for each
- * token, of which the mean is taken here as sentence-transformers does without further word from the model. Texts go as a
- * list even if there is one, so that the shape tells which of them it is.
+ * Three shapes of answer are in use: rows, for one text the bare row, and for models without a pooling layer
+ * a row for each token, of which the mean is taken here as sentence-transformers does without further word
+ * from the model. Texts go as a list even if there is one, so that the shape tells which of them it is.
  */
 #include "base/error.h"
 #include "provider/wire.h"
@@ -24,7 +24,8 @@ static emb_json_type first_type(emb_json_value array, emb_json_value *first)
     return emb_json_next(&it, NULL, NULL, first) ? emb_json_type_of(*first) : EMB_JSON_NULL;
 }
 
-static emb_status read_tokens(const emb_wire_request *request, emb_json_value root, emb_wire_answer *answer, emb_error *err)
+static emb_status read_tokens(const emb_wire_request *request, emb_json_value root, emb_wire_answer *answer,
+                              emb_error *err)
 {
     emb_json_iter it = emb_json_begin(root);
     emb_json_value tokens;
@@ -34,7 +35,8 @@ static emb_status read_tokens(const emb_wire_request *request, emb_json_value ro
     return status;
 }
 
-static emb_status read(const emb_wire_request *request, emb_json_value root, emb_wire_answer *answer, emb_error *err)
+static emb_status read(const emb_wire_request *request, emb_json_value root, emb_wire_answer *answer,
+                       emb_error *err)
 {
     emb_json_value first, second;
     if (emb_json_type_of(root) == EMB_JSON_ARRAY) {
@@ -47,5 +49,11 @@ static emb_status read(const emb_wire_request *request, emb_json_value root, emb
     return emb_vectors_put_all(&answer->vectors, root, err);
 }
 
-const emb_wire emb_wire_huggingface = { .max_texts = 32, .max_body_bytes = 2000000, .key_header = "Authorization: Bearer ",
-                                        .warm_path = "/", .token_header = true, .url = url, .body = body, .read = read };
+const emb_wire emb_wire_huggingface = {.max_texts = 32,
+                                       .max_body_bytes = 2000000,
+                                       .key_header = "Authorization: Bearer ",
+                                       .warm_path = "/",
+                                       .token_header = true,
+                                       .url = url,
+                                       .body = body,
+                                       .read = read};

@@ -1,8 +1,8 @@
 /*
  * wire_ollama.c: Ollama's /api/embed.
  *
- * It cuts long texts silently unless told not to; only "none" and an explicit side are passed on, and of the sides it
- * knows one, so a cut at the beginning cannot be asked for.
+ * It cuts long texts silently unless told not to; only "none" and an explicit side are passed on, and of the
+ * sides it knows one, so a cut at the beginning cannot be asked for.
  */
 #include "base/error.h"
 #include "provider/wire.h"
@@ -29,7 +29,8 @@ static emb_status body(const emb_wire_request *request, emb_buf *out)
     return status ? status : emb_wire_end(out);
 }
 
-static emb_status read(const emb_wire_request *request, emb_json_value root, emb_wire_answer *answer, emb_error *err)
+static emb_status read(const emb_wire_request *request, emb_json_value root, emb_wire_answer *answer,
+                       emb_error *err)
 {
     emb_json_value rows;
     (void)request;
@@ -40,5 +41,10 @@ static emb_status read(const emb_wire_request *request, emb_json_value root, emb
     return status;
 }
 
-const emb_wire emb_wire_ollama = { .max_texts = 128, .max_body_bytes = 8u << 20, .key_header = "Authorization: Bearer ",
-                                   .warm_path = "/api/version", .url = url, .body = body, .read = read };
+const emb_wire emb_wire_ollama = {.max_texts = 128,
+                                  .max_body_bytes = 8u << 20,
+                                  .key_header = "Authorization: Bearer ",
+                                  .warm_path = "/api/version",
+                                  .url = url,
+                                  .body = body,
+                                  .read = read};

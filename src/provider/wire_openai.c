@@ -1,9 +1,10 @@
 /*
- * wire_openai.c: POST /embeddings of OpenAI and everything that speaks like it; Azure's deployments differ in address and
- * the header of the key alone.
+ * wire_openai.c: POST /embeddings of OpenAI and everything that speaks like it; Azure's deployments differ in
+ * address and the header of the key alone.
  *
- * base64 is asked for by default: an answer is a third the size and exact. Servers that do not know encoding_format answer
- * with numbers, which are taken as well. Items carry an index; one that has none stands at its place in the list.
+ * base64 is asked for by default: an answer is a third the size and exact. Servers that do not know
+ * encoding_format answer with numbers, which are taken as well. Items carry an index; one that has none
+ * stands at its place in the list.
  */
 #include "base/error.h"
 #include "provider/wire.h"
@@ -16,11 +17,13 @@ static emb_status url_openai(const emb_provider_config *config, const char *mode
 
 static emb_status url_azure(const emb_provider_config *config, const char *model, emb_buf *out)
 {
-    emb_status status = emb_wire_url(config, "/openai/deployments/", model, false, "/embeddings?api-version=", out);
+    emb_status status =
+        emb_wire_url(config, "/openai/deployments/", model, false, "/embeddings?api-version=", out);
     emb_provider_config version = *config; /* the version is percent-encoded by the same function */
     version.base_url = "";
     return status ? status
-                  : emb_wire_url(&version, "", *config->api_version ? config->api_version : "2024-10-21", false, "", out);
+                  : emb_wire_url(&version, "", *config->api_version ? config->api_version : "2024-10-21",
+                                 false, "", out);
 }
 
 static emb_status write_body(const emb_wire_request *request, bool with_model, emb_buf *out)
@@ -48,8 +51,10 @@ static emb_status body_azure(const emb_wire_request *request, emb_buf *out)
     return write_body(request, false, out);
 }
 
-/* Where the item goes: its index, or its place in the list. All items say it or none does: in a mixture nobody can know. */
-static emb_status find_index(emb_json_value item, int64_t position, size_t *numbered, int64_t *index, emb_error *err)
+/* Where the item goes: its index, or its place in the list. All items say it or none does: in a mixture
+ * nobody can know. */
+static emb_status find_index(emb_json_value item, int64_t position, size_t *numbered, int64_t *index,
+                             emb_error *err)
 {
     emb_json_value value;
     *index = position;
@@ -59,7 +64,8 @@ static emb_status find_index(emb_json_value item, int64_t position, size_t *numb
         ++*numbered;
     }
     if (*numbered != 0 && *numbered != (size_t)position + 1)
-        return emb_fail(err, EMB_E_PROVIDER, "index", "the answer has vectors with an index and vectors without");
+        return emb_fail(err, EMB_E_PROVIDER, "index",
+                        "the answer has vectors with an index and vectors without");
     return EMB_OK;
 }
 
@@ -80,7 +86,8 @@ static emb_status read_items(emb_json_value data, emb_wire_answer *answer, emb_e
     return status;
 }
 
-static emb_status read(const emb_wire_request *request, emb_json_value root, emb_wire_answer *answer, emb_error *err)
+static emb_status read(const emb_wire_request *request, emb_json_value root, emb_wire_answer *answer,
+                       emb_error *err)
 {
     emb_json_value data, usage;
     (void)request;
@@ -98,9 +105,19 @@ static emb_status read(const emb_wire_request *request, emb_json_value root, emb
 }
 
 /* 300,000 tokens a request; ours may be estimates, so some are left free. */
-const emb_wire emb_wire_openai = { .max_texts = 2048, .max_tokens = 270000, .max_body_bytes = 16u << 20,
-                                   .key_header = "Authorization: Bearer ", .warm_path = "/models", .url = url_openai,
-                                   .body = body_openai, .read = read };
-const emb_wire emb_wire_azure = { .max_texts = 2048, .max_tokens = 270000, .max_body_bytes = 16u << 20,
-                                  .key_header = "api-key: ", .warm_path = "/", .url = url_azure, .body = body_azure,
-                                  .read = read };
+const emb_wire emb_wire_openai = {.max_texts = 2048,
+                                  .max_tokens = 270000,
+                                  .max_body_bytes = 16u << 20,
+                                  .key_header = "Authorization: Bearer ",
+                                  .warm_path = "/models",
+                                  .url = url_openai,
+                                  .body = body_openai,
+                                  .read = read};
+const emb_wire emb_wire_azure = {.max_texts = 2048,
+                                 .max_tokens = 270000,
+                                 .max_body_bytes = 16u << 20,
+                                 .key_header = "api-key: ",
+                                 .warm_path = "/",
+                                 .url = url_azure,
+                                 .body = body_azure,
+                                 .read = read};

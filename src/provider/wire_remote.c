@@ -1,6 +1,6 @@
 /*
- * wire_remote.c: an embedding service of the plain kind: POST /embed {texts, batch_size} answers {embeddings, model,
- * dimension}. It has one model and cannot be asked for anything else.
+ * wire_remote.c: an embedding service of the plain kind: POST /embed {texts, batch_size} answers {embeddings,
+ * model, dimension}. It has one model and cannot be asked for anything else.
  */
 #include "base/error.h"
 #include "provider/wire.h"
@@ -19,7 +19,8 @@ static emb_status body(const emb_wire_request *request, emb_buf *out)
     return status ? status : emb_wire_end(out);
 }
 
-static emb_status read(const emb_wire_request *request, emb_json_value root, emb_wire_answer *answer, emb_error *err)
+static emb_status read(const emb_wire_request *request, emb_json_value root, emb_wire_answer *answer,
+                       emb_error *err)
 {
     emb_json_value rows;
     (void)request;
@@ -27,5 +28,10 @@ static emb_status read(const emb_wire_request *request, emb_json_value root, emb
     return status ? status : emb_vectors_put_all(&answer->vectors, rows, err);
 }
 
-const emb_wire emb_wire_remote = { .max_texts = 256, .max_body_bytes = 8u << 20, .key_header = "Authorization: Bearer ",
-                                   .warm_path = "/health", .url = url, .body = body, .read = read };
+const emb_wire emb_wire_remote = {.max_texts = 256,
+                                  .max_body_bytes = 8u << 20,
+                                  .key_header = "Authorization: Bearer ",
+                                  .warm_path = "/health",
+                                  .url = url,
+                                  .body = body,
+                                  .read = read};

@@ -1,6 +1,6 @@
 /*
- * wire_tei.c: text-embeddings-inference's /embed {inputs}, which answers the bare rows. It refuses more than 32 texts and
- * 2,000,000 bytes unless its operator said otherwise, and counts tokens in a header.
+ * wire_tei.c: text-embeddings-inference's /embed {inputs}, which answers the bare rows. It refuses more than
+ * 32 texts and 2,000,000 bytes unless its operator said otherwise, and counts tokens in a header.
  */
 #include "base/error.h"
 #include "provider/wire.h"
@@ -19,7 +19,8 @@ static emb_status body(const emb_wire_request *request, emb_buf *out)
     if (!status && c->truncation != EMB_TRUNCATE_MODEL)
         status = emb_wire_switch(out, "truncate", cuts ? EMB_ON : EMB_OFF);
     if (!status && cuts)
-        status = emb_wire_text(out, "truncation_direction", c->truncation == EMB_TRUNCATE_LEFT ? "Left" : "Right");
+        status =
+            emb_wire_text(out, "truncation_direction", c->truncation == EMB_TRUNCATE_LEFT ? "Left" : "Right");
     if (!status)
         status = emb_wire_switch(out, "normalize", c->normalize);
     if (!status)
@@ -29,11 +30,18 @@ static emb_status body(const emb_wire_request *request, emb_buf *out)
     return status ? status : emb_wire_end(out);
 }
 
-static emb_status read(const emb_wire_request *request, emb_json_value root, emb_wire_answer *answer, emb_error *err)
+static emb_status read(const emb_wire_request *request, emb_json_value root, emb_wire_answer *answer,
+                       emb_error *err)
 {
     (void)request;
     return emb_vectors_put_all(&answer->vectors, root, err);
 }
 
-const emb_wire emb_wire_tei = { .max_texts = 32, .max_body_bytes = 2000000, .key_header = "Authorization: Bearer ",
-                                .warm_path = "/health", .token_header = true, .url = url, .body = body, .read = read };
+const emb_wire emb_wire_tei = {.max_texts = 32,
+                               .max_body_bytes = 2000000,
+                               .key_header = "Authorization: Bearer ",
+                               .warm_path = "/health",
+                               .token_header = true,
+                               .url = url,
+                               .body = body,
+                               .read = read};

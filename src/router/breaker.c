@@ -1,14 +1,14 @@
 /*
- * Breakers as callers see them. The machine (breaker_machine.c) decides under a lock of the breaker's own, held for some
- * hundred instructions; what goes to the store and comes from it is breaker_sync.c's.
+ * Breakers as callers see them. The machine (breaker_machine.c) decides under a lock of the breaker's own,
+ * held for some hundred instructions; what goes to the store and comes from it is breaker_sync.c's.
  *
- * One call in a while asks the store itself: the one that finds a probe due. It does so without the lock, within
- * command_ms, while all others pass over the provider as before. If the store does not answer, it probes on its own
- * account, and until the thread has reached the store again nobody else asks; so a dead store costs one call a breaker
- * command_ms once.
+ * One call in a while asks the store itself: the one that finds a probe due. It does so without the lock,
+ * within command_ms, while all others pass over the provider as before. If the store does not answer, it
+ * probes on its own account, and until the thread has reached the store again nobody else asks; so a dead
+ * store costs one call a breaker command_ms once.
  *
- * `changed` is called without a lock on the thread that made the change; two changes in quick succession may be told in
- * either order.
+ * `changed` is called without a lock on the thread that made the change; two changes in quick succession may
+ * be told in either order.
  */
 #include "router/breaker.h"
 
@@ -28,7 +28,7 @@ enum { COMMAND_MS = 50, PROBE_S = 30 };
 
 const char *emb_breaker_state_name(emb_breaker_state state)
 {
-    static const char *const NAMES[] = { "closed", "open", "half_open" };
+    static const char *const NAMES[] = {"closed", "open", "half_open"};
     return (unsigned)state < 3 ? NAMES[state] : "unknown";
 }
 
@@ -36,7 +36,8 @@ const char *emb_breaker_state_name(emb_breaker_state state)
 
 void emb_breaker_note(emb_breaker *b, emb_breaker_news *news, const char *reason)
 {
-    static const double VALUES[] = { [EMB_BREAKER_CLOSED] = 0, [EMB_BREAKER_HALF_OPEN] = 1, [EMB_BREAKER_OPEN] = 2 };
+    static const double VALUES[] = {
+        [EMB_BREAKER_CLOSED] = 0, [EMB_BREAKER_HALF_OPEN] = 1, [EMB_BREAKER_OPEN] = 2};
     news->any = true;
     news->state = b->machine.state;
     snprintf(news->reason, sizeof news->reason, "%s", reason);
@@ -74,7 +75,7 @@ static bool may_probe(const emb_breaker *b, uint64_t now)
 
 bool emb_breaker_is_available(emb_breaker *b, uint64_t now_ns)
 {
-    emb_breaker_news news = { 0 };
+    emb_breaker_news news = {0};
     now_ns = enter(b, now_ns, &news);
     bool available = b->machine.state == EMB_BREAKER_CLOSED || may_probe(b, now_ns);
     leave(b, &news);
@@ -89,11 +90,12 @@ static void begin_probe(emb_breaker *b, uint64_t now, emb_breaker_permit *permit
         emb_breaker_note(b, news, "a call tries whether it works again");
 }
 
-/* Asks the store without the lock, which is held before and after. *granted also if the store does not answer. */
+/* Asks the store without the lock, which is held before and after. *granted also if the store does not
+ * answer. */
 static void ask(emb_breaker *b, bool *granted)
 {
     emb_breakers *all = b->all;
-    emb_error why = { 0 };
+    emb_error why = {0};
     b->asking = true;
     pthread_mutex_unlock(&b->lock);
     *granted = false;
@@ -126,12 +128,12 @@ static bool try_probe(emb_breaker *b, uint64_t now, emb_breaker_permit *permit, 
 
 bool emb_breaker_allow(emb_breaker *b, uint64_t now_ns, emb_breaker_permit *permit)
 {
-    emb_breaker_news news = { 0 };
+    emb_breaker_news news = {0};
     bool allowed = true, tried = false;
     now_ns = enter(b, now_ns, &news);
-    *permit = (emb_breaker_permit){ false, b->machine.generation };
+    *permit = (emb_breaker_permit){false, b->machine.generation};
     if (b->machine.state != EMB_BREAKER_CLOSED) {
-        emb_breaker_news probing = { 0 };
+        emb_breaker_news probing = {0};
         tried = may_probe(b, now_ns);
         allowed = tried && try_probe(b, now_ns, permit, &probing);
         if (probing.any) {
@@ -146,10 +148,10 @@ bool emb_breaker_allow(emb_breaker *b, uint64_t now_ns, emb_breaker_permit *perm
     return allowed;
 }
 
-void emb_breaker_report(emb_breaker *b, emb_breaker_permit permit, emb_breaker_outcome outcome, uint64_t duration_ns,
-                        const char *reason, uint64_t now_ns)
+void emb_breaker_report(emb_breaker *b, emb_breaker_permit permit, emb_breaker_outcome outcome,
+                        uint64_t duration_ns, const char *reason, uint64_t now_ns)
 {
-    emb_breaker_news news = { 0 };
+    emb_breaker_news news = {0};
     now_ns = enter(b, now_ns, &news);
     emb_breaker_change change =
         emb_breaker_machine_report(&b->machine, permit, outcome, duration_ns, reason, now_ns);
@@ -168,7 +170,7 @@ void emb_breaker_report(emb_breaker *b, emb_breaker_permit permit, emb_breaker_o
 
 void emb_breaker_reset(emb_breaker *b, uint64_t now_ns)
 {
-    emb_breaker_news news = { 0 };
+    emb_breaker_news news = {0};
     enter(b, now_ns, &news);
     bool was_closed = b->machine.state == EMB_BREAKER_CLOSED;
     emb_breaker_machine_close(&b->machine);
@@ -183,14 +185,14 @@ void emb_breaker_reset(emb_breaker *b, uint64_t now_ns)
 
 void emb_breaker_view_get(emb_breaker *b, uint64_t now_ns, emb_breaker_view *out)
 {
-    emb_breaker_news news = { 0 };
+    emb_breaker_news news = {0};
     enter(b, now_ns, &news);
     const emb_breaker_machine *m = &b->machine;
-    *out = (emb_breaker_view){ .state = m->state,
-                               .failures = m->failures,
-                               .opened_ns = m->opened_ns,
-                               .retry_ns = m->state == EMB_BREAKER_OPEN ? m->retry_ns : 0,
-                               .openings = m->openings };
+    *out = (emb_breaker_view){.state = m->state,
+                              .failures = m->failures,
+                              .opened_ns = m->opened_ns,
+                              .retry_ns = m->state == EMB_BREAKER_OPEN ? m->retry_ns : 0,
+                              .openings = m->openings};
     memcpy(out->reason, m->reason, sizeof out->reason);
     leave(b, &news);
 }
@@ -241,8 +243,8 @@ static emb_status make(emb_breakers *all, const char *name, const emb_breaker_ru
     }
     b->series_state = emb_metrics_series(all->metrics, EMB_METRIC_BREAKER_STATE, name);
     for (int i = 0; i < 3; i++)
-        b->series_changes[i] =
-            emb_metrics_series(all->metrics, EMB_METRIC_BREAKER_CHANGES, name, emb_breaker_state_name((emb_breaker_state)i));
+        b->series_changes[i] = emb_metrics_series(all->metrics, EMB_METRIC_BREAKER_CHANGES, name,
+                                                  emb_breaker_state_name((emb_breaker_state)i));
     b->pending = take_copy(all, name);
     b->next = atomic_load(&all->first);
     atomic_store_explicit(&all->first, b, memory_order_release);
@@ -250,13 +252,14 @@ static emb_status make(emb_breakers *all, const char *name, const emb_breaker_ru
     return EMB_OK;
 }
 
-emb_status emb_breaker_get(emb_breakers *all, const char *name, const emb_breaker_rules *rules, emb_breaker **out,
-                           emb_error *err)
+emb_status emb_breaker_get(emb_breakers *all, const char *name, const emb_breaker_rules *rules,
+                           emb_breaker **out, emb_error *err)
 {
     size_t length = name ? strlen(name) : 0;
     *out = NULL;
     if (length == 0 || length >= EMB_BREAKER_NAME)
-        return emb_fail(err, EMB_E_INVALID, "name", "the name of a breaker has %zu bytes, 1 to %d are possible", length,
+        return emb_fail(err, EMB_E_INVALID, "name",
+                        "the name of a breaker has %zu bytes, 1 to %d are possible", length,
                         EMB_BREAKER_NAME - 1);
     pthread_mutex_lock(&all->lock);
     emb_breaker *b = emb_breaker_find(all, name);
@@ -313,7 +316,8 @@ static emb_breakers *allocate(const emb_breakers_options *o)
     return all;
 }
 
-emb_status emb_breakers_open(const char *url, const emb_breakers_options *options, emb_breakers **out, emb_error *err)
+emb_status emb_breakers_open(const char *url, const emb_breakers_options *options, emb_breakers **out,
+                             emb_error *err)
 {
     *out = NULL;
     emb_breakers *all = allocate(options);

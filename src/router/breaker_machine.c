@@ -1,18 +1,19 @@
 /*
- * closed ──(failures in a row, their share, or one that is fatal)──> open ──(wait over, one call)──> half-open
+ * closed ──(failures in a row, their share, or one that is fatal)──> open ──(wait over, one call)──>
+ * half-open
  *    ^                                                                ^                                 │
  *    └──────────────(the probe succeeded)─────────────────────────────┼─────────────────────────────────┤
  *                                                                     └────────(it failed)──────────────┘
  *
- * Failures in a row: so many, the first and the last of them no further apart than the window. Share: over the window,
- * kept in ten slices, so that its edge is exact to a tenth, from minimum_calls on.
+ * Failures in a row: so many, the first and the last of them no further apart than the window. Share: over
+ * the window, kept in ten slices, so that its edge is exact to a tenth, from minimum_calls on.
  *
- * The wait doubles with every opening that no success came between, up to recovery_longest_s; a fatal one waits the
- * longest at once, since nobody expects a wrong key to heal in seconds.
+ * The wait doubles with every opening that no success came between, up to recovery_longest_s; a fatal one
+ * waits the longest at once, since nobody expects a wrong key to heal in seconds.
  *
- * Every probe has a generation of its own. So exactly one outcome counts for it: a second report, one that comes after
- * the probe's time ran out and another took its place, or one of a call that began before the breaker opened, finds
- * another generation and counts nothing.
+ * Every probe has a generation of its own. So exactly one outcome counts for it: a second report, one that
+ * comes after the probe's time ran out and another took its place, or one of a call that began before the
+ * breaker opened, finds another generation and counts nothing.
  */
 #include "router/breaker_machine.h"
 
@@ -94,7 +95,7 @@ static void count_call(emb_breaker_machine *m, bool failed, uint64_t now)
     uint64_t number = now / (m->rules.window_s * SECOND / EMB_BREAKER_SLICES);
     emb_breaker_slice *s = &m->slices[number % EMB_BREAKER_SLICES];
     if (s->number != number)
-        *s = (emb_breaker_slice){ .number = number };
+        *s = (emb_breaker_slice){.number = number};
     s->calls++;
     s->failures += failed;
     if (failed)
@@ -106,7 +107,8 @@ static void count_call(emb_breaker_machine *m, bool failed, uint64_t now)
 static bool is_streak(const emb_breaker_machine *m, uint64_t now)
 {
     unsigned n = m->rules.failure_threshold;
-    return n && m->failures >= n && now - m->streak[(m->failures - n) % m->streak_room] <= m->rules.window_s * SECOND;
+    return n && m->failures >= n &&
+           now - m->streak[(m->failures - n) % m->streak_room] <= m->rules.window_s * SECOND;
 }
 
 static bool is_share(const emb_breaker_machine *m, uint64_t now, uint64_t *calls, uint64_t *failures)
@@ -124,7 +126,8 @@ static bool is_share(const emb_breaker_machine *m, uint64_t now, uint64_t *calls
 
 /* ---- changes ---- */
 
-void emb_breaker_machine_open(emb_breaker_machine *m, uint64_t now, uint64_t retry_ns, unsigned openings, const char *reason)
+void emb_breaker_machine_open(emb_breaker_machine *m, uint64_t now, uint64_t retry_ns, unsigned openings,
+                              const char *reason)
 {
     if (m->state == EMB_BREAKER_CLOSED)
         m->opened_ns = now;
@@ -177,10 +180,11 @@ emb_breaker_permit emb_breaker_machine_probe(emb_breaker_machine *m, uint64_t no
     m->generation++;
     m->probing = true;
     m->probe_until_ns = now + probe_ns;
-    return (emb_breaker_permit){ true, m->generation };
+    return (emb_breaker_permit){true, m->generation};
 }
 
-static emb_breaker_change report_probe(emb_breaker_machine *m, emb_breaker_outcome outcome, const char *reason, uint64_t now)
+static emb_breaker_change report_probe(emb_breaker_machine *m, emb_breaker_outcome outcome,
+                                       const char *reason, uint64_t now)
 {
     char text[EMB_BREAKER_REASON];
     if (outcome == EMB_BREAKER_IGNORED) {
@@ -214,8 +218,8 @@ static emb_breaker_change report_call(emb_breaker_machine *m, bool failed, const
 }
 
 emb_breaker_change emb_breaker_machine_report(emb_breaker_machine *m, emb_breaker_permit permit,
-                                              emb_breaker_outcome outcome, uint64_t duration_ns, const char *reason,
-                                              uint64_t now)
+                                              emb_breaker_outcome outcome, uint64_t duration_ns,
+                                              const char *reason, uint64_t now)
 {
     bool slow = m->rules.slow_ms && duration_ns > m->rules.slow_ms * UINT64_C(1000000);
     if (permit.generation != m->generation || permit.probe != (m->state == EMB_BREAKER_HALF_OPEN))

@@ -1,8 +1,8 @@
 /*
  * breaker_parts.h: what breaker.c (calls) and breaker_sync.c (the store) share. Internal to router/.
  *
- * Locks: `lock` of a breaker guards its machine and what waits to be told; `lock` of all guards the lists. Neither is held
- * during I/O or while `changed` is called, and never one inside the other.
+ * Locks: `lock` of a breaker guards its machine and what waits to be told; `lock` of all guards the lists.
+ * Neither is held during I/O or while `changed` is called, and never one inside the other.
  */
 #ifndef EMB_ROUTER_BREAKER_PARTS_H
 #define EMB_ROUTER_BREAKER_PARTS_H
@@ -28,19 +28,19 @@ struct emb_breaker {
     emb_breakers *all;
     pthread_mutex_t lock;
     emb_breaker_machine machine;
-    bool asking;               /* one call asks the store for the probe */
-    uint64_t ask_ns;           /* another process probes: not asked again before */
-    uint64_t version;          /* of the record as it is known here */
+    bool asking;                /* one call asks the store for the probe */
+    uint64_t ask_ns;            /* another process probes: not asked again before */
+    uint64_t version;           /* of the record as it is known here */
     bool dirty, force, release; /* to be written; by an operator; the probe is given back */
-    uint64_t edition;          /* of what is to be written: changes while it is being written */
-    bool was_seen;             /* in the store, in this exchange */
-    emb_breaker_copy *pending; /* of the time before there was this breaker */
+    uint64_t edition;           /* of what is to be written: changes while it is being written */
+    bool was_seen;              /* in the store, in this exchange */
+    emb_breaker_copy *pending;  /* of the time before there was this breaker */
     emb_series *series_state, *series_changes[3];
     char name[EMB_BREAKER_NAME];
 };
 
 struct emb_breakers {
-    emb_breaker_store *store;  /* NULL: none */
+    emb_breaker_store *store; /* NULL: none */
     uint32_t command_ms, probe_s;
     void (*changed)(void *context, const char *name, emb_breaker_state state, const char *reason);
     void *context;
@@ -52,7 +52,7 @@ struct emb_breakers {
     pthread_mutex_t lock, syncing;
     pthread_cond_t wake;
     _Atomic(emb_breaker *) first;
-    emb_breaker_copy *copies;      /* of names that nobody has asked for */
+    emb_breaker_copy *copies; /* of names that nobody has asked for */
     pthread_t thread;
     bool has_thread, closing, wanted;
 };
@@ -68,7 +68,8 @@ typedef struct emb_breaker_news {
 void emb_breaker_note(emb_breaker *breaker, emb_breaker_news *news, const char *reason);
 void emb_breaker_tell(emb_breaker *breaker, const emb_breaker_news *news);
 /* A record of another process comes in; with the breaker's lock. */
-void emb_breaker_adopt(emb_breaker *breaker, const emb_breaker_record *record, uint64_t now_ns, emb_breaker_news *news);
+void emb_breaker_adopt(emb_breaker *breaker, const emb_breaker_record *record, uint64_t now_ns,
+                       emb_breaker_news *news);
 void emb_breaker_adopt_pending(emb_breaker *breaker, uint64_t now_ns, emb_breaker_news *news);
 emb_breaker *emb_breaker_find(emb_breakers *all, const char *name);
 

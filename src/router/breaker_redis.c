@@ -16,11 +16,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LUA_COMMON                                                                   \
-    "local P = 'embedd:breaker:v1' "                                                 \
+#define LUA_COMMON                                                                    \
+    "local P = 'embedd:breaker:v1' "                                                  \
     "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000) " \
-    "local function text(n) return string.format('%.0f', n) end "                    \
-    "local function state(name) return P..':s:'..name end "                          \
+    "local function text(n) return string.format('%.0f', n) end "                     \
+    "local function state(name) return P..':s:'..name end "                           \
     "local function prober(name) return P..':p:'..name end "
 
 /* ARGV: name, open, milliseconds left, openings, reason, force, version. */
@@ -45,17 +45,15 @@ static emb_redis_script READ = EMB_REDIS_SCRIPT(
     "return out");
 /* ARGV: name, who, milliseconds it lasts, milliseconds it may be early. */
 static emb_redis_script PROBE = EMB_REDIS_SCRIPT(
-    LUA_COMMON
-    "local r = redis.call('HMGET', state(ARGV[1]), 'open', 'until') "
-    "if r[1] and (r[1] ~= '1' or tonumber(r[2]) > now + tonumber(ARGV[4])) then return 0 end "
-    "local who = redis.call('GET', prober(ARGV[1])) "
-    "if who and who ~= ARGV[2] then return 0 end "
-    "redis.call('SET', prober(ARGV[1]), ARGV[2], 'PX', ARGV[3]) "
-    "return 1");
+    LUA_COMMON "local r = redis.call('HMGET', state(ARGV[1]), 'open', 'until') "
+               "if r[1] and (r[1] ~= '1' or tonumber(r[2]) > now + tonumber(ARGV[4])) then return 0 end "
+               "local who = redis.call('GET', prober(ARGV[1])) "
+               "if who and who ~= ARGV[2] then return 0 end "
+               "redis.call('SET', prober(ARGV[1]), ARGV[2], 'PX', ARGV[3]) "
+               "return 1");
 static emb_redis_script RELEASE = EMB_REDIS_SCRIPT(
-    LUA_COMMON
-    "if redis.call('GET', prober(ARGV[1])) == ARGV[2] then redis.call('DEL', prober(ARGV[1])) end "
-    "return 1");
+    LUA_COMMON "if redis.call('GET', prober(ARGV[1])) == ARGV[2] then redis.call('DEL', prober(ARGV[1])) end "
+               "return 1");
 
 enum { FIELDS = 6 };
 
@@ -66,14 +64,15 @@ typedef struct redis_store {
 
 static emb_redis_argument text_argument(const char *text)
 {
-    return (emb_redis_argument){ text, strlen(text) };
+    return (emb_redis_argument){text, strlen(text)};
 }
 
-static emb_status eval(redis_store *q, emb_redis_script *script, const emb_redis_argument *arguments, size_t count,
-                       int64_t *out, uint64_t deadline_ns, emb_error *err)
+static emb_status eval(redis_store *q, emb_redis_script *script, const emb_redis_argument *arguments,
+                       size_t count, int64_t *out, uint64_t deadline_ns, emb_error *err)
 {
     emb_redis_replies replies;
-    emb_status st = emb_redis_eval(q->redis, script, NULL, 0, arguments, count, false, deadline_ns, &replies, err);
+    emb_status st =
+        emb_redis_eval(q->redis, script, NULL, 0, arguments, count, false, deadline_ns, &replies, err);
     if (st != EMB_OK)
         return st;
     if ((st = emb_redis_expect(q->redis, replies.list[0], EMB_REDIS_INTEGER, err)) == EMB_OK)
@@ -82,18 +81,18 @@ static emb_status eval(redis_store *q, emb_redis_script *script, const emb_redis
     return st;
 }
 
-static emb_status redis_write(emb_breaker_store *store, const emb_breaker_record *r, bool force, uint64_t *version,
-                              uint64_t deadline_ns, emb_error *err)
+static emb_status redis_write(emb_breaker_store *store, const emb_breaker_record *r, bool force,
+                              uint64_t *version, uint64_t deadline_ns, emb_error *err)
 {
     char left[24], openings[24], known[24];
     int64_t out = 0;
     snprintf(left, sizeof left, "%" PRId64, r->left_ms);
     snprintf(openings, sizeof openings, "%u", r->openings);
     snprintf(known, sizeof known, "%" PRIu64, r->version);
-    emb_redis_argument a[] = { text_argument(r->name),     text_argument(r->is_open ? "1" : "0"),
-                               text_argument(left),        text_argument(openings),
-                               text_argument(r->reason),   text_argument(force ? "1" : "0"),
-                               text_argument(known) };
+    emb_redis_argument a[] = {text_argument(r->name),   text_argument(r->is_open ? "1" : "0"),
+                              text_argument(left),      text_argument(openings),
+                              text_argument(r->reason), text_argument(force ? "1" : "0"),
+                              text_argument(known)};
     emb_status st = eval((redis_store *)store, &WRITE, a, 7, &out, deadline_ns, err);
     *version = st == EMB_OK ? (uint64_t)out : 0;
     return st;
@@ -104,17 +103,17 @@ static void tell(const emb_redis_reply *e, emb_breaker_seen seen, void *context)
     for (int i = 0; i < FIELDS; i++)
         if (e[i].type != EMB_REDIS_TEXT)
             return;
-    emb_breaker_record r = { .name = e[0].text,
-                             .version = strtoull(e[1].text, NULL, 10),
-                             .is_open = e[2].text[0] == '1',
-                             .left_ms = strtoll(e[3].text, NULL, 10),
-                             .openings = (unsigned)strtoul(e[4].text, NULL, 10),
-                             .reason = e[5].text };
+    emb_breaker_record r = {.name = e[0].text,
+                            .version = strtoull(e[1].text, NULL, 10),
+                            .is_open = e[2].text[0] == '1',
+                            .left_ms = strtoll(e[3].text, NULL, 10),
+                            .openings = (unsigned)strtoul(e[4].text, NULL, 10),
+                            .reason = e[5].text};
     seen(context, &r);
 }
 
-static emb_status redis_read(emb_breaker_store *store, emb_breaker_seen seen, void *context, uint64_t deadline_ns,
-                             emb_error *err)
+static emb_status redis_read(emb_breaker_store *store, emb_breaker_seen seen, void *context,
+                             uint64_t deadline_ns, emb_error *err)
 {
     redis_store *q = (redis_store *)store;
     emb_redis_replies replies;
@@ -130,25 +129,27 @@ static emb_status redis_read(emb_breaker_store *store, emb_breaker_seen seen, vo
     return st;
 }
 
-static emb_status redis_probe(emb_breaker_store *store, const char *name, const uint8_t prober[EMB_BREAKER_PROBER],
-                              uint32_t probe_s, bool *granted, uint64_t deadline_ns, emb_error *err)
+static emb_status redis_probe(emb_breaker_store *store, const char *name,
+                              const uint8_t prober[EMB_BREAKER_PROBER], uint32_t probe_s, bool *granted,
+                              uint64_t deadline_ns, emb_error *err)
 {
     char lasts[24], slack[24];
     int64_t out = 0;
     snprintf(slack, sizeof slack, "%d", EMB_BREAKER_SLACK_MS);
     snprintf(lasts, sizeof lasts, "%" PRIu64, probe_s * UINT64_C(1000));
-    emb_redis_argument a[] = { text_argument(name), { prober, EMB_BREAKER_PROBER }, text_argument(lasts),
-                               text_argument(slack) };
+    emb_redis_argument a[] = {
+        text_argument(name), {prober, EMB_BREAKER_PROBER}, text_argument(lasts), text_argument(slack)};
     emb_status st = eval((redis_store *)store, &PROBE, a, 4, &out, deadline_ns, err);
     *granted = st == EMB_OK && out == 1;
     return st;
 }
 
-static emb_status redis_release(emb_breaker_store *store, const char *name, const uint8_t prober[EMB_BREAKER_PROBER],
-                                uint64_t deadline_ns, emb_error *err)
+static emb_status redis_release(emb_breaker_store *store, const char *name,
+                                const uint8_t prober[EMB_BREAKER_PROBER], uint64_t deadline_ns,
+                                emb_error *err)
 {
     int64_t unused;
-    emb_redis_argument a[] = { text_argument(name), { prober, EMB_BREAKER_PROBER } };
+    emb_redis_argument a[] = {text_argument(name), {prober, EMB_BREAKER_PROBER}};
     return eval((redis_store *)store, &RELEASE, a, 2, &unused, deadline_ns, err);
 }
 
@@ -159,7 +160,7 @@ static void redis_close(emb_breaker_store *store)
     free(q);
 }
 
-static const emb_breaker_store_ops OPS = { redis_write, redis_read, redis_probe, redis_release, redis_close };
+static const emb_breaker_store_ops OPS = {redis_write, redis_read, redis_probe, redis_release, redis_close};
 
 emb_status emb_breaker_redis_open(const char *url, emb_breaker_store **out, emb_error *err)
 {

@@ -1,6 +1,6 @@
 /*
- * Breakers in SQLite (table: state_sqlite.c): one row each, every change one statement and so one transaction. Times are
- * milliseconds since 1970 by this machine's clock, which all users of the file share.
+ * Breakers in SQLite (table: state_sqlite.c): one row each, every change one statement and so one
+ * transaction. Times are milliseconds since 1970 by this machine's clock, which all users of the file share.
  */
 #include "base/error.h"
 #include "router/breaker_store.h"
@@ -48,12 +48,14 @@ static emb_status end(sqlite_store *q, work *w, int64_t *out, emb_error *err)
     return st;
 }
 
-static emb_status sqlite_write(emb_breaker_store *store, const emb_breaker_record *r, bool force, uint64_t *version,
-                               uint64_t deadline_ns, emb_error *err)
+static emb_status sqlite_write(emb_breaker_store *store, const emb_breaker_record *r, bool force,
+                               uint64_t *version, uint64_t deadline_ns, emb_error *err)
 {
     static const char SQL[] =
-        "INSERT INTO breaker (name, version, is_open, until, openings, reason) VALUES (?1, 1, ?2, ?3, ?4, ?5) "
-        "ON CONFLICT DO UPDATE SET version = version + 1, is_open = ?2, until = ?3, openings = ?4, reason = ?5, "
+        "INSERT INTO breaker (name, version, is_open, until, openings, reason) VALUES (?1, 1, ?2, ?3, ?4, "
+        "?5) "
+        "ON CONFLICT DO UPDATE SET version = version + 1, is_open = ?2, until = ?3, openings = ?4, reason = "
+        "?5, "
         "prober = NULL, probe_until = 0 WHERE ?2 OR ?6 OR version = ?7 RETURNING version";
     sqlite_store *q = (sqlite_store *)store;
     work w;
@@ -73,8 +75,8 @@ static emb_status sqlite_write(emb_breaker_store *store, const emb_breaker_recor
     return st;
 }
 
-static emb_status sqlite_read(emb_breaker_store *store, emb_breaker_seen seen, void *context, uint64_t deadline_ns,
-                              emb_error *err)
+static emb_status sqlite_read(emb_breaker_store *store, emb_breaker_seen seen, void *context,
+                              uint64_t deadline_ns, emb_error *err)
 {
     sqlite_store *q = (sqlite_store *)store;
     work w;
@@ -85,12 +87,12 @@ static emb_status sqlite_read(emb_breaker_store *store, emb_breaker_seen seen, v
     if (st != EMB_OK)
         return st;
     while ((st = emb_sql_step(w.s, &row, err)) == EMB_OK && row) {
-        emb_breaker_record r = { .name = emb_sql_column_text(w.s, 0, NULL),
-                                 .version = (uint64_t)emb_sql_column_int(w.s, 1),
-                                 .is_open = emb_sql_column_int(w.s, 2) != 0,
-                                 .left_ms = emb_sql_column_int(w.s, 3) - now,
-                                 .openings = (unsigned)emb_sql_column_int(w.s, 4),
-                                 .reason = emb_sql_column_text(w.s, 5, NULL) };
+        emb_breaker_record r = {.name = emb_sql_column_text(w.s, 0, NULL),
+                                .version = (uint64_t)emb_sql_column_int(w.s, 1),
+                                .is_open = emb_sql_column_int(w.s, 2) != 0,
+                                .left_ms = emb_sql_column_int(w.s, 3) - now,
+                                .openings = (unsigned)emb_sql_column_int(w.s, 4),
+                                .reason = emb_sql_column_text(w.s, 5, NULL)};
         if (r.name && r.reason)
             seen(context, &r);
     }
@@ -99,8 +101,9 @@ static emb_status sqlite_read(emb_breaker_store *store, emb_breaker_seen seen, v
     return st;
 }
 
-static emb_status sqlite_probe(emb_breaker_store *store, const char *name, const uint8_t prober[EMB_BREAKER_PROBER],
-                               uint32_t probe_s, bool *granted, uint64_t deadline_ns, emb_error *err)
+static emb_status sqlite_probe(emb_breaker_store *store, const char *name,
+                               const uint8_t prober[EMB_BREAKER_PROBER], uint32_t probe_s, bool *granted,
+                               uint64_t deadline_ns, emb_error *err)
 {
     /* A breaker that is not there was opened by this process, which could not write it yet. */
     static const char SQL[] =
@@ -123,14 +126,16 @@ static emb_status sqlite_probe(emb_breaker_store *store, const char *name, const
     return st;
 }
 
-static emb_status sqlite_release(emb_breaker_store *store, const char *name, const uint8_t prober[EMB_BREAKER_PROBER],
-                                 uint64_t deadline_ns, emb_error *err)
+static emb_status sqlite_release(emb_breaker_store *store, const char *name,
+                                 const uint8_t prober[EMB_BREAKER_PROBER], uint64_t deadline_ns,
+                                 emb_error *err)
 {
     sqlite_store *q = (sqlite_store *)store;
     work w;
     int64_t unused;
-    emb_status st = begin(q, "UPDATE breaker SET prober = NULL, probe_until = 0 WHERE name = ? AND prober = ?", deadline_ns,
-                          &w, err);
+    emb_status st =
+        begin(q, "UPDATE breaker SET prober = NULL, probe_until = 0 WHERE name = ? AND prober = ?",
+              deadline_ns, &w, err);
     if (st != EMB_OK)
         return st;
     emb_sql_text(w.s, 1, name, strlen(name));
@@ -145,7 +150,8 @@ static void sqlite_close(emb_breaker_store *store)
     free(q);
 }
 
-static const emb_breaker_store_ops OPS = { sqlite_write, sqlite_read, sqlite_probe, sqlite_release, sqlite_close };
+static const emb_breaker_store_ops OPS = {sqlite_write, sqlite_read, sqlite_probe, sqlite_release,
+                                          sqlite_close};
 
 emb_status emb_breaker_sqlite_open(const char *url, emb_breaker_store **out, emb_error *err)
 {

@@ -1,17 +1,18 @@
 /*
  * What breakers tell the store, and what they hear from it.
  *
- * An exchange first writes what changed here (openings and closings, each with the version it follows), then gives back
- * probes, then reads all records. A record whose version is not the one known here was written by another process and is
- * adopted, unless there is something newer of our own to write. A closing is written only over the version it ended: if
- * another process opened the breaker again meanwhile, that stands.
+ * An exchange first writes what changed here (openings and closings, each with the version it follows), then
+ * gives back probes, then reads all records. A record whose version is not the one known here was written by
+ * another process and is adopted, unless there is something newer of our own to write. A closing is written
+ * only over the version it ended: if another process opened the breaker again meanwhile, that stands.
  *
- * A breaker that is open here and has no record was forgotten by the store, which was emptied: it is written again.
- * Records of names that nobody has asked for yet are kept; so a process that has just started, and learns its providers
- * later, finds its breakers open as they were.
+ * A breaker that is open here and has no record was forgotten by the store, which was emptied: it is written
+ * again. Records of names that nobody has asked for yet are kept; so a process that has just started, and
+ * learns its providers later, finds its breakers open as they were.
  *
- * The thread exchanges about once a second and at once when something changes. Each command has command_ms, and the first
- * that fails ends the exchange; failures are counted, logged once, and the next exchange is tried all the same, for ever.
+ * The thread exchanges about once a second and at once when something changes. Each command has command_ms,
+ * and the first that fails ends the exchange; failures are counted, logged once, and the next exchange is
+ * tried all the same, for ever.
  */
 #include "base/clock.h"
 #include "base/error.h"
@@ -51,7 +52,8 @@ void emb_breakers_note(emb_breakers *all, emb_status status, const emb_error *wh
 static void adopt_open(emb_breaker *b, const emb_breaker_record *r, uint64_t now, emb_breaker_news *news)
 {
     emb_breaker_machine *m = &b->machine;
-    uint64_t left = r->left_ms > 0 ? (uint64_t)r->left_ms : 0, longest = m->rules.recovery_longest_s * UINT64_C(1000);
+    uint64_t left = r->left_ms > 0 ? (uint64_t)r->left_ms : 0,
+             longest = m->rules.recovery_longest_s * UINT64_C(1000);
     bool was_open = m->state == EMB_BREAKER_OPEN;
     if (m->state == EMB_BREAKER_HALF_OPEN && r->left_ms <= EMB_BREAKER_SLACK_MS)
         return; /* that is what is being tried */
@@ -78,11 +80,11 @@ void emb_breaker_adopt(emb_breaker *b, const emb_breaker_record *r, uint64_t now
 void emb_breaker_adopt_pending(emb_breaker *b, uint64_t now, emb_breaker_news *news)
 {
     emb_breaker_copy *c = b->pending;
-    emb_breaker_record r = { .version = c->version,
-                             .is_open = c->is_open,
-                             .left_ms = c->left_ms - (int64_t)((emb_now_ns() - c->read_ns) / MS),
-                             .openings = c->openings,
-                             .reason = c->reason };
+    emb_breaker_record r = {.version = c->version,
+                            .is_open = c->is_open,
+                            .left_ms = c->left_ms - (int64_t)((emb_now_ns() - c->read_ns) / MS),
+                            .openings = c->openings,
+                            .reason = c->reason};
     b->pending = NULL;
     emb_breaker_adopt(b, &r, now, news);
     free(c);
@@ -118,7 +120,7 @@ typedef struct exchange {
 static void take_in(void *context, const emb_breaker_record *r)
 {
     exchange *x = context;
-    emb_breaker_news news = { 0 };
+    emb_breaker_news news = {0};
     pthread_mutex_lock(&x->all->lock);
     emb_breaker *b = emb_breaker_find(x->all, r->name);
     if (!b)
@@ -147,12 +149,12 @@ static emb_status write_one(emb_breaker *b, uint64_t now_ns, uint64_t deadline_n
     uint64_t edition = b->edition, now = emb_breaker_machine_now(m, now_ns);
     bool force = b->force;
     memcpy(reason, m->reason, sizeof reason);
-    emb_breaker_record r = { .name = b->name,
-                             .version = b->version,
-                             .is_open = m->state != EMB_BREAKER_CLOSED,
-                             .left_ms = m->retry_ns > now ? (int64_t)((m->retry_ns - now) / MS) : 0,
-                             .openings = m->openings,
-                             .reason = reason };
+    emb_breaker_record r = {.name = b->name,
+                            .version = b->version,
+                            .is_open = m->state != EMB_BREAKER_CLOSED,
+                            .left_ms = m->retry_ns > now ? (int64_t)((m->retry_ns - now) / MS) : 0,
+                            .openings = m->openings,
+                            .reason = reason};
     pthread_mutex_unlock(&b->lock);
     emb_status st = store->ops->write(store, &r, force, &version, deadline_ns, err);
     if (st != EMB_OK)
@@ -208,7 +210,7 @@ static void send_again(emb_breaker *b)
 
 static emb_status exchange_all(emb_breakers *all, uint64_t now_ns, emb_error *err)
 {
-    exchange x = { all, now_ns };
+    exchange x = {all, now_ns};
     emb_breaker *first = atomic_load_explicit(&all->first, memory_order_acquire);
     for (emb_breaker *b = first; b; b = b->next) {
         emb_status st = send_one(b, now_ns, err);
@@ -223,7 +225,7 @@ static emb_status exchange_all(emb_breakers *all, uint64_t now_ns, emb_error *er
 
 emb_status emb_breakers_sync(emb_breakers *all, uint64_t now_ns, emb_error *err)
 {
-    emb_error why = { 0 };
+    emb_error why = {0};
     if (!all->store)
         return EMB_OK;
     pthread_mutex_lock(&all->syncing);
@@ -238,8 +240,8 @@ emb_status emb_breakers_sync(emb_breakers *all, uint64_t now_ns, emb_error *err)
 /* A store that is away is no failure; one that is something else is. */
 emb_status emb_breakers_meet(emb_breakers *all, uint64_t deadline_ns, emb_error *err)
 {
-    exchange x = { all, 0 };
-    emb_error why = { 0 };
+    exchange x = {all, 0};
+    emb_error why = {0};
     if (!all->store)
         return EMB_OK;
     emb_status st = all->store->ops->read(all->store, take_in, &x, deadline_ns, &why);
@@ -267,7 +269,7 @@ void emb_breakers_wake(emb_breakers *all)
 /* false: it is over. */
 static bool sleep_until(emb_breakers *all, uint64_t at_ns)
 {
-    struct timespec t = { (time_t)(at_ns / SECOND), (long)(at_ns % SECOND) };
+    struct timespec t = {(time_t)(at_ns / SECOND), (long)(at_ns % SECOND)};
     pthread_mutex_lock(&all->lock);
     while (!all->closing && !all->wanted)
         if (pthread_cond_timedwait(&all->wake, &all->lock, &t) != 0)
@@ -277,7 +279,7 @@ static bool sleep_until(emb_breakers *all, uint64_t at_ns)
     bool closing = all->closing;
     pthread_mutex_unlock(&all->lock);
     if (at_once)
-        nanosleep(&(struct timespec){ 0, (long)AT_ONCE_NS }, NULL);
+        nanosleep(&(struct timespec){0, (long)AT_ONCE_NS}, NULL);
     return !closing;
 }
 

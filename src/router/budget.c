@@ -1,22 +1,26 @@
 /*
  * Reserving, and the thread that keeps a process and the store together.
  *
- * A reserve is one step in the store, within the deadline and command_ms. Refused, it gives up reservations whose time is
- * over and tries once more, so that dead ones never cost a live call and the ordinary step stays small.
+ * A reserve is one step in the store, within the deadline and command_ms. Refused, it gives up reservations
+ * whose time is over and tries once more, so that dead ones never cost a live call and the ordinary step
+ * stays small.
  *
- * After FAILURES_DOWN steps in a row that got no answer, reserves fail at once until the thread has reached the store
- * again, which it tries four times a second: callers have other providers to go to, and should not each wait to learn the
- * same. A deadline of the caller's that is shorter than command_ms says nothing of the store and is not counted.
+ * After FAILURES_DOWN steps in a row that got no answer, reserves fail at once until the thread has reached
+ * the store again, which it tries four times a second: callers have other providers to go to, and should not
+ * each wait to learn the same. A deadline of the caller's that is shorter than command_ms says nothing of the
+ * store and is not counted.
  *
- * A remote store that did not answer may have reserved all the same. Such a ticket is taken back through the queue of
- * settlements, and marked so that the step, should it still stand in the server's buffers, does nothing any more.
+ * A remote store that did not answer may have reserved all the same. Such a ticket is taken back through the
+ * queue of settlements, and marked so that the step, should it still stand in the server's buffers, does
+ * nothing any more.
  *
- * The thread, in this order: writes settlements, a batch a step, oldest first, again and again until the store has them;
- * about once a second gives up what is over and reads today's totals; once an hour drops old rows. When closing it writes
- * for CLOSE_NS at most.
+ * The thread, in this order: writes settlements, a batch a step, oldest first, again and again until the
+ * store has them; about once a second gives up what is over and reads today's totals; once an hour drops old
+ * rows. When closing it writes for CLOSE_NS at most.
  *
- * Rejected: slices of the budget leased to each process (an overrun by as many slices, or refusals while others hold
- * unused ones); counting on locally while the store is away (that is an overrun by as many processes).
+ * Rejected: slices of the budget leased to each process (an overrun by as many slices, or refusals while
+ * others hold unused ones); counting on locally while the store is away (that is an overrun by as many
+ * processes).
  */
 #include "router/budget.h"
 
@@ -37,10 +41,16 @@
 #include <sys/prctl.h>
 #include <time.h>
 
-enum { COMMAND_MS = 50, RESERVATION_S = 120, FAILURES_DOWN = 3, RETRY_FIRST_MS = 20, RETRY_LONGEST_MS = 1000 };
+enum {
+    COMMAND_MS = 50,
+    RESERVATION_S = 120,
+    FAILURES_DOWN = 3,
+    RETRY_FIRST_MS = 20,
+    RETRY_LONGEST_MS = 1000
+};
 #define SECOND UINT64_C(1000000000)
-#define OPEN_NS SECOND              /* to meet the store at the beginning */
-#define THREAD_NS (SECOND / 2)      /* for one step of the thread */
+#define OPEN_NS SECOND         /* to meet the store at the beginning */
+#define THREAD_NS (SECOND / 2) /* for one step of the thread */
 #define REFRESH_NS SECOND
 #define REFRESH_DOWN_NS (SECOND / 4)
 #define TIDY_NS (3600 * SECOND)
@@ -58,10 +68,10 @@ struct emb_budget {
     char zone_name[64];
     pthread_t thread;
     atomic_bool up;
-    atomic_uint failures;           /* in a row */
-    pthread_mutex_t lock;           /* of what follows */
-    emb_error last;                 /* why it is down */
-    int32_t day;                    /* as long as day_begins <= now < day_ends */
+    atomic_uint failures; /* in a row */
+    pthread_mutex_t lock; /* of what follows */
+    emb_error last;       /* why it is down */
+    int32_t day;          /* as long as day_begins <= now < day_ends */
     int64_t day_begins, day_ends;
 };
 
@@ -130,8 +140,8 @@ static emb_status unavailable(emb_error *err, const char *why)
 {
     char text[400];
     snprintf(text, sizeof text, "%.*s", (int)sizeof text - 1, why);
-    return emb_fail(err, EMB_E_UNAVAILABLE, "budget", "the budget's store cannot be asked, and nothing is spent unseen: %s",
-                    text);
+    return emb_fail(err, EMB_E_UNAVAILABLE, "budget",
+                    "the budget's store cannot be asked, and nothing is spent unseen: %s", text);
 }
 
 static emb_status fail_down(emb_budget *b, emb_error *err)
@@ -154,18 +164,21 @@ static void money(char out[40], uint64_t nusd)
 static emb_status check(const emb_budget_scope *scopes, size_t count, uint64_t nusd, emb_error *err)
 {
     if (count > EMB_BUDGET_SCOPES)
-        return emb_fail(err, EMB_E_INVALID, "scopes", "%zu scopes, at most %d can be reserved in at once", count,
-                        EMB_BUDGET_SCOPES);
+        return emb_fail(err, EMB_E_INVALID, "scopes", "%zu scopes, at most %d can be reserved in at once",
+                        count, EMB_BUDGET_SCOPES);
     if (nusd > EMB_BUDGET_NUSD_MAX)
-        return emb_fail(err, EMB_E_INVALID, "nusd", "a call of more than a million dollars (%" PRIu64 " nano-dollars)", nusd);
+        return emb_fail(err, EMB_E_INVALID, "nusd",
+                        "a call of more than a million dollars (%" PRIu64 " nano-dollars)", nusd);
     for (size_t i = 0; i < count; i++) {
         size_t length = scopes[i].name ? strlen(scopes[i].name) : 0;
         if (length == 0 || length >= EMB_BUDGET_NAME)
-            return emb_fail(err, EMB_E_INVALID, "scopes", "the name of a budget's scope has %zu bytes, 1 to %d are possible",
-                            length, EMB_BUDGET_NAME - 1);
+            return emb_fail(err, EMB_E_INVALID, "scopes",
+                            "the name of a budget's scope has %zu bytes, 1 to %d are possible", length,
+                            EMB_BUDGET_NAME - 1);
         for (size_t j = 0; j < i; j++)
             if (strcmp(scopes[i].name, scopes[j].name) == 0)
-                return emb_fail(err, EMB_E_INVALID, "scopes", "the budget's scope \"%s\" stands there twice", scopes[i].name);
+                return emb_fail(err, EMB_E_INVALID, "scopes", "the budget's scope \"%s\" stands there twice",
+                                scopes[i].name);
     }
     return EMB_OK;
 }
@@ -182,7 +195,8 @@ static emb_status refused(emb_budget *b, const emb_budget_order *o, emb_error *e
     money(asked, o->nusd);
     emb_day_text(o->day + 1, next);
     return emb_fail(err, EMB_E_BUDGET, w->name,
-                    "the day's budget of \"%s\" is %s: %s are spent, %s reserved, and %s would be needed; %s (%s) begins in "
+                    "the day's budget of \"%s\" is %s: %s are spent, %s reserved, and %s would be needed; %s "
+                    "(%s) begins in "
                     "%" PRIu64 " h %" PRIu64 " min",
                     w->name, limit, spent, reserved, asked, next, b->zone_name, left / 3600, left / 60 % 60);
 }
@@ -214,13 +228,14 @@ static emb_status order(emb_budget *b, emb_budget_order *o, uint64_t deadline_ns
 static emb_status fill_ticket(emb_budget *b, const emb_budget_scope *scopes, size_t count, uint64_t nusd,
                               emb_budget_ticket *t, emb_budget_want wants[EMB_BUDGET_SCOPES], emb_error *err)
 {
-    *t = (emb_budget_ticket){ .nusd = nusd, .day = emb_budget_today(b, NULL), .count = count };
+    *t = (emb_budget_ticket){.nusd = nusd, .day = emb_budget_today(b, NULL), .count = count};
     if (!emb_random_bytes(t->id, sizeof t->id))
         return emb_fail(err, EMB_E_INTERNAL, NULL, "the system has no random bytes to give");
     for (size_t i = 0; i < count; i++) {
         snprintf(t->names[i], EMB_BUDGET_NAME, "%s", scopes[i].name);
-        wants[i] = (emb_budget_want){ .name = t->names[i],
-                                      .limit = scopes[i].limit_nusd > INT64_MAX ? -1 : (int64_t)scopes[i].limit_nusd };
+        wants[i] =
+            (emb_budget_want){.name = t->names[i],
+                              .limit = scopes[i].limit_nusd > INT64_MAX ? -1 : (int64_t)scopes[i].limit_nusd};
     }
     return EMB_OK;
 }
@@ -229,7 +244,7 @@ emb_status emb_budget_reserve(emb_budget *b, const emb_budget_scope *scopes, siz
                               uint64_t deadline_ns, emb_budget_ticket *ticket, emb_error *err)
 {
     emb_budget_want wants[EMB_BUDGET_SCOPES];
-    emb_error why = { 0 };
+    emb_error why = {0};
     uint64_t end = emb_now_ns() + b->command_ms * UINT64_C(1000000);
     bool shortened = deadline_ns && deadline_ns < end;
     emb_status st = check(scopes, count, nusd, err);
@@ -239,7 +254,7 @@ emb_status emb_budget_reserve(emb_budget *b, const emb_budget_scope *scopes, siz
         return st;
     if (!emb_budget_is_up(b))
         return fail_down(b, err);
-    emb_budget_order o = { .day = ticket->day, .nusd = nusd, .wants = wants, .count = count };
+    emb_budget_order o = {.day = ticket->day, .nusd = nusd, .wants = wants, .count = count};
     memcpy(o.id, ticket->id, sizeof o.id);
     st = order(b, &o, shortened ? deadline_ns : end, &why);
     memcpy(ticket->id, o.id, sizeof o.id);
@@ -268,7 +283,8 @@ void emb_budget_settle(emb_budget *b, const emb_budget_ticket *ticket, uint64_t 
         actual_nusd = EMB_BUDGET_NUSD_MAX;
     emb_budget_item *item = emb_budget_item_make(ticket, actual_nusd, false);
     if (!item) {
-        emb_log(EMB_LOG_ERROR, "budget: memory is short; what a call cost is not counted", EMB_LOG_INT("nusd", actual_nusd));
+        emb_log(EMB_LOG_ERROR, "budget: memory is short; what a call cost is not counted",
+                EMB_LOG_INT("nusd", actual_nusd));
         return;
     }
     emb_budget_view_queued(b->view, &item->settlement, item->reserved_nusd);
@@ -299,11 +315,12 @@ static void pick(void *context, const char *scope, const emb_budget_use *use)
         *w->out = *use;
 }
 
-emb_status emb_budget_read(emb_budget *b, const char *scope, uint64_t deadline_ns, emb_budget_use *out, emb_error *err)
+emb_status emb_budget_read(emb_budget *b, const char *scope, uint64_t deadline_ns, emb_budget_use *out,
+                           emb_error *err)
 {
-    wanted w = { scope, out };
-    emb_error why = { 0 };
-    *out = (emb_budget_use){ 0 };
+    wanted w = {scope, out};
+    emb_error why = {0};
+    *out = (emb_budget_use){0};
     emb_status st = b->store->ops->read(b->store, emb_budget_today(b, NULL), pick, &w, deadline_ns, &why);
     return st ? unavailable(err, why.message) : EMB_OK;
 }
@@ -358,20 +375,22 @@ typedef struct schedule {
 
 static void do_write(emb_budget *b, schedule *s)
 {
-    emb_error err = { 0 };
+    emb_error err = {0};
     if (write_batch(b, &err) == EMB_OK) {
         s->retry_ms = 0;
         s->write_ns = 0;
         return;
     }
     note_failure(b, &err);
-    s->retry_ms = !s->retry_ms ? RETRY_FIRST_MS : s->retry_ms * 2 < RETRY_LONGEST_MS ? s->retry_ms * 2 : RETRY_LONGEST_MS;
+    s->retry_ms = !s->retry_ms                         ? RETRY_FIRST_MS
+                  : s->retry_ms * 2 < RETRY_LONGEST_MS ? s->retry_ms * 2
+                                                       : RETRY_LONGEST_MS;
     s->write_ns = emb_now_ns() + s->retry_ms * UINT64_C(1000000);
 }
 
 static void do_refresh(emb_budget *b, schedule *s)
 {
-    emb_error err = { 0 };
+    emb_error err = {0};
     bool was_down = !emb_budget_is_up(b);
     if (refresh(b, THREAD_NS, &err) == EMB_OK) {
         note_up(b);
@@ -383,7 +402,8 @@ static void do_refresh(emb_budget *b, schedule *s)
     uint64_t now = emb_now_ns();
     s->refresh_ns = now + (emb_budget_is_up(b) ? REFRESH_NS : REFRESH_DOWN_NS);
     if (now >= s->tidy_ns && emb_budget_is_up(b)) {
-        (void)!b->store->ops->tidy(b->store, emb_budget_today(b, NULL) - EMB_BUDGET_KEPT_DAYS, now + THREAD_NS, &err);
+        (void)!b->store->ops->tidy(b->store, emb_budget_today(b, NULL) - EMB_BUDGET_KEPT_DAYS,
+                                   now + THREAD_NS, &err);
         s->tidy_ns = now + TIDY_NS;
     }
 }
@@ -401,7 +421,7 @@ static bool look(emb_budget *b, bool *closing)
 static void *run(void *context)
 {
     emb_budget *b = context;
-    schedule s = { .refresh_ns = emb_now_ns() + REFRESH_NS };
+    schedule s = {.refresh_ns = emb_now_ns() + REFRESH_NS};
     prctl(PR_SET_NAME, "embedd-budget");
     for (;;) {
         bool closing, any = look(b, &closing);
@@ -415,10 +435,10 @@ static void *run(void *context)
         else if (!closing && now >= s.refresh_ns)
             do_refresh(b, &s);
         else if (closing)
-            nanosleep(&(struct timespec){ 0, 5000000 }, NULL);
+            nanosleep(&(struct timespec){0, 5000000}, NULL);
         else
-            emb_budget_queue_sleep(&b->queue, s.write_ns && any && s.write_ns < s.refresh_ns ? s.write_ns : s.refresh_ns,
-                                   !any);
+            emb_budget_queue_sleep(
+                &b->queue, s.write_ns && any && s.write_ns < s.refresh_ns ? s.write_ns : s.refresh_ns, !any);
     }
 }
 
@@ -438,7 +458,7 @@ static void release(emb_budget *b)
 /* A store that is away is no failure; one that is something else is. */
 static emb_status meet(emb_budget *b, emb_error *err)
 {
-    emb_error why = { 0 };
+    emb_error why = {0};
     emb_status st = refresh(b, OPEN_NS, &why);
     if (st == EMB_E_CORRUPT || st == EMB_E_UNSUPPORTED || st == EMB_E_INVALID || st == EMB_E_NOMEM) {
         if (err)
@@ -463,20 +483,23 @@ static emb_status start(emb_budget *b, emb_error *err)
     return EMB_OK;
 }
 
-emb_status emb_budget_open(const char *url, const emb_budget_options *options, emb_budget **out, emb_error *err)
+emb_status emb_budget_open(const char *url, const emb_budget_options *options, emb_budget **out,
+                           emb_error *err)
 {
     *out = NULL;
     emb_budget *b = calloc(1, sizeof *b);
     if (!b)
         return emb_fail_nomem(err, "a budget", sizeof *b);
-    emb_budget_store_options store = { .reservation_s = options->reservation_s ? options->reservation_s : RESERVATION_S,
-                                       .expired_are_spent = options->expired_are_spent,
-                                       .now_s = options->now_s };
+    emb_budget_store_options store = {.reservation_s =
+                                          options->reservation_s ? options->reservation_s : RESERVATION_S,
+                                      .expired_are_spent = options->expired_are_spent,
+                                      .now_s = options->now_s};
     b->now_s = options->now_s;
     b->command_ms = options->command_ms ? options->command_ms : COMMAND_MS;
     b->metrics = options->metrics;
     b->series_up = emb_metrics_series(options->metrics, EMB_METRIC_SHARED_STATE_UP, "budget");
-    snprintf(b->zone_name, sizeof b->zone_name, "%s", options->timezone && *options->timezone ? options->timezone : "UTC");
+    snprintf(b->zone_name, sizeof b->zone_name, "%s",
+             options->timezone && *options->timezone ? options->timezone : "UTC");
     atomic_init(&b->up, true);
     pthread_mutex_init(&b->lock, NULL);
     emb_budget_queue_init(&b->queue);
@@ -508,7 +531,8 @@ void emb_budget_close(emb_budget *b)
     pthread_mutex_unlock(&b->queue.lock);
     pthread_join(b->thread, NULL);
     if (b->queue.count)
-        emb_log(EMB_LOG_ERROR, "budget: the store did not take what was spent; it ends as reservations that expire",
+        emb_log(EMB_LOG_ERROR,
+                "budget: the store did not take what was spent; it ends as reservations that expire",
                 EMB_LOG_INT("settlements", b->queue.count));
     release(b);
 }

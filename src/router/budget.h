@@ -1,6 +1,6 @@
 /*
- * budget.h: hard limits of spending a day: reserved before a call, settled after it, never overrun by any number of
- * callers in any number of processes.
+ * budget.h: hard limits of spending a day: reserved before a call, settled after it, never overrun by any
+ * number of callers in any number of processes.
  *
  *     emb_budget *b;
  *     emb_budget_open(url, &options, &b, err);               // "memory:", "sqlite:PATH", "redis://…", "postgresql://…"
@@ -10,10 +10,11 @@
  *     …
  *     emb_budget_settle(b, &t, actual_nusd);                 // never blocks on the store; idempotent by the ticket's id
  *
- * One atomic step in the store per reserve (a transaction; one script in Redis); settlements go out in batches by a thread
- * of the budget. A reservation that was not settled within `reservation_s` comes back, or counts as spent. A store that
- * cannot be reached refuses nothing silently: reserve gives EMB_E_UNAVAILABLE within the deadline (at most command_ms), so
- * that no money is spent unseen. A day is that of the time zone; `now` can be set by tests. Thread-safe.
+ * One atomic step in the store per reserve (a transaction; one script in Redis); settlements go out in
+ * batches by a thread of the budget. A reservation that was not settled within `reservation_s` comes back, or
+ * counts as spent. A store that cannot be reached refuses nothing silently: reserve gives EMB_E_UNAVAILABLE
+ * within the deadline (at most command_ms), so that no money is spent unseen. A day is that of the time zone;
+ * `now` can be set by tests. Thread-safe.
  */
 #ifndef EMB_ROUTER_BUDGET_H
 #define EMB_ROUTER_BUDGET_H
@@ -25,14 +26,14 @@ typedef struct emb_budget emb_budget;
 enum { EMB_BUDGET_SCOPES = 8, EMB_BUDGET_NAME = 128 };
 
 typedef struct emb_budget_scope {
-    const char *name;        /* "global", "key:NAME", "category:NAME", "provider:NAME", "shadow" */
-    uint64_t limit_nusd;     /* of a day; UINT64_MAX: none, but spending is counted */
+    const char *name;    /* "global", "key:NAME", "category:NAME", "provider:NAME", "shadow" */
+    uint64_t limit_nusd; /* of a day; UINT64_MAX: none, but spending is counted */
 } emb_budget_scope;
 
 typedef struct emb_budget_ticket {
-    uint8_t id[16];          /* random */
+    uint8_t id[16]; /* random */
     uint64_t nusd;
-    int32_t day;             /* days since 1970 in the zone */
+    int32_t day; /* days since 1970 in the zone */
     size_t count;
     char names[EMB_BUDGET_SCOPES][EMB_BUDGET_NAME];
 } emb_budget_ticket;
@@ -41,12 +42,12 @@ typedef struct emb_budget_options {
     const char *timezone;
     uint32_t reservation_s, command_ms; /* command_ms 0: 50 */
     bool expired_are_spent;
-    emb_metrics *metrics;                /* or NULL */
-    int64_t (*now_s)(void);              /* seconds since 1970; NULL: the clock */
+    emb_metrics *metrics;   /* or NULL */
+    int64_t (*now_s)(void); /* seconds since 1970; NULL: the clock */
 } emb_budget_options;
 
-EMB_MUST_CHECK emb_status emb_budget_open(const char *url, const emb_budget_options *options, emb_budget **out,
-                                          emb_error *err);
+EMB_MUST_CHECK emb_status emb_budget_open(const char *url, const emb_budget_options *options,
+                                          emb_budget **out, emb_error *err);
 void emb_budget_close(emb_budget *budget); /* writes what is to be settled */
 EMB_MUST_CHECK emb_status emb_budget_reserve(emb_budget *budget, const emb_budget_scope *scopes, size_t count,
                                              uint64_t nusd, uint64_t deadline_ns, emb_budget_ticket *ticket,
@@ -58,7 +59,8 @@ bool emb_budget_flush(emb_budget *budget, uint64_t deadline_ns);
 typedef struct emb_budget_use {
     uint64_t spent_nusd, reserved_nusd;
 } emb_budget_use;
-/* Without I/O: what is known of today, at most about a second old for what other processes did. false: nothing yet. */
+/* Without I/O: what is known of today, at most about a second old for what other processes did. false:
+ * nothing yet. */
 bool emb_budget_peek(emb_budget *budget, const char *scope, emb_budget_use *out);
 /* From the store. */
 EMB_MUST_CHECK emb_status emb_budget_read(emb_budget *budget, const char *scope, uint64_t deadline_ns,

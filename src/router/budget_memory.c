@@ -1,10 +1,10 @@
 /*
  * A budget of one process, in its memory: the reference of what the other stores do.
  *
- * Tickets are in a chained hash table by id and in one of two lists by the time at which they end, which is the order of
- * their making since all last equally long: reserved ones, and those that were given up or must not be made. So expiring
- * looks at the head alone. Totals are a list: a day has a handful of scopes, or some hundred keys. One lock; a reserve
- * costs less than a microsecond.
+ * Tickets are in a chained hash table by id and in one of two lists by the time at which they end, which is
+ * the order of their making since all last equally long: reserved ones, and those that were given up or must
+ * not be made. So expiring looks at the head alone. Totals are a list: a day has a handful of scopes, or some
+ * hundred keys. One lock; a reserve costs less than a microsecond.
  */
 #include "base/error.h"
 #include "router/budget_store.h"
@@ -119,7 +119,7 @@ static total *make_total(memory_store *m, int32_t day, const char *name)
 
 static emb_budget_use use_of(const total *t)
 {
-    return (emb_budget_use){ t->spent, t->reserved };
+    return (emb_budget_use){t->spent, t->reserved};
 }
 
 /* ---- the steps, with the lock ---- */
@@ -156,7 +156,8 @@ static emb_status reserve(memory_store *m, emb_budget_order *o, emb_error *err)
     return EMB_OK;
 }
 
-static emb_status memory_reserve(emb_budget_store *store, emb_budget_order *o, uint64_t deadline_ns, emb_error *err)
+static emb_status memory_reserve(emb_budget_store *store, emb_budget_order *o, uint64_t deadline_ns,
+                                 emb_error *err)
 {
     memory_store *m = (memory_store *)store;
     (void)deadline_ns;
@@ -194,8 +195,8 @@ static void settle(memory_store *m, const emb_budget_settlement *s)
     }
 }
 
-static emb_status memory_settle(emb_budget_store *store, const emb_budget_settlement *settlements, size_t count,
-                                uint64_t deadline_ns, emb_error *err)
+static emb_status memory_settle(emb_budget_store *store, const emb_budget_settlement *settlements,
+                                size_t count, uint64_t deadline_ns, emb_error *err)
 {
     memory_store *m = (memory_store *)store;
     (void)deadline_ns, (void)err;
@@ -221,7 +222,8 @@ static void give_up(memory_store *m, ticket *t, int64_t now_ms)
     append(&m->past, t);
 }
 
-static emb_status memory_expire(emb_budget_store *store, uint64_t *count, uint64_t deadline_ns, emb_error *err)
+static emb_status memory_expire(emb_budget_store *store, uint64_t *count, uint64_t deadline_ns,
+                                emb_error *err)
 {
     memory_store *m = (memory_store *)store;
     (void)deadline_ns, (void)err;
@@ -252,7 +254,8 @@ static emb_status memory_read(emb_budget_store *store, int32_t day, emb_budget_s
 }
 
 /* A total with reservations stays: their tickets point to it. */
-static emb_status memory_tidy(emb_budget_store *store, int32_t before_day, uint64_t deadline_ns, emb_error *err)
+static emb_status memory_tidy(emb_budget_store *store, int32_t before_day, uint64_t deadline_ns,
+                              emb_error *err)
 {
     memory_store *m = (memory_store *)store;
     (void)deadline_ns, (void)err;
@@ -286,11 +289,11 @@ static void memory_close(emb_budget_store *store)
     free(m);
 }
 
-static const emb_budget_store_ops OPS = { false,          memory_reserve, memory_settle, memory_expire,
-                                          memory_read,    memory_tidy,   memory_close };
+static const emb_budget_store_ops OPS = {false,       memory_reserve, memory_settle, memory_expire,
+                                         memory_read, memory_tidy,    memory_close};
 
-emb_status emb_budget_memory_open(const char *url, const emb_budget_store_options *options, emb_budget_store **out,
-                                  emb_error *err)
+emb_status emb_budget_memory_open(const char *url, const emb_budget_store_options *options,
+                                  emb_budget_store **out, emb_error *err)
 {
     (void)url;
     memory_store *m = calloc(1, sizeof *m);

@@ -1,8 +1,8 @@
 /*
- * A list under a lock. What was spent is never dropped for want of room: there is at most one item for each call that was
- * in work when the store went away, since without the store no call begins. Only items that take back a reservation of
- * which nobody knows whether it was made could grow with every try while a store does not answer; they are bounded, and
- * what is dropped of them ends by expiring.
+ * A list under a lock. What was spent is never dropped for want of room: there is at most one item for each
+ * call that was in work when the store went away, since without the store no call begins. Only items that
+ * take back a reservation of which nobody knows whether it was made could grow with every try while a store
+ * does not answer; they are bounded, and what is dropped of them ends by expiring.
  */
 #include "router/budget_queue.h"
 
@@ -51,12 +51,12 @@ emb_budget_item *emb_budget_item_make(const emb_budget_ticket *t, uint64_t actua
         at += n + 1;
     }
     item->reserved_nusd = unsure ? 0 : t->nusd;
-    item->settlement = (emb_budget_settlement){ .day = t->day,
-                                                .actual_nusd = actual_nusd,
-                                                .unsure = unsure,
-                                                .count = (uint32_t)count,
-                                                .length = (uint32_t)length,
-                                                .names = item->names };
+    item->settlement = (emb_budget_settlement){.day = t->day,
+                                               .actual_nusd = actual_nusd,
+                                               .unsure = unsure,
+                                               .count = (uint32_t)count,
+                                               .length = (uint32_t)length,
+                                               .names = item->names};
     memcpy(item->settlement.id, t->id, sizeof t->id);
     return item;
 }
@@ -104,7 +104,7 @@ void emb_budget_queue_done(emb_budget_queue *q, size_t count)
 
 static struct timespec time_of(uint64_t ns)
 {
-    return (struct timespec){ (time_t)(ns / 1000000000u), (long)(ns % 1000000000u) };
+    return (struct timespec){(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
 }
 
 bool emb_budget_queue_wait_empty(emb_budget_queue *q, uint64_t deadline_ns)

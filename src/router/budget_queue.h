@@ -22,7 +22,8 @@ struct emb_budget_item {
 
 typedef struct emb_budget_queue {
     pthread_mutex_t lock;
-    pthread_cond_t work, idle; /* for the writer; for those who wait until all is written. On the monotonic clock */
+    pthread_cond_t work,
+        idle; /* for the writer; for those who wait until all is written. On the monotonic clock */
     emb_budget_item *oldest, *newest;
     size_t count;
     bool closing;

@@ -7,20 +7,20 @@
  *     embedd:budget:v1:gone:ID     a ticket that was given up: what was counted for it; "done": must not count (again)
  *     embedd:budget:v1:epoch       four random bytes, made with the data: new ones mean that Redis lost it
  *
- * Every step is one script, which Redis runs alone; its time is the server's, so that clocks of machines do not matter.
- * Lua counts in doubles: single amounts are exact in them, sums are added by HINCRBY and compared as texts of digits,
- * exact up to 2^63.
+ * Every step is one script, which Redis runs alone; its time is the server's, so that clocks of machines do
+ * not matter. Lua counts in doubles: single amounts are exact in them, sums are added by HINCRBY and compared
+ * as texts of digits, exact up to 2^63.
  *
- * A reserve is not sent with `once`: the ticket's id makes it the same if it comes twice. The last four bytes of an id
- * are the epoch in which it was made; so a settlement whose ticket is not there tells apart "was settled already"
- * (nothing to do) and "Redis lost it" (the money was spent all the same, and is added).
+ * A reserve is not sent with `once`: the ticket's id makes it the same if it comes twice. The last four bytes
+ * of an id are the epoch in which it was made; so a settlement whose ticket is not there tells apart "was
+ * settled already" (nothing to do) and "Redis lost it" (the money was spent all the same, and is added).
  *
- * Redis must not evict (maxmemory-policy noeviction, or volatile-* with room to spare): an evicted total is forgotten
- * spending. The keys of totals expire a week after their day.
+ * Redis must not evict (maxmemory-policy noeviction, or volatile-* with room to spare): an evicted total is
+ * forgotten spending. The keys of totals expire a week after their day.
  */
 #include "base/error.h"
-#include "router/budget_store.h"
 #include "crypto/crypto.h"
+#include "router/budget_store.h"
 #include "store/redis.h"
 
 #include <inttypes.h>
@@ -49,58 +49,58 @@ typedef struct redis_store {
     " if spent ~= 0 then redis.call('HINCRBY', total, 's'..scope, text(spent)) end end " \
     "local function keep(total) redis.call('EXPIRE', total, 777600) end "
 
-/* ARGV: id, day, amount, milliseconds it lasts, an epoch if there is none, then scope and limit ("": none) by turns.
- * Gives {"new", epoch}: make another id; {"no", which, spent, used}; {"yes", spent, used, spent, used, …}. */
+/* ARGV: id, day, amount, milliseconds it lasts, an epoch if there is none, then scope and limit ("": none) by
+ * turns. Gives {"new", epoch}: make another id; {"no", which, spent, used}; {"yes", spent, used, spent, used,
+ * …}. */
 static emb_redis_script RESERVE = EMB_REDIS_SCRIPT(
-    LUA_COMMON
-    "local id, day, n = ARGV[1], ARGV[2], tonumber(ARGV[3]) "
-    "local total = P..'total:'..day "
-    "local epoch = redis.call('GET', P..'epoch') "
-    "if not epoch then epoch = ARGV[5] redis.call('SET', P..'epoch', epoch) end "
-    "local function over(a, limit) return #a > #limit or (#a == #limit and a > limit) end "
-    "local function use(scope) return redis.call('HGET', total, 's'..scope) or '0', "
-    " redis.call('HGET', total, 'u'..scope) or '0' end "
-    "local scopes, out = {}, {'yes'} "
-    "if redis.call('HEXISTS', T, id) == 0 then "
-    " if string.sub(id, 13) ~= epoch then return {'new', epoch} end "
-    " if redis.call('EXISTS', P..'gone:'..id) == 1 then return {'new', epoch} end "
-    " for i = 6, #ARGV, 2 do "
-    "  add(total, ARGV[i], n, 0) "
-    "  local spent, used = use(ARGV[i]) "
-    "  if ARGV[i + 1] ~= '' and over(used, ARGV[i + 1]) then "
-    "   for j = 6, i, 2 do add(total, ARGV[j], -n, 0) end "
-    "   spent, used = use(ARGV[i]) "
-    "   return {'no', text((i - 6) / 2), spent, used} end "
-    "  scopes[#scopes + 1] = ARGV[i] end "
-    " local t = redis.call('TIME') "
-    " redis.call('HSET', T, id, cmsgpack.pack({day, ARGV[3], scopes})) "
-    " redis.call('ZADD', U, text(t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(ARGV[4])), id) "
-    " keep(total) end "
-    "for i = 6, #ARGV, 2 do out[#out + 1], out[#out + 2] = use(ARGV[i]) end "
-    "return out");
+    LUA_COMMON "local id, day, n = ARGV[1], ARGV[2], tonumber(ARGV[3]) "
+               "local total = P..'total:'..day "
+               "local epoch = redis.call('GET', P..'epoch') "
+               "if not epoch then epoch = ARGV[5] redis.call('SET', P..'epoch', epoch) end "
+               "local function over(a, limit) return #a > #limit or (#a == #limit and a > limit) end "
+               "local function use(scope) return redis.call('HGET', total, 's'..scope) or '0', "
+               " redis.call('HGET', total, 'u'..scope) or '0' end "
+               "local scopes, out = {}, {'yes'} "
+               "if redis.call('HEXISTS', T, id) == 0 then "
+               " if string.sub(id, 13) ~= epoch then return {'new', epoch} end "
+               " if redis.call('EXISTS', P..'gone:'..id) == 1 then return {'new', epoch} end "
+               " for i = 6, #ARGV, 2 do "
+               "  add(total, ARGV[i], n, 0) "
+               "  local spent, used = use(ARGV[i]) "
+               "  if ARGV[i + 1] ~= '' and over(used, ARGV[i + 1]) then "
+               "   for j = 6, i, 2 do add(total, ARGV[j], -n, 0) end "
+               "   spent, used = use(ARGV[i]) "
+               "   return {'no', text((i - 6) / 2), spent, used} end "
+               "  scopes[#scopes + 1] = ARGV[i] end "
+               " local t = redis.call('TIME') "
+               " redis.call('HSET', T, id, cmsgpack.pack({day, ARGV[3], scopes})) "
+               " redis.call('ZADD', U, text(t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(ARGV[4])), id) "
+               " keep(total) end "
+               "for i = 6, #ARGV, 2 do out[#out + 1], out[#out + 2] = use(ARGV[i]) end "
+               "return out");
 
 /* ARGV: for each: id, day, what it cost, "1" if unsure, how many scopes, and these. */
 static emb_redis_script SETTLE = EMB_REDIS_SCRIPT(
-    LUA_COMMON
-    "local epoch = redis.call('GET', P..'epoch') "
-    "local i = 1 "
-    "while i <= #ARGV do "
-    " local id, day, n, unsure, count = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3], tonumber(ARGV[i + 4]) "
-    " local total, gone = P..'total:'..day, P..'gone:'..id "
-    " local ticket, used, spent = redis.call('HGET', T, id), nil, n "
-    " if ticket then "
-    "  used = n - tonumber(cmsgpack.unpack(ticket)[2]) "
-    "  redis.call('HDEL', T, id) redis.call('ZREM', U, id) "
-    " else "
-    "  local counted = redis.call('GET', gone) "
-    "  if counted then if counted ~= 'done' then used = n - tonumber(counted) spent = used end "
-    "  elseif unsure ~= '1' and string.sub(id, 13) ~= epoch then used = n end "
-    "  if used or unsure == '1' then redis.call('SET', gone, 'done', 'EX', 172800) end end "
-    " if used then "
-    "  for j = i + 5, i + 4 + count do add(total, ARGV[j], used, spent) end "
-    "  keep(total) end "
-    " i = i + 5 + count end "
-    "return 1");
+    LUA_COMMON "local epoch = redis.call('GET', P..'epoch') "
+               "local i = 1 "
+               "while i <= #ARGV do "
+               " local id, day, n, unsure, count = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3], "
+               "tonumber(ARGV[i + 4]) "
+               " local total, gone = P..'total:'..day, P..'gone:'..id "
+               " local ticket, used, spent = redis.call('HGET', T, id), nil, n "
+               " if ticket then "
+               "  used = n - tonumber(cmsgpack.unpack(ticket)[2]) "
+               "  redis.call('HDEL', T, id) redis.call('ZREM', U, id) "
+               " else "
+               "  local counted = redis.call('GET', gone) "
+               "  if counted then if counted ~= 'done' then used = n - tonumber(counted) spent = used end "
+               "  elseif unsure ~= '1' and string.sub(id, 13) ~= epoch then used = n end "
+               "  if used or unsure == '1' then redis.call('SET', gone, 'done', 'EX', 172800) end end "
+               " if used then "
+               "  for j = i + 5, i + 4 + count do add(total, ARGV[j], used, spent) end "
+               "  keep(total) end "
+               " i = i + 5 + count end "
+               "return 1");
 
 /* ARGV: "1" if they count as spent, how many at most. */
 static emb_redis_script EXPIRE = EMB_REDIS_SCRIPT(
@@ -129,7 +129,7 @@ typedef struct numbers {
 
 static emb_redis_argument text_argument(const char *text)
 {
-    return (emb_redis_argument){ text, strlen(text) };
+    return (emb_redis_argument){text, strlen(text)};
 }
 
 static emb_redis_argument number_argument(char text[24], int64_t value)
@@ -145,8 +145,8 @@ static uint64_t number_of(const emb_redis_reply *r)
 
 static emb_status malformed(redis_store *q, emb_error *err)
 {
-    return emb_fail(err, EMB_E_CORRUPT, emb_redis_where(q->redis), "%s gave an answer that the budget's script never gives",
-                    emb_redis_where(q->redis));
+    return emb_fail(err, EMB_E_CORRUPT, emb_redis_where(q->redis),
+                    "%s gave an answer that the budget's script never gives", emb_redis_where(q->redis));
 }
 
 /* ---- reserve ---- */
@@ -154,7 +154,7 @@ static emb_status malformed(redis_store *q, emb_error *err)
 static emb_budget_use use_of(const emb_redis_reply *spent, const emb_redis_reply *used)
 {
     uint64_t s = number_of(spent), u = number_of(used);
-    return (emb_budget_use){ s, u > s ? u - s : 0 };
+    return (emb_budget_use){s, u > s ? u - s : 0};
 }
 
 /* *again: another epoch has begun; the id is to have it. */
@@ -185,7 +185,8 @@ static emb_status read_reserve(redis_store *q, emb_budget_order *o, const emb_re
     return EMB_OK;
 }
 
-static emb_status reserve_once(redis_store *q, emb_budget_order *o, bool *again, uint64_t deadline_ns, emb_error *err)
+static emb_status reserve_once(redis_store *q, emb_budget_order *o, bool *again, uint64_t deadline_ns,
+                               emb_error *err)
 {
     emb_redis_argument a[5 + 2 * EMB_BUDGET_SCOPES];
     char limits[EMB_BUDGET_SCOPES][24];
@@ -197,16 +198,18 @@ static emb_status reserve_once(redis_store *q, emb_budget_order *o, bool *again,
     pthread_mutex_lock(&q->lock);
     memcpy(o->id + 16 - EPOCH, q->epoch, EPOCH);
     pthread_mutex_unlock(&q->lock);
-    a[0] = (emb_redis_argument){ o->id, 16 };
+    a[0] = (emb_redis_argument){o->id, 16};
     a[1] = number_argument(n.text[0], o->day);
     a[2] = number_argument(n.text[1], (int64_t)o->nusd);
     a[3] = number_argument(n.text[2], q->options.reservation_s * INT64_C(1000));
-    a[4] = (emb_redis_argument){ fresh, sizeof fresh };
+    a[4] = (emb_redis_argument){fresh, sizeof fresh};
     for (size_t i = 0; i < o->count; i++) {
         a[5 + 2 * i] = text_argument(o->wants[i].name);
-        a[6 + 2 * i] = o->wants[i].limit < 0 ? text_argument("") : number_argument(limits[i], o->wants[i].limit);
+        a[6 + 2 * i] =
+            o->wants[i].limit < 0 ? text_argument("") : number_argument(limits[i], o->wants[i].limit);
     }
-    emb_status st = emb_redis_eval(q->redis, &RESERVE, NULL, 0, a, 5 + 2 * o->count, false, deadline_ns, &replies, err);
+    emb_status st =
+        emb_redis_eval(q->redis, &RESERVE, NULL, 0, a, 5 + 2 * o->count, false, deadline_ns, &replies, err);
     if (st != EMB_OK)
         return st;
     st = read_reserve(q, o, replies.list[0], again, err);
@@ -214,7 +217,8 @@ static emb_status reserve_once(redis_store *q, emb_budget_order *o, bool *again,
     return st;
 }
 
-static emb_status redis_reserve(emb_budget_store *store, emb_budget_order *o, uint64_t deadline_ns, emb_error *err)
+static emb_status redis_reserve(emb_budget_store *store, emb_budget_order *o, uint64_t deadline_ns,
+                                emb_error *err)
 {
     redis_store *q = (redis_store *)store;
     bool again = true;
@@ -227,8 +231,8 @@ static emb_status redis_reserve(emb_budget_store *store, emb_budget_order *o, ui
 
 /* ---- the others ---- */
 
-static emb_status eval(redis_store *q, emb_redis_script *script, const emb_redis_argument *arguments, size_t count,
-                       int64_t *out, uint64_t deadline_ns, emb_error *err)
+static emb_status eval(redis_store *q, emb_redis_script *script, const emb_redis_argument *arguments,
+                       size_t count, int64_t *out, uint64_t deadline_ns, emb_error *err)
 {
     emb_redis_replies replies;
     emb_status st =
@@ -245,7 +249,7 @@ static size_t add_settlement(emb_redis_argument *a, numbers *n, const emb_budget
 {
     const char *name = s->names;
     size_t count = 0;
-    a[count++] = (emb_redis_argument){ s->id, 16 };
+    a[count++] = (emb_redis_argument){s->id, 16};
     a[count++] = number_argument(n->text[0], s->day);
     a[count++] = number_argument(n->text[1], (int64_t)s->actual_nusd);
     a[count++] = text_argument(s->unsure ? "1" : "0");
@@ -273,8 +277,8 @@ static emb_status redis_expire(emb_budget_store *store, uint64_t *count, uint64_
     redis_store *q = (redis_store *)store;
     char most[24];
     int64_t given_up = 0;
-    emb_redis_argument a[] = { text_argument(q->options.expired_are_spent ? "1" : "0"),
-                               number_argument(most, EMB_BUDGET_EXPIRE_BATCH) };
+    emb_redis_argument a[] = {text_argument(q->options.expired_are_spent ? "1" : "0"),
+                              number_argument(most, EMB_BUDGET_EXPIRE_BATCH)};
     emb_status st = eval(q, &EXPIRE, a, 2, &given_up, deadline_ns, err);
     *count = st == EMB_OK ? (uint64_t)given_up : 0;
     return st;
@@ -288,10 +292,11 @@ static void tell(const emb_redis_reply *r, emb_budget_seen seen, void *context)
         if (field->type != EMB_REDIS_TEXT || field->length < 1 || field->text[0] != 'u')
             continue;
         for (size_t j = 0; j + 1 < r->length && !spent; j += 2)
-            if (r->elements[j].length == field->length && r->elements[j].text && r->elements[j].text[0] == 's' &&
+            if (r->elements[j].length == field->length && r->elements[j].text &&
+                r->elements[j].text[0] == 's' &&
                 memcmp(r->elements[j].text + 1, field->text + 1, field->length - 1) == 0)
                 spent = &r->elements[j + 1];
-        static const emb_redis_reply none = { .type = EMB_REDIS_NIL };
+        static const emb_redis_reply none = {.type = EMB_REDIS_NIL};
         emb_budget_use use = use_of(spent ? spent : &none, &r->elements[i + 1]);
         seen(context, field->text + 1, &use);
     }
@@ -320,7 +325,8 @@ static emb_status redis_read(emb_budget_store *store, int32_t day, emb_budget_se
 }
 
 /* Keys expire by themselves. */
-static emb_status redis_tidy(emb_budget_store *store, int32_t before_day, uint64_t deadline_ns, emb_error *err)
+static emb_status redis_tidy(emb_budget_store *store, int32_t before_day, uint64_t deadline_ns,
+                             emb_error *err)
 {
     (void)before_day, (void)deadline_ns, (void)err;
     emb_redis_tidy(((redis_store *)store)->redis);
@@ -335,10 +341,11 @@ static void redis_close(emb_budget_store *store)
     free(q);
 }
 
-static const emb_budget_store_ops OPS = { true,       redis_reserve, redis_settle, redis_expire, redis_read, redis_tidy, redis_close };
+static const emb_budget_store_ops OPS = {true,       redis_reserve, redis_settle, redis_expire,
+                                         redis_read, redis_tidy,    redis_close};
 
-emb_status emb_budget_redis_open(const char *url, const emb_budget_store_options *options, emb_budget_store **out,
-                                 emb_error *err)
+emb_status emb_budget_redis_open(const char *url, const emb_budget_store_options *options,
+                                 emb_budget_store **out, emb_error *err)
 {
     redis_store *q = calloc(1, sizeof *q);
     if (!q)

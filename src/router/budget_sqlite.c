@@ -1,12 +1,13 @@
 /*
  * A budget in SQLite, shared by the processes of one machine (tables: state_sqlite.c).
  *
- * Every step is one transaction that takes the write lock at its beginning (BEGIN IMMEDIATE), so it sees the totals it
- * will change. One connection for each process: SQLite lets one writer in at a time anyway, and threads of a process
- * queue for a connection by a condition variable, while connections wait for each other's locks by sleeping.
+ * Every step is one transaction that takes the write lock at its beginning (BEGIN IMMEDIATE), so it sees the
+ * totals it will change. One connection for each process: SQLite lets one writer in at a time anyway, and
+ * threads of a process queue for a connection by a condition variable, while connections wait for each
+ * other's locks by sleeping.
  *
- * Commits survive the process but not the loss of power (synchronous=NORMAL), which costs the last moments of counting;
- * waiting for the disk would cost a hundred times the step. A reserve costs some 20 µs.
+ * Commits survive the process but not the loss of power (synchronous=NORMAL), which costs the last moments of
+ * counting; waiting for the disk would cost a hundred times the step. A reserve costs some 20 µs.
  */
 #include "base/error.h"
 #include "router/budget_store.h"
@@ -34,18 +35,20 @@ typedef struct ticket {
 
 /* ---- rows ---- */
 
-static emb_status read_total(emb_sqlite *db, int32_t day, const char *scope, emb_budget_use *out, emb_error *err)
+static emb_status read_total(emb_sqlite *db, int32_t day, const char *scope, emb_budget_use *out,
+                             emb_error *err)
 {
     emb_sql *s;
     bool row;
-    *out = (emb_budget_use){ 0 };
-    emb_status st = emb_sql_get(db, "SELECT spent, reserved FROM budget_total WHERE day = ? AND scope = ?", &s, err);
+    *out = (emb_budget_use){0};
+    emb_status st =
+        emb_sql_get(db, "SELECT spent, reserved FROM budget_total WHERE day = ? AND scope = ?", &s, err);
     if (st != EMB_OK)
         return st;
     emb_sql_int(s, 1, day);
     emb_sql_text(s, 2, scope, strlen(scope));
     if ((st = emb_sql_step(s, &row, err)) == EMB_OK && row)
-        *out = (emb_budget_use){ (uint64_t)emb_sql_column_int(s, 0), (uint64_t)emb_sql_column_int(s, 1) };
+        *out = (emb_budget_use){(uint64_t)emb_sql_column_int(s, 0), (uint64_t)emb_sql_column_int(s, 1)};
     emb_sql_reset(s);
     return st;
 }
@@ -54,10 +57,11 @@ static emb_status add_total(emb_sqlite *db, int32_t day, const char *scope, int6
                             emb_error *err)
 {
     emb_sql *s;
-    emb_status st = emb_sql_get(db,
-                                "INSERT INTO budget_total (day, scope, spent, reserved) VALUES (?1, ?2, ?3, ?4) "
-                                "ON CONFLICT DO UPDATE SET spent = spent + ?3, reserved = reserved + ?4",
-                                &s, err);
+    emb_status st =
+        emb_sql_get(db,
+                    "INSERT INTO budget_total (day, scope, spent, reserved) VALUES (?1, ?2, ?3, ?4) "
+                    "ON CONFLICT DO UPDATE SET spent = spent + ?3, reserved = reserved + ?4",
+                    &s, err);
     if (st != EMB_OK)
         return st;
     emb_sql_int(s, 1, day);
@@ -79,7 +83,8 @@ static emb_status add_totals(emb_sqlite *db, int32_t day, const char *scopes, si
 static emb_status read_ticket(emb_sqlite *db, const uint8_t id[16], ticket *out, emb_error *err)
 {
     emb_sql *s;
-    emb_status st = emb_sql_get(db, "SELECT state, day, nusd, scopes FROM budget_ticket WHERE id = ?", &s, err);
+    emb_status st =
+        emb_sql_get(db, "SELECT state, day, nusd, scopes FROM budget_ticket WHERE id = ?", &s, err);
     if (st != EMB_OK)
         return st;
     emb_sql_bytes(s, 1, id, 16);
@@ -90,7 +95,8 @@ static emb_status read_ticket(emb_sqlite *db, const uint8_t id[16], ticket *out,
         out->nusd = emb_sql_column_int(s, 2);
         const void *scopes = emb_sql_column_bytes(s, 3, &out->length);
         if (out->length > sizeof out->scopes || (out->length && ((const char *)scopes)[out->length - 1]))
-            st = emb_fail(err, EMB_E_CORRUPT, "budget_ticket", "a reservation of the budget's store is malformed");
+            st = emb_fail(err, EMB_E_CORRUPT, "budget_ticket",
+                          "a reservation of the budget's store is malformed");
         else if (out->length)
             memcpy(out->scopes, scopes, out->length);
     }
@@ -103,7 +109,8 @@ static emb_status add_ticket(emb_sqlite *db, const uint8_t id[16], int32_t day, 
 {
     emb_sql *s;
     emb_status st = emb_sql_get(
-        db, "INSERT INTO budget_ticket (id, day, nusd, state, until, scopes) VALUES (?, ?, ?, ?, ?, ?)", &s, err);
+        db, "INSERT INTO budget_ticket (id, day, nusd, state, until, scopes) VALUES (?, ?, ?, ?, ?, ?)", &s,
+        err);
     if (st != EMB_OK)
         return st;
     emb_sql_bytes(s, 1, id, 16);
@@ -125,11 +132,12 @@ static emb_status drop_ticket(emb_sqlite *db, const uint8_t id[16], emb_error *e
     return emb_sql_do(s, err);
 }
 
-static emb_status change_ticket(emb_sqlite *db, const uint8_t id[16], int state, int64_t nusd, int64_t until_ms,
-                                emb_error *err)
+static emb_status change_ticket(emb_sqlite *db, const uint8_t id[16], int state, int64_t nusd,
+                                int64_t until_ms, emb_error *err)
 {
     emb_sql *s;
-    emb_status st = emb_sql_get(db, "UPDATE budget_ticket SET state = ?, nusd = ?, until = ? WHERE id = ?", &s, err);
+    emb_status st =
+        emb_sql_get(db, "UPDATE budget_ticket SET state = ?, nusd = ?, until = ? WHERE id = ?", &s, err);
     if (st != EMB_OK)
         return st;
     emb_sql_int(s, 1, state);
@@ -160,7 +168,8 @@ static emb_status reserve(sqlite_store *q, emb_sqlite *db, emb_budget_order *o, 
     emb_status st = add_totals(db, o->day, scopes, length, 0, (int64_t)o->nusd, err);
     if (st == EMB_OK)
         st = add_ticket(db, o->id, o->day, (int64_t)o->nusd, RESERVED,
-                        emb_budget_now_ms(&q->options) + q->options.reservation_s * INT64_C(1000), scopes, length, err);
+                        emb_budget_now_ms(&q->options) + q->options.reservation_s * INT64_C(1000), scopes,
+                        length, err);
     for (size_t i = 0; i < o->count; i++)
         o->wants[i].use.reserved_nusd += o->nusd;
     o->granted = st == EMB_OK;
@@ -188,7 +197,8 @@ static emb_status settle(sqlite_store *q, emb_sqlite *db, const emb_budget_settl
 }
 
 /* The oldest of a state whose time is over; *found false: none. */
-static emb_status find_over(emb_sqlite *db, int state, int64_t now_ms, uint8_t id[16], bool *found, emb_error *err)
+static emb_status find_over(emb_sqlite *db, int state, int64_t now_ms, uint8_t id[16], bool *found,
+                            emb_error *err)
 {
     emb_sql *s;
     size_t length;
@@ -208,7 +218,8 @@ static emb_status find_over(emb_sqlite *db, int state, int64_t now_ms, uint8_t i
     return st;
 }
 
-static emb_status give_up(sqlite_store *q, emb_sqlite *db, const uint8_t id[16], int64_t now_ms, emb_error *err)
+static emb_status give_up(sqlite_store *q, emb_sqlite *db, const uint8_t id[16], int64_t now_ms,
+                          emb_error *err)
 {
     ticket t;
     emb_status st = read_ticket(db, id, &t, err);
@@ -267,7 +278,8 @@ static emb_status end(sqlite_store *q, emb_sqlite *db, emb_status st, emb_error 
     return st;
 }
 
-static emb_status sqlite_reserve(emb_budget_store *store, emb_budget_order *o, uint64_t deadline_ns, emb_error *err)
+static emb_status sqlite_reserve(emb_budget_store *store, emb_budget_order *o, uint64_t deadline_ns,
+                                 emb_error *err)
 {
     sqlite_store *q = (sqlite_store *)store;
     emb_sqlite *db;
@@ -290,7 +302,8 @@ static emb_status sqlite_settle(emb_budget_store *store, const emb_budget_settle
 }
 
 /* Looks before it takes the write lock: mostly there is nothing. */
-static emb_status sqlite_expire(emb_budget_store *store, uint64_t *count, uint64_t deadline_ns, emb_error *err)
+static emb_status sqlite_expire(emb_budget_store *store, uint64_t *count, uint64_t deadline_ns,
+                                emb_error *err)
 {
     sqlite_store *q = (sqlite_store *)store;
     emb_sqlite *db;
@@ -317,10 +330,11 @@ static emb_status sqlite_read(emb_budget_store *store, int32_t day, emb_budget_s
     emb_status st = emb_sqlite_acquire(q->pool, deadline_ns, &db, err);
     if (st != EMB_OK)
         return st;
-    if ((st = emb_sql_get(db, "SELECT scope, spent, reserved FROM budget_total WHERE day = ?", &s, err)) == EMB_OK) {
+    if ((st = emb_sql_get(db, "SELECT scope, spent, reserved FROM budget_total WHERE day = ?", &s, err)) ==
+        EMB_OK) {
         emb_sql_int(s, 1, day);
         while ((st = emb_sql_step(s, &row, err)) == EMB_OK && row) {
-            emb_budget_use use = { (uint64_t)emb_sql_column_int(s, 1), (uint64_t)emb_sql_column_int(s, 2) };
+            emb_budget_use use = {(uint64_t)emb_sql_column_int(s, 1), (uint64_t)emb_sql_column_int(s, 2)};
             const char *scope = emb_sql_column_text(s, 0, NULL);
             if (scope)
                 seen(context, scope, &use);
@@ -331,7 +345,8 @@ static emb_status sqlite_read(emb_budget_store *store, int32_t day, emb_budget_s
     return st;
 }
 
-static emb_status sqlite_tidy(emb_budget_store *store, int32_t before_day, uint64_t deadline_ns, emb_error *err)
+static emb_status sqlite_tidy(emb_budget_store *store, int32_t before_day, uint64_t deadline_ns,
+                              emb_error *err)
 {
     sqlite_store *q = (sqlite_store *)store;
     emb_sqlite *db;
@@ -346,11 +361,11 @@ static void sqlite_close(emb_budget_store *store)
     free(q);
 }
 
-static const emb_budget_store_ops OPS = { false,          sqlite_reserve, sqlite_settle, sqlite_expire,
-                                          sqlite_read,    sqlite_tidy,   sqlite_close };
+static const emb_budget_store_ops OPS = {false,       sqlite_reserve, sqlite_settle, sqlite_expire,
+                                         sqlite_read, sqlite_tidy,    sqlite_close};
 
-emb_status emb_budget_sqlite_open(const char *url, const emb_budget_store_options *options, emb_budget_store **out,
-                                  emb_error *err)
+emb_status emb_budget_sqlite_open(const char *url, const emb_budget_store_options *options,
+                                  emb_budget_store **out, emb_error *err)
 {
     sqlite_store *q = calloc(1, sizeof *q);
     if (!q)

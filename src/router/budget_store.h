@@ -1,9 +1,9 @@
 /*
- * budget_store.h: where a budget's totals and reservations are kept: one implementation for each database. Internal to
- * router/.
+ * budget_store.h: where a budget's totals and reservations are kept: one implementation for each database.
+ * Internal to router/.
  *
- * A store knows totals (spent and reserved, by day and scope) and tickets (reservations, by id). Each call is one atomic
- * step and may be repeated after an answer was lost:
+ * A store knows totals (spent and reserved, by day and scope) and tickets (reservations, by id). Each call is
+ * one atomic step and may be repeated after an answer was lost:
  *
  *     reserve     all scopes or none; a ticket that is there already is a success, one that was settled before is not made
  *     settle      a ticket counts once: reserved becomes spent; one that was given up adds what it really cost
@@ -16,12 +16,13 @@
 
 #include "router/budget.h"
 
-#define EMB_BUDGET_NUSD_MAX UINT64_C(1000000000000000) /* a million dollars; exact in a double, which Lua counts with */
+#define EMB_BUDGET_NUSD_MAX \
+    UINT64_C(1000000000000000) /* a million dollars; exact in a double, which Lua counts with */
 
 enum {
     EMB_BUDGET_SETTLE_BATCH = 64,
-    EMB_BUDGET_GONE_S = 2 * 86400,  /* how long a ticket that was given up is remembered */
-    EMB_BUDGET_KEPT_DAYS = 7,       /* totals of earlier days */
+    EMB_BUDGET_GONE_S = 2 * 86400, /* how long a ticket that was given up is remembered */
+    EMB_BUDGET_KEPT_DAYS = 7,      /* totals of earlier days */
     EMB_BUDGET_EXPIRE_BATCH = 200
 };
 
@@ -48,7 +49,7 @@ typedef struct emb_budget_settlement {
     uint8_t id[16];
     int32_t day;
     uint64_t actual_nusd;
-    bool unsure;       /* whether the reservation was made is not known: if not, it must not be made any more */
+    bool unsure; /* whether the reservation was made is not known: if not, it must not be made any more */
     uint32_t count, length;
     const char *names; /* `count` of them, each ends with NUL; `length` bytes in all */
 } emb_budget_settlement;
@@ -57,7 +58,8 @@ typedef void (*emb_budget_seen)(void *context, const char *scope, const emb_budg
 
 typedef struct emb_budget_store_ops {
     bool is_remote; /* a failed step may have been done all the same */
-    emb_status (*reserve)(emb_budget_store *store, emb_budget_order *order, uint64_t deadline_ns, emb_error *err);
+    emb_status (*reserve)(emb_budget_store *store, emb_budget_order *order, uint64_t deadline_ns,
+                          emb_error *err);
     emb_status (*settle)(emb_budget_store *store, const emb_budget_settlement *list, size_t count,
                          uint64_t deadline_ns, emb_error *err);
     /* *count: how many were given up; at most a batch. */

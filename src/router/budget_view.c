@@ -1,12 +1,13 @@
 /*
  * A table of scopes by name under one lock, held for some additions.
  *
- * `base` is what the store said, with what this process has put into the store since. What is reserved while the store is
- * being read may or may not be in the answer; it is added, so that for up to a second it may count twice and never not at
- * all: the one who looks here must not think that there is more left than there is. `pending` are settlements that are
- * queued.
+ * `base` is what the store said, with what this process has put into the store since. What is reserved while
+ * the store is being read may or may not be in the answer; it is added, so that for up to a second it may
+ * count twice and never not at all: the one who looks here must not think that there is more left than there
+ * is. `pending` are settlements that are queued.
  *
- * Scopes are few (a key each); of more than MOST the further ones are not kept, and peeking at them says "not known".
+ * Scopes are few (a key each); of more than MOST the further ones are not kept, and peeking at them says "not
+ * known".
  */
 #include "router/budget_view.h"
 
@@ -24,7 +25,7 @@ struct scope {
     emb_budget_use base, read, since; /* since: reserved while reading */
     emb_budget_use pending;           /* to be spent, and to be taken off what is reserved */
     bool was_read, is_known;
-    uint64_t limit;                   /* 0: not told yet */
+    uint64_t limit; /* 0: not told yet */
     emb_series *series_limit, *series_spent, *series_reserved, *series_refused;
     char name[];
 };
@@ -79,7 +80,7 @@ static void turn(emb_budget_view *v, int32_t day)
     v->has_read = v->reading = false;
     for (size_t i = 0; i < BUCKETS; i++)
         for (scope *s = v->buckets[i]; s; s = s->chain) {
-            s->base = s->read = s->since = s->pending = (emb_budget_use){ 0 };
+            s->base = s->read = s->since = s->pending = (emb_budget_use){0};
             s->was_read = s->is_known = false;
         }
 }
@@ -125,12 +126,13 @@ void emb_budget_view_refused(emb_budget_view *v, const emb_budget_order *o)
 }
 
 /* Calls for each scope of a settlement of today; NULL scopes are left out. */
-#define EACH_SCOPE(v, settlement, s)                                                                      \
-    const char *name_ = (settlement)->names;                                                              \
-    for (uint32_t i_ = 0; i_ < (settlement)->count; i_++, name_ += strlen(name_) + 1)                     \
+#define EACH_SCOPE(v, settlement, s)                                                  \
+    const char *name_ = (settlement)->names;                                          \
+    for (uint32_t i_ = 0; i_ < (settlement)->count; i_++, name_ += strlen(name_) + 1) \
         for (scope *s = (settlement)->day == (v)->day ? find(v, name_) : NULL; s; s = NULL)
 
-void emb_budget_view_queued(emb_budget_view *v, const emb_budget_settlement *settlement, uint64_t reserved_nusd)
+void emb_budget_view_queued(emb_budget_view *v, const emb_budget_settlement *settlement,
+                            uint64_t reserved_nusd)
 {
     pthread_mutex_lock(&v->lock);
     EACH_SCOPE(v, settlement, s)
@@ -141,7 +143,8 @@ void emb_budget_view_queued(emb_budget_view *v, const emb_budget_settlement *set
     pthread_mutex_unlock(&v->lock);
 }
 
-void emb_budget_view_settled(emb_budget_view *v, const emb_budget_settlement *settlement, uint64_t reserved_nusd)
+void emb_budget_view_settled(emb_budget_view *v, const emb_budget_settlement *settlement,
+                             uint64_t reserved_nusd)
 {
     pthread_mutex_lock(&v->lock);
     EACH_SCOPE(v, settlement, s)
@@ -162,7 +165,7 @@ void emb_budget_view_begin(emb_budget_view *v, int32_t day)
     for (size_t i = 0; i < BUCKETS; i++)
         for (scope *s = v->buckets[i]; s; s = s->chain) {
             s->was_read = false;
-            s->since = (emb_budget_use){ 0 };
+            s->since = (emb_budget_use){0};
         }
     pthread_mutex_unlock(&v->lock);
 }
@@ -187,7 +190,7 @@ void emb_budget_view_end(emb_budget_view *v, bool complete)
     v->has_read = v->has_read || valid;
     for (size_t i = 0; valid && i < BUCKETS; i++)
         for (scope *s = v->buckets[i]; s; s = s->chain) {
-            s->base = s->was_read ? s->read : (emb_budget_use){ 0 };
+            s->base = s->was_read ? s->read : (emb_budget_use){0};
             s->base.reserved_nusd += s->since.reserved_nusd;
             s->is_known = true;
         }
@@ -196,13 +199,13 @@ void emb_budget_view_end(emb_budget_view *v, bool complete)
 
 static emb_budget_use use_of(const scope *s)
 {
-    return (emb_budget_use){ s->base.spent_nusd + s->pending.spent_nusd,
-                             less(s->base.reserved_nusd, s->pending.reserved_nusd) };
+    return (emb_budget_use){s->base.spent_nusd + s->pending.spent_nusd,
+                            less(s->base.reserved_nusd, s->pending.reserved_nusd)};
 }
 
 bool emb_budget_view_get(emb_budget_view *v, int32_t day, const char *name, emb_budget_use *out)
 {
-    *out = (emb_budget_use){ 0 };
+    *out = (emb_budget_use){0};
     pthread_mutex_lock(&v->lock);
     const scope *s = v->day == day ? find(v, name) : NULL;
     bool known = v->day == day && (s ? s->is_known || v->has_read : v->has_read && v->count < MOST);
@@ -217,7 +220,7 @@ void emb_budget_view_collect(emb_budget_view *v, int32_t day)
     pthread_mutex_lock(&v->lock);
     for (size_t i = 0; i < BUCKETS; i++)
         for (scope *s = v->buckets[i]; s; s = s->chain) {
-            emb_budget_use use = v->day == day ? use_of(s) : (emb_budget_use){ 0 };
+            emb_budget_use use = v->day == day ? use_of(s) : (emb_budget_use){0};
             emb_series_set(s->series_spent, (double)use.spent_nusd / 1e9);
             emb_series_set(s->series_reserved, (double)use.reserved_nusd / 1e9);
             if (s->limit && s->limit != UINT64_MAX)

@@ -1,8 +1,8 @@
 /*
  * budget_view.h: what a process knows of today's totals without asking the store. Internal to router/.
  *
- * Totals as they were read last, plus what this process did since: reservations at once, settlements from the moment at
- * which they are queued. Thread-safe; never waits for I/O.
+ * Totals as they were read last, plus what this process did since: reservations at once, settlements from the
+ * moment at which they are queued. Thread-safe; never waits for I/O.
  */
 #ifndef EMB_ROUTER_BUDGET_VIEW_H
 #define EMB_ROUTER_BUDGET_VIEW_H
@@ -17,8 +17,10 @@ void emb_budget_view_close(emb_budget_view *view);
 void emb_budget_view_reserved(emb_budget_view *view, const emb_budget_order *order);
 void emb_budget_view_refused(emb_budget_view *view, const emb_budget_order *order);
 /* A settlement is on its way; then it is in the store. */
-void emb_budget_view_queued(emb_budget_view *view, const emb_budget_settlement *settlement, uint64_t reserved_nusd);
-void emb_budget_view_settled(emb_budget_view *view, const emb_budget_settlement *settlement, uint64_t reserved_nusd);
+void emb_budget_view_queued(emb_budget_view *view, const emb_budget_settlement *settlement,
+                            uint64_t reserved_nusd);
+void emb_budget_view_settled(emb_budget_view *view, const emb_budget_settlement *settlement,
+                             uint64_t reserved_nusd);
 
 /* begin, then `seen` for each scope of the day, then end. Settlements are not written meanwhile. */
 void emb_budget_view_begin(emb_budget_view *view, int32_t day);

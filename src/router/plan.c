@@ -1,24 +1,25 @@
 /*
  * plan.c: the planner.
  *
- * Each candidate goes through the rules in their order and is passed over by the first that objects; what is left is
- * sorted. So an explanation costs nothing extra: the rule that objected is known for each, and sentences are written
- * only if the caller has room for them. A chain of filters over a shrinking list was rejected, since it loses which
- * candidate fell where.
+ * Each candidate goes through the rules in their order and is passed over by the first that objects; what is
+ * left is sorted. So an explanation costs nothing extra: the rule that objected is known for each, and
+ * sentences are written only if the caller has room for them. A chain of filters over a shrinking list was
+ * rejected, since it loses which candidate fell where.
  *
- * All candidates that the pins allow are ranked, those that were passed over too: the rule that decided is then that
- * which took the candidate that would have come first, or the context where none did.
+ * All candidates that the pins allow are ranked, those that were passed over too: the rule that decided is
+ * then that which took the candidate that would have come first, or the context where none did.
  *
- * Off the hybrid path the legacy provider comes first and the others follow as its fallback, in the configured order.
- * A pin that leaves the legacy provider nothing stands: the caller said where the text is to go. Without fallback the
- * legacy provider is alone.
+ * Off the hybrid path the legacy provider comes first and the others follow as its fallback, in the
+ * configured order. A pin that leaves the legacy provider nothing stands: the caller said where the text is
+ * to go. Without fallback the legacy provider is alone.
  *
- * Shares by weight: each candidate draws -ln(u) / weight, u from the request's random number and its index, and the
- * smaller comes first. That is the order of draws without replacement, without drawing one after another.
+ * Shares by weight: each candidate draws -ln(u) / weight, u from the request's random number and its index,
+ * and the smaller comes first. That is the order of draws without replacement, without drawing one after
+ * another.
  *
- * Invariants: the order holds no candidate twice; none that a pin excludes; with a private text only local ones; none
- * whose breaker is open or that drains; none over its budget. A refusal is set if and only if the order is empty, and it
- * is that of the rule which took the last ones.
+ * Invariants: the order holds no candidate twice; none that a pin excludes; with a private text only local
+ * ones; none whose breaker is open or that drains; none over its budget. A refusal is set if and only if the
+ * order is empty, and it is that of the rule which took the last ones.
  *
  * Cost: candidates × (rules + insertion sort), about two microseconds for five, nine with
  * sentences for each; nothing is allocated.
@@ -34,9 +35,9 @@
 #include <string.h>
 
 typedef struct rank {
-    unsigned group;      /* legacy path, context; the weightless last */
-    double measure;      /* within the group, the smaller first */
-    unsigned away;       /* 0: shares the default provider's place */
+    unsigned group; /* legacy path, context; the weightless last */
+    double measure; /* within the group, the smaller first */
+    unsigned away;  /* 0: shares the default provider's place */
     unsigned position;
     double draw;
 } rank;
@@ -48,9 +49,9 @@ typedef struct planner {
     size_t count;
     emb_route_plan *plan;
     bool pins_provider, pins_model, pins_space, is_private;
-    bool legacy;             /* off the hybrid path */
-    bool legacy_alone;       /* and nobody else may answer */
-    emb_context context;     /* by which to order; DEFAULT also where contexts do not count */
+    bool legacy;         /* off the hybrid path */
+    bool legacy_alone;   /* and nobody else may answer */
+    emb_context context; /* by which to order; DEFAULT also where contexts do not count */
     bool is_batch;
     const char *legacy_name, *default_name;
     emb_route_rule passed[EMB_ROUTE_MAX];
@@ -60,8 +61,9 @@ typedef struct planner {
 
 /* ---- names and sentences ---- */
 
-static const char *const CONTEXTS[] = { "default", "realtime", "analysis", "batch", "sensitive" };
-static const char *const RULES[] = { "none", "pinned", "privacy", "legacy", "settings", "health", "budget", "context" };
+static const char *const CONTEXTS[] = {"default", "realtime", "analysis", "batch", "sensitive"};
+static const char *const RULES[] = {"none",     "pinned", "privacy", "legacy",
+                                    "settings", "health", "budget",  "context"};
 
 const char *emb_context_name(emb_context context)
 {
@@ -145,7 +147,8 @@ static bool is_legacy(const planner *p, size_t i)
     if (!is_meant(c, p->legacy_name))
         return false;
     /* "NAME" means its default model, and any that the request pins */
-    return !c->is_fallback_only || c->weight == 0 || p->pins_model || p->pins_space || is_named_model(c, p->legacy_name);
+    return !c->is_fallback_only || c->weight == 0 || p->pins_model || p->pins_space ||
+           is_named_model(c, p->legacy_name);
 }
 
 static bool serves_pins(const planner *p, const emb_route_candidate *c)
@@ -161,8 +164,8 @@ static bool serves_pins(const planner *p, const emb_route_candidate *c)
     return !p->pins_space || (c->space && strcmp(p->request->space, c->space) == 0);
 }
 
-/* A provider of weight 0 answers by its first model; its others, and models that are not the default of their provider,
- * only where a request or the configuration names them. */
+/* A provider of weight 0 answers by its first model; its others, and models that are not the default of their
+ * provider, only where a request or the configuration names them. */
 static bool is_primary(const planner *p, size_t i)
 {
     const emb_route_candidate *c = &p->candidates[i];
@@ -198,7 +201,8 @@ static bool is_over_budget(const planner *p, const emb_route_candidate *c)
         return true;
     if (!c->estimate_nusd)
         return false;
-    return c->estimate_nusd > c->available_nusd || (c->near_limit && p->request->context != EMB_CONTEXT_ANALYSIS);
+    return c->estimate_nusd > c->available_nusd ||
+           (c->near_limit && p->request->context != EMB_CONTEXT_ANALYSIS);
 }
 
 /* The first rule that objects to a candidate. */
@@ -259,7 +263,8 @@ static double draw(uint64_t random, size_t index, size_t weight)
     return -log(((double)(z >> 11) + 0.5) * 0x1p-53) / (double)(weight ? weight : 1);
 }
 
-/* With a weighted place the weights decide which of its instances is first, the default provider or another. */
+/* With a weighted place the weights decide which of its instances is first, the default provider or
+ * another. */
 static bool shares_default_place(const planner *p, const emb_route_candidate *c)
 {
     if (is_meant(c, p->default_name))
@@ -275,7 +280,7 @@ static bool shares_default_place(const planner *p, const emb_route_candidate *c)
 static rank rank_of(const planner *p, size_t i)
 {
     const emb_route_candidate *c = &p->candidates[i];
-    rank r = { .position = c->position, .away = !shares_default_place(p, c) };
+    rank r = {.position = c->position, .away = !shares_default_place(p, c)};
     if (p->legacy)
         r.group = !is_legacy(p, i);
     else
@@ -334,7 +339,8 @@ static void fill_order(planner *p)
 
 static const char *private_because(const planner *p)
 {
-    return p->request->context == EMB_CONTEXT_SENSITIVE ? "the context is sensitive" : "personal data was found";
+    return p->request->context == EMB_CONTEXT_SENSITIVE ? "the context is sensitive"
+                                                        : "personal data was found";
 }
 
 static void say_pinned(const planner *p, const emb_route_candidate *c, char *out, size_t size)
@@ -384,7 +390,8 @@ static void say_passed(const planner *p, size_t i, char *out, size_t size)
         say(out, size, "Only the legacy provider %s may answer: fallback is off.", NAME(p->legacy_name));
         break;
     case EMB_RULE_SETTINGS:
-        say(out, size, "%s", is_set(c->unserved) ? c->unserved : "It cannot serve the settings of this request.");
+        say(out, size, "%s",
+            is_set(c->unserved) ? c->unserved : "It cannot serve the settings of this request.");
         break;
     case EMB_RULE_HEALTH:
         say(out, size, "%s", c->is_open ? "Its circuit breaker is open." : "It is draining.");
@@ -408,7 +415,8 @@ static void say_realtime(const planner *p, const emb_route_candidate *c, char *o
     else if (!p->settings->realtime_us)
         say(out, size, "P95 %.1f ms", p95);
     else
-        say(out, size, "P95 %.1f ms is %s the %.1f ms of realtime", p95, is_slow(p, c) ? "over" : "within", limit);
+        say(out, size, "P95 %.1f ms is %s the %.1f ms of realtime", p95, is_slow(p, c) ? "over" : "within",
+            limit);
 }
 
 /* Why it stands where it stands, without a full stop. */
@@ -416,7 +424,8 @@ static void say_place(const planner *p, size_t i, char *out, size_t size)
 {
     const emb_route_candidate *c = &p->candidates[i];
     if (p->legacy)
-        say(out, size, "%s", is_legacy(p, i) ? "the legacy provider" : "after the legacy provider, in the configured order");
+        say(out, size, "%s",
+            is_legacy(p, i) ? "the legacy provider" : "after the legacy provider, in the configured order");
     else if (is_last_resort(c))
         say(out, size, "its weight is 0: behind all others");
     else if (p->context == EMB_CONTEXT_REALTIME)
@@ -503,14 +512,15 @@ static void say_instead(const planner *p, size_t best, char *out, size_t size)
     const char *next = p->candidates[p->plan->order[0]].provider;
     switch (p->passed[best]) {
     case EMB_RULE_PRIVACY:
-        say(out, size, "Private (%s): %s may not see it, %s is next.", private_because(p), NAME(c->provider), NAME(next));
+        say(out, size, "Private (%s): %s may not see it, %s is next.", private_because(p), NAME(c->provider),
+            NAME(next));
         break;
     case EMB_RULE_SETTINGS:
         say(out, size, "%s cannot serve these settings, %s is next.", NAME(c->provider), NAME(next));
         break;
     case EMB_RULE_HEALTH:
-        say(out, size, "%s %s, %s is next.", NAME(c->provider), c->is_open ? "is behind an open breaker" : "is draining",
-            NAME(next));
+        say(out, size, "%s %s, %s is next.", NAME(c->provider),
+            c->is_open ? "is behind an open breaker" : "is draining", NAME(next));
         break;
     default:
         say(out, size, "%s has no budget for it, %s is next.", NAME(c->provider), NAME(next));
@@ -545,7 +555,8 @@ static void explain(planner *p)
         say(plan->reason, sizeof plan->reason, "The request asks for %s.", part);
     } else if (p->legacy) {
         plan->rule = EMB_RULE_LEGACY;
-        say_legacy(p, "the legacy provider is not there, the configured order", plan->reason, sizeof plan->reason);
+        say_legacy(p, "the legacy provider is not there, the configured order", plan->reason,
+                   sizeof plan->reason);
     } else {
         plan->rule = EMB_RULE_CONTEXT;
         say(plan->reason, sizeof plan->reason, "%s, %zu candidate%s.", context_reason(p), plan->count,
@@ -555,7 +566,8 @@ static void explain(planner *p)
 
 /* ---- refusals ---- */
 
-/* The rule that took the last ones. With the legacy provider alone only its candidates count, unless there are none. */
+/* The rule that took the last ones. With the legacy provider alone only its candidates count, unless there
+ * are none. */
 static emb_route_rule last_taker(const planner *p)
 {
     emb_route_rule last = EMB_RULE_NONE;
@@ -583,13 +595,15 @@ static emb_status refusal_of(const planner *p, char *out, size_t size)
     switch (p->plan->rule) {
     case EMB_RULE_PINNED:
         say_pins(p, pins, sizeof pins);
-        say(out, size, is_pinned(p) ? "Nothing here serves %s." : "No provider has a default model.%.0s", pins);
+        say(out, size, is_pinned(p) ? "Nothing here serves %s." : "No provider has a default model.%.0s",
+            pins);
         return EMB_E_NOT_FOUND;
     case EMB_RULE_PRIVACY:
         say(out, size, "Texts are private (%s), and no candidate is local: refused.", private_because(p));
         return EMB_E_FORBIDDEN;
     case EMB_RULE_LEGACY:
-        say(out, size, "Only the legacy provider %s may answer, and there is none of this name.", NAME(p->legacy_name));
+        say(out, size, "Only the legacy provider %s may answer, and there is none of this name.",
+            NAME(p->legacy_name));
         return EMB_E_UNAVAILABLE;
     case EMB_RULE_SETTINGS:
         say(out, size, "%s", some_unserved(p));
@@ -632,14 +646,15 @@ static void prepare(planner *p)
     p->legacy_name = is_set(s->legacy_provider) ? s->legacy_provider : p->default_name;
     p->legacy = !s->hybrid || !(r->bucket < s->rollout_percentage); /* not a number: off the path */
     p->legacy_alone = p->legacy && !s->fallback && (!is_pinned(p) || any_primary_legacy(p));
-    p->is_batch = s->routing && r->context == EMB_CONTEXT_DEFAULT && s->batch_threshold && r->texts >= s->batch_threshold;
+    p->is_batch = s->routing && r->context == EMB_CONTEXT_DEFAULT && s->batch_threshold &&
+                  r->texts >= s->batch_threshold;
     p->context = !s->routing ? EMB_CONTEXT_DEFAULT : p->is_batch ? EMB_CONTEXT_BATCH : r->context;
 }
 
 void emb_route_make(const emb_route_request *request, const emb_route_settings *settings,
                     const emb_route_candidate *candidates, size_t count, emb_route_plan *plan)
 {
-    planner p = { .request = request, .settings = settings, .candidates = candidates, .plan = plan };
+    planner p = {.request = request, .settings = settings, .candidates = candidates, .plan = plan};
     p.count = count < EMB_ROUTE_MAX ? count : EMB_ROUTE_MAX;
     prepare(&p);
     for (size_t i = 0; i < p.count; i++)

@@ -1,20 +1,21 @@
 /*
  * rollout.c: the share of callers on the hybrid path, agreed on by every process through one row of a store.
  *
- * Requests read an atomic number; a thread reads the store about once a second and sets it. So a decision costs nothing,
- * a store that is down costs nothing either (the last word stands, and a log line tells), and a rollback by anybody
- * reaches every process within about a second. Notifications (LISTEN, file watches) were rejected: they save half a
- * second and need a second way for when they are lost.
+ * Requests read an atomic number; a thread reads the store about once a second and sets it. So a decision
+ * costs nothing, a store that is down costs nothing either (the last word stands, and a log line tells), and
+ * a rollback by anybody reaches every process within about a second. Notifications (LISTEN, file watches)
+ * were rejected: they save half a second and need a second way for when they are lost.
  *
- * Every change is read, compute, compare-and-set: it is written only over the version that it was computed from. What a
- * person asks for is tried again on what won; a step of a schedule is not, since the winner has made it. That is all the
- * lease that is needed: several processes may find a step due, one of them makes it.
+ * Every change is read, compute, compare-and-set: it is written only over the version that it was computed
+ * from. What a person asks for is tried again on what won; a step of a schedule is not, since the winner has
+ * made it. That is all the lease that is needed: several processes may find a step due, one of them makes it.
  *
- * A step holds from the moment it was made, by the clock of whoever made it: after a pause of all processes the next
- * step follows at once, but no step is skipped. Clocks of machines that differ shorten or lengthen a step by as much.
+ * A step holds from the moment it was made, by the clock of whoever made it: after a pause of all processes
+ * the next step follows at once, but no step is skipped. Clocks of machines that differ shorten or lengthen a
+ * step by as much.
  *
- * A bucket is SHA-256 over salt and caller, so that it is uniform whatever callers are named, and a salt makes a new
- * draw. Shares grow from the low end: a caller that is in at 5 % stays in at 10 %.
+ * A bucket is SHA-256 over salt and caller, so that it is uniform whatever callers are named, and a salt
+ * makes a new draw. Shares grow from the low end: a caller that is in at 5 % stays in at 10 %.
  *
  * Invariants: the state is under `lock`, the store is called without it. `share` is the state's.
  */
@@ -35,8 +36,8 @@
 
 enum {
     REFRESH_MS = 1000,
-    CALL_MS = 3000,     /* for one call of the store */
-    TRIES = 16,         /* of a compare-and-set that somebody asked for */
+    CALL_MS = 3000, /* for one call of the store */
+    TRIES = 16,     /* of a compare-and-set that somebody asked for */
     HOLD_MAX_S = 366 * 86400,
     AUDIT_MAX = 10000
 };
@@ -53,7 +54,7 @@ struct emb_rollout {
     pthread_t thread;
 };
 
-static const char *const MODES[] = { "configured", "fixed", "scheduled", "rolled_back", "finished" };
+static const char *const MODES[] = {"configured", "fixed", "scheduled", "rolled_back", "finished"};
 
 const char *emb_rollout_mode_name(emb_rollout_mode mode)
 {
@@ -62,20 +63,22 @@ const char *emb_rollout_mode_name(emb_rollout_mode mode)
 
 /* ---- who is in ---- */
 
-double emb_rollout_bucket(const char *salt, const char *user, const char *key, const char *text, size_t length)
+double emb_rollout_bucket(const char *salt, const char *user, const char *key, const char *text,
+                          size_t length)
 {
-    const char *names[2] = { user, key };
-    emb_bytes pieces[3] = { { salt ? salt : "", salt ? strlen(salt) : 0 }, { "\0t", 2 }, { text, text ? length : 0 } };
+    const char *names[2] = {user, key};
+    emb_bytes pieces[3] = {
+        {salt ? salt : "", salt ? strlen(salt) : 0}, {"\0t", 2}, {text, text ? length : 0}};
     uint8_t digest[EMB_SHA256_BYTES];
     uint64_t number = 0;
     for (int i = 0; i < 2; i++)
         if (names[i] && *names[i]) { /* a user and a key of the same name are not the same caller */
             pieces[1].data = i ? "\0k" : "\0u";
-            pieces[2] = (emb_bytes){ names[i], strlen(names[i]) };
+            pieces[2] = (emb_bytes){names[i], strlen(names[i])};
             break;
         }
     if (!pieces[2].data)
-        pieces[2] = (emb_bytes){ "", 0 };
+        pieces[2] = (emb_bytes){"", 0};
     if (!emb_sha256_pieces(pieces, 3, digest))
         return 99.999; /* memory is short: the legacy path, unless all are in */
     for (int i = 0; i < 6; i++)
@@ -109,8 +112,8 @@ static unsigned generation(emb_rollout *r)
     return now;
 }
 
-/* What was read or written since `generation`. A slow read never replaces something newer; a store that was emptied or
- * put back from a copy has an older version and counts all the same. */
+/* What was read or written since `generation`. A slow read never replaces something newer; a store that was
+ * emptied or put back from a copy has an older version and counts all the same. */
 static void adopt(emb_rollout *r, const emb_rollout_state *state, unsigned since)
 {
     pthread_mutex_lock(&r->lock);
@@ -135,7 +138,7 @@ emb_status emb_rollout_refresh(emb_rollout *rollout, emb_error *err)
 /* Tells of the first failure and of the end of it. */
 static void refresh_and_tell(emb_rollout *r)
 {
-    emb_error err = { 0 };
+    emb_error err = {0};
     bool failed = emb_rollout_refresh(r, &err) != EMB_OK;
     if (failed && !r->is_failing)
         emb_log(EMB_LOG_WARN, "rollout: its store cannot be read, the last word stands",
@@ -151,7 +154,7 @@ static void *run(void *context)
     pthread_mutex_lock(&r->lock);
     while (!r->stop) {
         uint64_t until = emb_now_ns() + REFRESH_MS * UINT64_C(1000000);
-        struct timespec t = { (time_t)(until / 1000000000u), (long)(until % 1000000000u) };
+        struct timespec t = {(time_t)(until / 1000000000u), (long)(until % 1000000000u)};
         while (!r->stop && emb_now_ns() < until)
             pthread_cond_timedwait(&r->wake, &r->lock, &t);
         if (r->stop)
@@ -170,7 +173,8 @@ static emb_status start_thread(emb_rollout *r, emb_error *err)
 {
     int code = pthread_create(&r->thread, NULL, run, r);
     r->has_thread = code == 0;
-    return code ? emb_fail(err, EMB_E_NOMEM, "rollout", "no thread can be started: %s", strerror(code)) : EMB_OK;
+    return code ? emb_fail(err, EMB_E_NOMEM, "rollout", "no thread can be started: %s", strerror(code))
+                : EMB_OK;
 }
 
 static void init_locks(emb_rollout *r)
@@ -183,11 +187,11 @@ static void init_locks(emb_rollout *r)
     pthread_condattr_destroy(&attributes);
 }
 
-/* What passes by itself does not keep a service from starting, the thread goes on trying; nor does a state that makes no
- * sense, which can be written over. */
+/* What passes by itself does not keep a service from starting, the thread goes on trying; nor does a state
+ * that makes no sense, which can be written over. */
 static emb_status first_look(emb_rollout *r, emb_error *err)
 {
-    emb_error problem = { 0 };
+    emb_error problem = {0};
     emb_status st = emb_rollout_refresh(r, &problem);
     if (st != EMB_OK && st != EMB_E_CORRUPT && !emb_status_retryable(st)) {
         if (err)
@@ -201,7 +205,8 @@ static emb_status first_look(emb_rollout *r, emb_error *err)
     return EMB_OK;
 }
 
-emb_status emb_rollout_open(const char *url, const emb_rollout_options *options, emb_rollout **out, emb_error *err)
+emb_status emb_rollout_open(const char *url, const emb_rollout_options *options, emb_rollout **out,
+                            emb_error *err)
 {
     emb_rollout *r = calloc(1, sizeof *r);
     if (!r)
@@ -264,11 +269,11 @@ void emb_rollout_get(emb_rollout *rollout, double configured, emb_rollout_view *
     memcpy(out->schedule, s.schedule, s.steps * sizeof *s.schedule);
 }
 
-emb_status emb_rollout_audit(emb_rollout *rollout, size_t limit, emb_arena *arena, emb_rollout_event **out, size_t *count,
-                             emb_error *err)
+emb_status emb_rollout_audit(emb_rollout *rollout, size_t limit, emb_arena *arena, emb_rollout_event **out,
+                             size_t *count, emb_error *err)
 {
-    return rollout->store->kind->audit(rollout->store, deadline(), limit < AUDIT_MAX ? limit : AUDIT_MAX, arena, out, count,
-                                       err);
+    return rollout->store->kind->audit(rollout->store, deadline(), limit < AUDIT_MAX ? limit : AUDIT_MAX,
+                                       arena, out, count, err);
 }
 
 /* ---- changing ---- */
@@ -276,19 +281,19 @@ emb_status emb_rollout_audit(emb_rollout *rollout, size_t limit, emb_arena *aren
 /* What a change makes of the state; false: nothing is to be done. */
 typedef struct change {
     bool (*apply)(const struct change *change, emb_rollout_state *state, int64_t now);
-    const char *action;    /* NULL: chosen by `apply` into `chosen` */
+    const char *action; /* NULL: chosen by `apply` into `chosen` */
     const char **chosen;
     const char *actor, *reason;
-    int64_t share;                         /* of set */
-    const emb_rollout_step_config *steps;  /* of schedule */
+    int64_t share;                        /* of set */
+    const emb_rollout_step_config *steps; /* of schedule */
     size_t count;
-    const char *alert;                     /* of tick */
+    const char *alert; /* of tick */
     unsigned tries;
 } change;
 
 /* The version and who did it; the log's line. */
-static emb_status save(emb_rollout *r, const change *c, const emb_rollout_state *before, emb_rollout_state *next, bool *won,
-                       emb_error *err)
+static emb_status save(emb_rollout *r, const change *c, const emb_rollout_state *before,
+                       emb_rollout_state *next, bool *won, emb_error *err)
 {
     char reason[sizeof next->reason];
     const char *action = c->action ? c->action : *c->chosen;
@@ -301,16 +306,20 @@ static emb_status save(emb_rollout *r, const change *c, const emb_rollout_state 
     }
     char actor[sizeof next->actor];
     emb_rollout_copy_text(actor, sizeof actor, c->actor);
-    const emb_rollout_change line = { .time_s = r->now_s(), .from = before->share, .to = next->share, .action = action,
-                                      .actor = actor, .reason = reason };
+    const emb_rollout_change line = {.time_s = r->now_s(),
+                                     .from = before->share,
+                                     .to = next->share,
+                                     .action = action,
+                                     .actor = actor,
+                                     .reason = reason};
     return r->store->kind->save(r->store, deadline(), next, &line, won, err);
 }
 
 static void tell(const change *c, const emb_rollout_state *next, const char *action)
 {
-    emb_log(strcmp(action, "rollback") == 0 ? EMB_LOG_WARN : EMB_LOG_INFO, "rollout: changed", EMB_LOG_TEXT("action", action),
-            EMB_LOG_REAL("percentage", emb_rollout_from_share(next->share)), EMB_LOG_TEXT("actor", c->actor),
-            EMB_LOG_TEXT("reason", c->reason));
+    emb_log(strcmp(action, "rollback") == 0 ? EMB_LOG_WARN : EMB_LOG_INFO, "rollout: changed",
+            EMB_LOG_TEXT("action", action), EMB_LOG_REAL("percentage", emb_rollout_from_share(next->share)),
+            EMB_LOG_TEXT("actor", c->actor), EMB_LOG_TEXT("reason", c->reason));
 }
 
 static emb_status make_change(emb_rollout *r, const change *c, bool *changed, emb_error *err)
@@ -337,8 +346,8 @@ static emb_status make_change(emb_rollout *r, const change *c, bool *changed, em
             return EMB_OK;
         }
     }
-    return c->action ? emb_fail(err, EMB_E_BUSY, "rollout", "others change it at the same time; %u attempts came too late",
-                                c->tries)
+    return c->action ? emb_fail(err, EMB_E_BUSY, "rollout",
+                                "others change it at the same time; %u attempts came too late", c->tries)
                      : EMB_OK;
 }
 
@@ -373,11 +382,18 @@ static bool apply_set(const change *c, emb_rollout_state *state, int64_t now)
     return true;
 }
 
-emb_status emb_rollout_set(emb_rollout *rollout, double percentage, const char *actor, const char *reason, emb_error *err)
+emb_status emb_rollout_set(emb_rollout *rollout, double percentage, const char *actor, const char *reason,
+                           emb_error *err)
 {
     emb_status st = check_percentage(percentage, "percentage", err);
-    return st ? st : ask(rollout, (change){ .apply = apply_set, .action = "set", .actor = actor, .reason = reason,
-                                            .share = emb_rollout_to_share(percentage) }, err);
+    return st ? st
+              : ask(rollout,
+                    (change){.apply = apply_set,
+                             .action = "set",
+                             .actor = actor,
+                             .reason = reason,
+                             .share = emb_rollout_to_share(percentage)},
+                    err);
 }
 
 static bool apply_schedule(const change *c, emb_rollout_state *state, int64_t now)
@@ -392,13 +408,15 @@ static bool apply_schedule(const change *c, emb_rollout_state *state, int64_t no
 static emb_status check_steps(const emb_rollout_step_config *steps, size_t count, emb_error *err)
 {
     if (count < 1 || count > EMB_ROLLOUT_STEPS_MAX)
-        return emb_fail(err, EMB_E_INVALID, "steps", "a schedule of %zu steps; 1 to %d can be", count, EMB_ROLLOUT_STEPS_MAX);
+        return emb_fail(err, EMB_E_INVALID, "steps", "a schedule of %zu steps; 1 to %d can be", count,
+                        EMB_ROLLOUT_STEPS_MAX);
     for (size_t i = 0; i < count; i++) {
         emb_status st = check_percentage(steps[i].percentage, "steps", err);
         if (st != EMB_OK)
             return st;
         if (i && !(steps[i].percentage > steps[i - 1].percentage))
-            return emb_fail(err, EMB_E_INVALID, "steps", "step %zu is %g %%, not more than the %g %% before it", i + 1,
+            return emb_fail(err, EMB_E_INVALID, "steps",
+                            "step %zu is %g %%, not more than the %g %% before it", i + 1,
                             steps[i].percentage, steps[i - 1].percentage);
         if (steps[i].hold_s < 1 || steps[i].hold_s > HOLD_MAX_S)
             return emb_fail(err, EMB_E_INVALID, "steps", "step %zu holds for %llu s; 1 to %d can be", i + 1,
@@ -407,12 +425,19 @@ static emb_status check_steps(const emb_rollout_step_config *steps, size_t count
     return EMB_OK;
 }
 
-emb_status emb_rollout_schedule(emb_rollout *rollout, const emb_rollout_step_config *steps, size_t count, const char *actor,
-                                const char *reason, emb_error *err)
+emb_status emb_rollout_schedule(emb_rollout *rollout, const emb_rollout_step_config *steps, size_t count,
+                                const char *actor, const char *reason, emb_error *err)
 {
     emb_status st = check_steps(steps, count, err);
-    return st ? st : ask(rollout, (change){ .apply = apply_schedule, .action = "schedule", .actor = actor, .reason = reason,
-                                            .steps = steps, .count = count }, err);
+    return st ? st
+              : ask(rollout,
+                    (change){.apply = apply_schedule,
+                             .action = "schedule",
+                             .actor = actor,
+                             .reason = reason,
+                             .steps = steps,
+                             .count = count},
+                    err);
 }
 
 static bool apply_back(const change *c, emb_rollout_state *state, int64_t now)
@@ -424,7 +449,8 @@ static bool apply_back(const change *c, emb_rollout_state *state, int64_t now)
 
 emb_status emb_rollout_back(emb_rollout *rollout, const char *actor, const char *reason, emb_error *err)
 {
-    return ask(rollout, (change){ .apply = apply_back, .action = "rollback", .actor = actor, .reason = reason }, err);
+    return ask(rollout, (change){.apply = apply_back, .action = "rollback", .actor = actor, .reason = reason},
+               err);
 }
 
 static bool apply_clear(const change *c, emb_rollout_state *state, int64_t now)
@@ -436,7 +462,8 @@ static bool apply_clear(const change *c, emb_rollout_state *state, int64_t now)
 
 emb_status emb_rollout_clear(emb_rollout *rollout, const char *actor, const char *reason, emb_error *err)
 {
-    return ask(rollout, (change){ .apply = apply_clear, .action = "clear", .actor = actor, .reason = reason }, err);
+    return ask(rollout, (change){.apply = apply_clear, .action = "clear", .actor = actor, .reason = reason},
+               err);
 }
 
 static bool apply_verified(const change *c, emb_rollout_state *state, int64_t now)
@@ -446,9 +473,12 @@ static bool apply_verified(const change *c, emb_rollout_state *state, int64_t no
     return true;
 }
 
-emb_status emb_rollout_note_verified(emb_rollout *rollout, const char *actor, const char *report, emb_error *err)
+emb_status emb_rollout_note_verified(emb_rollout *rollout, const char *actor, const char *report,
+                                     emb_error *err)
 {
-    return ask(rollout, (change){ .apply = apply_verified, .action = "verified", .actor = actor, .reason = report }, err);
+    return ask(rollout,
+               (change){.apply = apply_verified, .action = "verified", .actor = actor, .reason = report},
+               err);
 }
 
 /* ---- a schedule by itself ---- */
@@ -478,7 +508,8 @@ static bool apply_tick(const change *c, emb_rollout_state *state, int64_t now)
     return true;
 }
 
-/* What this process knows is enough to see that nothing is due; before anything is done the store is asked. */
+/* What this process knows is enough to see that nothing is due; before anything is done the store is
+ * asked. */
 emb_status emb_rollout_tick(emb_rollout *rollout, const char *alert, bool *changed, emb_error *err)
 {
     const char *chosen = NULL;
@@ -498,8 +529,13 @@ emb_status emb_rollout_tick(emb_rollout *rollout, const char *alert, bool *chang
         snprintf(reason, sizeof reason, "the alert %.120s fires", alert);
     else
         snprintf(reason, sizeof reason, "step %zu has held its time", step + 1);
-    emb_status st = make_change(rollout, &(change){ .apply = apply_tick, .chosen = &chosen, .actor = "schedule",
-                                                    .reason = reason, .alert = alert, .tries = alert ? TRIES : 1 },
+    emb_status st = make_change(rollout,
+                                &(change){.apply = apply_tick,
+                                          .chosen = &chosen,
+                                          .actor = "schedule",
+                                          .reason = reason,
+                                          .alert = alert,
+                                          .tries = alert ? TRIES : 1},
                                 &done, err);
     if (st == EMB_OK && !done)
         st = emb_rollout_refresh(rollout, err); /* somebody else did it */

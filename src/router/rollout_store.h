@@ -9,17 +9,22 @@
  *     store->kind->save(store, deadline_ns, &next, &event, &won, err);               // false: another was faster
  *     store->kind->close(store);
  *
- * There is one row of state; its version makes a compare-and-set of a save: it is written only over the version before
- * it, together with the event, in one transaction. Shares are millionths of a percent, so that they compare exactly in
- * every database; SHARE_CONFIGURED stands for whatever the configuration says. Thread-safe.
+ * There is one row of state; its version makes a compare-and-set of a save: it is written only over the
+ * version before it, together with the event, in one transaction. Shares are millionths of a percent, so that
+ * they compare exactly in every database; SHARE_CONFIGURED stands for whatever the configuration says.
+ * Thread-safe.
  */
 #ifndef EMB_ROUTER_ROLLOUT_STORE_H
 #define EMB_ROUTER_ROLLOUT_STORE_H
 
 #include "router/rollout.h"
 
-enum { EMB_ROLLOUT_STEPS_MAX = 32, EMB_ROLLOUT_SCHEDULE_TEXT = 32 * 32, EMB_ROLLOUT_SHARE_ONE = 1000000,
-       EMB_ROLLOUT_SHARE_CONFIGURED = -1 };
+enum {
+    EMB_ROLLOUT_STEPS_MAX = 32,
+    EMB_ROLLOUT_SCHEDULE_TEXT = 32 * 32,
+    EMB_ROLLOUT_SHARE_ONE = 1000000,
+    EMB_ROLLOUT_SHARE_CONFIGURED = -1
+};
 
 typedef struct emb_rollout_state {
     int64_t version; /* 0: nothing was ever stored */
@@ -43,7 +48,8 @@ typedef struct emb_rollout_store_kind {
     emb_status (*open)(const char *url, emb_rollout_store **out, emb_error *err);
     void (*close)(emb_rollout_store *store);
     /* version 0 if there is no row. */
-    emb_status (*load)(emb_rollout_store *store, uint64_t deadline_ns, emb_rollout_state *out, emb_error *err);
+    emb_status (*load)(emb_rollout_store *store, uint64_t deadline_ns, emb_rollout_state *out,
+                       emb_error *err);
     /* Writes *next over version next->version - 1 and logs the change; *won: whether that was there. */
     emb_status (*save)(emb_rollout_store *store, uint64_t deadline_ns, const emb_rollout_state *next,
                        const emb_rollout_change *change, bool *won, emb_error *err);
@@ -65,14 +71,16 @@ int64_t emb_rollout_to_share(double percentage);
 double emb_rollout_from_share(int64_t share); /* not a number for SHARE_CONFIGURED */
 /* "5000000:3600 10000000:3600": how a schedule is kept. */
 void emb_rollout_write_schedule(const emb_rollout_state *state, char out[EMB_ROLLOUT_SCHEDULE_TEXT]);
-/* A row as it was read; EMB_E_CORRUPT if it cannot have been written by this program, and then only its version is kept,
- * so that it can be written over. */
-EMB_MUST_CHECK emb_status emb_rollout_check_state(emb_rollout_state *state, int64_t mode, const char *schedule,
-                                                  emb_error *err);
+/* A row as it was read; EMB_E_CORRUPT if it cannot have been written by this program, and then only its
+ * version is kept, so that it can be written over. */
+EMB_MUST_CHECK emb_status emb_rollout_check_state(emb_rollout_state *state, int64_t mode,
+                                                  const char *schedule, emb_error *err);
 /* A copy that fits, cut between characters and without invalid ones. */
 void emb_rollout_copy_text(char *out, size_t size, const char *text);
 /* Room for `count` events. */
-EMB_MUST_CHECK emb_status emb_rollout_events(emb_arena *arena, size_t count, emb_rollout_event **out, emb_error *err);
-EMB_MUST_CHECK emb_status emb_rollout_event_text(emb_arena *arena, const char *text, const char **out, emb_error *err);
+EMB_MUST_CHECK emb_status emb_rollout_events(emb_arena *arena, size_t count, emb_rollout_event **out,
+                                             emb_error *err);
+EMB_MUST_CHECK emb_status emb_rollout_event_text(emb_arena *arena, const char *text, const char **out,
+                                                 emb_error *err);
 
 #endif

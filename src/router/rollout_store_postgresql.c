@@ -4,8 +4,8 @@
  *     embedd_rollout        one row, id 1: the state and its version
  *     embedd_rollout_audit  what was done, by whom and why
  *
- * A save is one statement: an upsert whose update asks for the version before, and an insert into the log of what the
- * upsert returned. So the log has a line if and only if the state was written, in one round trip.
+ * A save is one statement: an upsert whose update asks for the version before, and an insert into the log of
+ * what the upsert returned. So the log has a line if and only if the state was written, in one round trip.
  */
 #include "router/rollout_store.h"
 
@@ -37,25 +37,28 @@ static const char *const STEPS[] = {
     " actor text NOT NULL,"
     " reason text NOT NULL)",
 };
-static const emb_pg_schema SCHEMA = { "embedd_rollout", STEPS, 1 };
+static const emb_pg_schema SCHEMA = {"embedd_rollout", STEPS, 1};
 
-static const emb_pg_statement LOAD = { "embedd_rollout_load",
-                                       "SELECT version, mode, share, step, step_since, changed_at, verified_at, actor, "
-                                       "reason, schedule FROM embedd_rollout WHERE id = 1" };
+static const emb_pg_statement LOAD = {
+    "embedd_rollout_load", "SELECT version, mode, share, step, step_since, changed_at, verified_at, actor, "
+                           "reason, schedule FROM embedd_rollout WHERE id = 1"};
 static const emb_pg_statement SAVE = {
     "embedd_rollout_save",
-    "WITH written AS (INSERT INTO embedd_rollout AS r (id, version, mode, share, step, step_since, changed_at, verified_at, "
-    "actor, reason, schedule) VALUES (1, $1::int8, $2::int8, $3::int8, $4::int8, $5::int8, $6::int8, $7::int8, $8::text, "
+    "WITH written AS (INSERT INTO embedd_rollout AS r (id, version, mode, share, step, step_since, "
+    "changed_at, verified_at, "
+    "actor, reason, schedule) VALUES (1, $1::int8, $2::int8, $3::int8, $4::int8, $5::int8, $6::int8, "
+    "$7::int8, $8::text, "
     "$9::text, $10::text) ON CONFLICT (id) DO UPDATE SET version = excluded.version, mode = excluded.mode, "
-    "share = excluded.share, step = excluded.step, step_since = excluded.step_since, changed_at = excluded.changed_at, "
-    "verified_at = excluded.verified_at, actor = excluded.actor, reason = excluded.reason, schedule = excluded.schedule "
+    "share = excluded.share, step = excluded.step, step_since = excluded.step_since, changed_at = "
+    "excluded.changed_at, "
+    "verified_at = excluded.verified_at, actor = excluded.actor, reason = excluded.reason, schedule = "
+    "excluded.schedule "
     "WHERE r.version = excluded.version - 1 RETURNING version) "
     "INSERT INTO embedd_rollout_audit (at, action, share_before, share_after, actor, reason) "
-    "SELECT $11::int8, $12::text, $13::int8, $14::int8, $15::text, $16::text FROM written RETURNING id"
-};
-static const emb_pg_statement AUDIT = { "embedd_rollout_audit",
-                                        "SELECT id, at, action, share_before, share_after, actor, reason "
-                                        "FROM embedd_rollout_audit ORDER BY id DESC LIMIT $1::int8" };
+    "SELECT $11::int8, $12::text, $13::int8, $14::int8, $15::text, $16::text FROM written RETURNING id"};
+static const emb_pg_statement AUDIT = {"embedd_rollout_audit",
+                                       "SELECT id, at, action, share_before, share_after, actor, reason "
+                                       "FROM embedd_rollout_audit ORDER BY id DESC LIMIT $1::int8"};
 
 typedef struct pg_store {
     emb_rollout_store base;
@@ -70,7 +73,7 @@ static void pg_close(emb_rollout_store *store)
 
 static emb_status pg_open(const char *url, emb_rollout_store **out, emb_error *err)
 {
-    const emb_pg_options options = { .connections = 2, .schema = &SCHEMA };
+    const emb_pg_options options = {.connections = 2, .schema = &SCHEMA};
     pg_store *s = calloc(1, sizeof *s);
     if (!s)
         return emb_fail_nomem(err, "the rollout's store", sizeof *s);
@@ -105,7 +108,8 @@ static emb_status read_row(const emb_pg_result *r, emb_rollout_state *out, emb_e
     return emb_rollout_check_state(out, emb_pg_int(r, 0, 1), column(r, 0, 9), err);
 }
 
-static emb_status pg_load(emb_rollout_store *store, uint64_t deadline_ns, emb_rollout_state *out, emb_error *err)
+static emb_status pg_load(emb_rollout_store *store, uint64_t deadline_ns, emb_rollout_state *out,
+                          emb_error *err)
 {
     emb_pg_result *r;
     memset(out, 0, sizeof *out);
@@ -121,15 +125,16 @@ static emb_status pg_load(emb_rollout_store *store, uint64_t deadline_ns, emb_ro
 
 static emb_pg_param text_param(const char *text)
 {
-    return (emb_pg_param){ text, strlen(text) };
+    return (emb_pg_param){text, strlen(text)};
 }
 
 static emb_status pg_save(emb_rollout_store *store, uint64_t deadline_ns, const emb_rollout_state *next,
                           const emb_rollout_change *change, bool *won, emb_error *err)
 {
     char schedule[EMB_ROLLOUT_SCHEDULE_TEXT];
-    const int64_t numbers[10] = { next->version, next->mode, next->share, (int64_t)next->step, next->step_since_s,
-                                  next->changed_s, next->verified_s, change->time_s, change->from, change->to };
+    const int64_t numbers[10] = {next->version,      next->mode,      next->share,      (int64_t)next->step,
+                                 next->step_since_s, next->changed_s, next->verified_s, change->time_s,
+                                 change->from,       change->to};
     emb_pg_int64 wire[10];
     emb_pg_param params[16];
     emb_pg_result *r;
@@ -137,14 +142,14 @@ static emb_status pg_save(emb_rollout_store *store, uint64_t deadline_ns, const 
     for (int i = 0; i < 10; i++)
         wire[i] = emb_pg_int64_of(numbers[i]);
     for (int i = 0; i < 7; i++)
-        params[i] = (emb_pg_param){ &wire[i], sizeof wire[i] };
+        params[i] = (emb_pg_param){&wire[i], sizeof wire[i]};
     params[7] = text_param(next->actor);
     params[8] = text_param(next->reason);
     params[9] = text_param(schedule);
-    params[10] = (emb_pg_param){ &wire[7], sizeof wire[7] };
+    params[10] = (emb_pg_param){&wire[7], sizeof wire[7]};
     params[11] = text_param(change->action);
-    params[12] = (emb_pg_param){ &wire[8], sizeof wire[8] };
-    params[13] = (emb_pg_param){ &wire[9], sizeof wire[9] };
+    params[12] = (emb_pg_param){&wire[8], sizeof wire[8]};
+    params[13] = (emb_pg_param){&wire[9], sizeof wire[9]};
     params[14] = text_param(change->actor);
     params[15] = text_param(change->reason);
     *won = false;
@@ -156,12 +161,14 @@ static emb_status pg_save(emb_rollout_store *store, uint64_t deadline_ns, const 
     return EMB_OK;
 }
 
-static emb_status read_event(const emb_pg_result *r, size_t row, emb_arena *arena, emb_rollout_event *e, emb_error *err)
+static emb_status read_event(const emb_pg_result *r, size_t row, emb_arena *arena, emb_rollout_event *e,
+                             emb_error *err)
 {
     emb_status st;
-    *e = (emb_rollout_event){ .id = emb_pg_int(r, row, 0), .time_s = emb_pg_int(r, row, 1),
-                              .from = emb_rollout_from_share(emb_pg_int(r, row, 3)),
-                              .to = emb_rollout_from_share(emb_pg_int(r, row, 4)) };
+    *e = (emb_rollout_event){.id = emb_pg_int(r, row, 0),
+                             .time_s = emb_pg_int(r, row, 1),
+                             .from = emb_rollout_from_share(emb_pg_int(r, row, 3)),
+                             .to = emb_rollout_from_share(emb_pg_int(r, row, 4))};
     if ((st = emb_rollout_event_text(arena, column(r, row, 2), &e->action, err)) ||
         (st = emb_rollout_event_text(arena, column(r, row, 5), &e->actor, err)))
         return st;
@@ -172,7 +179,7 @@ static emb_status pg_audit(emb_rollout_store *store, uint64_t deadline_ns, size_
                            emb_rollout_event **out, size_t *count, emb_error *err)
 {
     emb_pg_int64 rows = emb_pg_int64_of((int64_t)limit);
-    emb_pg_param param = { &rows, sizeof rows };
+    emb_pg_param param = {&rows, sizeof rows};
     emb_pg_result *r;
     *count = 0;
     emb_status st = emb_pg_call(((pg_store *)store)->pg, &AUDIT, &param, 1, deadline_ns, &r, err);
@@ -186,4 +193,5 @@ static emb_status pg_audit(emb_rollout_store *store, uint64_t deadline_ns, size_
     return st;
 }
 
-const emb_rollout_store_kind emb_rollout_postgresql = { "postgresql,postgres", pg_open, pg_close, pg_load, pg_save, pg_audit };
+const emb_rollout_store_kind emb_rollout_postgresql = {
+    "postgresql,postgres", pg_open, pg_close, pg_load, pg_save, pg_audit};

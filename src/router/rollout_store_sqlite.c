@@ -1,8 +1,8 @@
 /*
  * rollout_store_sqlite.c: the rollout in a SQLite file: one row of state, one table of what was done.
  *
- * The write lock of the transaction makes the compare-and-set: an upsert whose update asks for the version before. Every
- * commit survives loss of power, since a rollback that is forgotten is worse than a slow one.
+ * The write lock of the transaction makes the compare-and-set: an upsert whose update asks for the version
+ * before. Every commit survives loss of power, since a rollback that is forgotten is worse than a slow one.
  */
 #include "router/rollout_store.h"
 
@@ -36,7 +36,7 @@ static const char *const MIGRATIONS[] = {
     " actor TEXT NOT NULL,"
     " reason TEXT NOT NULL)",
 };
-static const emb_sqlite_schema SCHEMA = { 0x656D6252, "embedd's rollout", MIGRATIONS, 1 };
+static const emb_sqlite_schema SCHEMA = {0x656D6252, "embedd's rollout", MIGRATIONS, 1};
 
 typedef struct sqlite_store {
     emb_rollout_store base;
@@ -52,13 +52,14 @@ static void sqlite_close(emb_rollout_store *store)
 /* "sqlite:PATH"; "sqlite://PATH" is the same, so that sqlite:///absolute works too. */
 static emb_status sqlite_open(const char *url, emb_rollout_store **out, emb_error *err)
 {
-    const emb_sqlite_options options = { .schema = &SCHEMA, .durable = true };
+    const emb_sqlite_options options = {.schema = &SCHEMA, .durable = true};
     const char *path = url + sizeof "sqlite:" - 1;
     sqlite_store *s = calloc(1, sizeof *s);
     if (!s)
         return emb_fail_nomem(err, "the rollout's store", sizeof *s);
     s->base.kind = &emb_rollout_sqlite;
-    emb_status st = emb_sqlite_pool_open(strncmp(path, "//", 2) == 0 ? path + 2 : path, &options, CONNECTIONS, &s->pool, err);
+    emb_status st = emb_sqlite_pool_open(strncmp(path, "//", 2) == 0 ? path + 2 : path, &options, CONNECTIONS,
+                                         &s->pool, err);
     if (st != EMB_OK)
         free(s);
     else
@@ -87,8 +88,11 @@ static emb_status load(emb_sqlite *db, emb_rollout_state *out, emb_error *err)
 {
     emb_sql *sql;
     bool row;
-    emb_status st = emb_sql_get(db, "SELECT version, mode, share, step, step_since, changed_at, verified_at, actor, reason, "
-                                    "schedule FROM rollout_state WHERE id = 1", &sql, err);
+    emb_status st =
+        emb_sql_get(db,
+                    "SELECT version, mode, share, step, step_since, changed_at, verified_at, actor, reason, "
+                    "schedule FROM rollout_state WHERE id = 1",
+                    &sql, err);
     if (st != EMB_OK)
         return st;
     if ((st = emb_sql_step(sql, &row, err)) == EMB_OK && row)
@@ -97,7 +101,8 @@ static emb_status load(emb_sqlite *db, emb_rollout_state *out, emb_error *err)
     return st;
 }
 
-static emb_status sqlite_load(emb_rollout_store *store, uint64_t deadline_ns, emb_rollout_state *out, emb_error *err)
+static emb_status sqlite_load(emb_rollout_store *store, uint64_t deadline_ns, emb_rollout_state *out,
+                              emb_error *err)
 {
     sqlite_store *s = (sqlite_store *)store;
     emb_sqlite *db;
@@ -111,21 +116,25 @@ static emb_status sqlite_load(emb_rollout_store *store, uint64_t deadline_ns, em
     return st;
 }
 
-static emb_status read_audit(emb_sqlite *db, size_t limit, emb_arena *arena, emb_rollout_event *events, size_t *count,
-                             emb_error *err)
+static emb_status read_audit(emb_sqlite *db, size_t limit, emb_arena *arena, emb_rollout_event *events,
+                             size_t *count, emb_error *err)
 {
     emb_sql *sql;
     bool row = true;
-    emb_status st = emb_sql_get(db, "SELECT id, at, action, share_before, share_after, actor, reason FROM rollout_audit "
-                                    "ORDER BY id DESC LIMIT ?1", &sql, err);
+    emb_status st =
+        emb_sql_get(db,
+                    "SELECT id, at, action, share_before, share_after, actor, reason FROM rollout_audit "
+                    "ORDER BY id DESC LIMIT ?1",
+                    &sql, err);
     if (st != EMB_OK)
         return st;
     emb_sql_int(sql, 1, (int64_t)limit);
     while (*count < limit && (st = emb_sql_step(sql, &row, err)) == EMB_OK && row) {
         emb_rollout_event *e = &events[*count];
-        *e = (emb_rollout_event){ .id = emb_sql_column_int(sql, 0), .time_s = emb_sql_column_int(sql, 1),
-                                  .from = emb_rollout_from_share(emb_sql_column_int(sql, 3)),
-                                  .to = emb_rollout_from_share(emb_sql_column_int(sql, 4)) };
+        *e = (emb_rollout_event){.id = emb_sql_column_int(sql, 0),
+                                 .time_s = emb_sql_column_int(sql, 1),
+                                 .from = emb_rollout_from_share(emb_sql_column_int(sql, 3)),
+                                 .to = emb_rollout_from_share(emb_sql_column_int(sql, 4))};
         if ((st = emb_rollout_event_text(arena, emb_sql_column_text(sql, 2, NULL), &e->action, err)) ||
             (st = emb_rollout_event_text(arena, emb_sql_column_text(sql, 5, NULL), &e->actor, err)) ||
             (st = emb_rollout_event_text(arena, emb_sql_column_text(sql, 6, NULL), &e->reason, err)))
@@ -163,10 +172,12 @@ static emb_status write_state(emb_sqlite *db, const emb_rollout_state *next, boo
     emb_sql *sql;
     emb_status st = emb_sql_get(
         db,
-        "INSERT INTO rollout_state (id, version, mode, share, step, step_since, changed_at, verified_at, actor, reason, "
+        "INSERT INTO rollout_state (id, version, mode, share, step, step_since, changed_at, verified_at, "
+        "actor, reason, "
         "schedule) VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (id) DO UPDATE SET "
         "version = excluded.version, mode = excluded.mode, share = excluded.share, step = excluded.step, "
-        "step_since = excluded.step_since, changed_at = excluded.changed_at, verified_at = excluded.verified_at, "
+        "step_since = excluded.step_since, changed_at = excluded.changed_at, verified_at = "
+        "excluded.verified_at, "
         "actor = excluded.actor, reason = excluded.reason, schedule = excluded.schedule "
         "WHERE rollout_state.version = excluded.version - 1",
         &sql, err);
@@ -191,8 +202,11 @@ static emb_status write_state(emb_sqlite *db, const emb_rollout_state *next, boo
 static emb_status write_event(emb_sqlite *db, const emb_rollout_change *change, emb_error *err)
 {
     emb_sql *sql;
-    emb_status st = emb_sql_get(db, "INSERT INTO rollout_audit (at, action, share_before, share_after, actor, reason) "
-                                    "VALUES (?1, ?2, ?3, ?4, ?5, ?6)", &sql, err);
+    emb_status st =
+        emb_sql_get(db,
+                    "INSERT INTO rollout_audit (at, action, share_before, share_after, actor, reason) "
+                    "VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                    &sql, err);
     if (st != EMB_OK)
         return st;
     emb_sql_int(sql, 1, change->time_s);
@@ -224,5 +238,5 @@ static emb_status sqlite_save(emb_rollout_store *store, uint64_t deadline_ns, co
     return st;
 }
 
-const emb_rollout_store_kind emb_rollout_sqlite = { "sqlite", sqlite_open, sqlite_close, sqlite_load, sqlite_save,
-                                                    sqlite_audit };
+const emb_rollout_store_kind emb_rollout_sqlite = {"sqlite",    sqlite_open, sqlite_close,
+                                                   sqlite_load, sqlite_save, sqlite_audit};

@@ -1,15 +1,15 @@
 /*
  * spend.c: blocks of a budget.
  *
- * A reserve and its settlement cost one transaction each, some tens of microseconds in SQLite and a round trip in Redis;
- * a gateway that adds 60 µs to a call cannot pay that each time. A block turns a hundred of them into one, and changes
- * nothing of what is promised: it is an ordinary reservation of the budget's, with its expiry, and it is settled with the
- * sum of what its calls cost. A process that is killed loses at most what it would have lost with single settlements that
- * were still queued: the last EMB_SPEND_MS.
+ * A reserve and its settlement cost one transaction each, some tens of microseconds in SQLite and a round
+ * trip in Redis; a gateway that adds 60 µs to a call cannot pay that each time. A block turns a hundred of
+ * them into one, and changes nothing of what is promised: it is an ordinary reservation of the budget's, with
+ * its expiry, and it is settled with the sum of what its calls cost. A process that is killed loses at most
+ * what it would have lost with single settlements that were still queued: the last EMB_SPEND_MS.
  *
- * A block is known by its scopes and their limits. There is at most one that is open for each such set, in a small table;
- * it is closed when it is too old, used up, or its day is over, and settled when the last of its calls has settled. A
- * thread closes blocks that nobody asks for any more.
+ * A block is known by its scopes and their limits. There is at most one that is open for each such set, in a
+ * small table; it is closed when it is too old, used up, or its day is over, and settled when the last of its
+ * calls has settled. A thread closes blocks that nobody asks for any more.
  *
  * One lock, held for a few comparisons; the budget is asked without it.
  */
@@ -27,10 +27,10 @@
 enum { OPEN_BLOCKS = 32 };
 
 typedef struct emb_spend_block {
-    uint64_t hash;             /* of scopes and limits */
+    uint64_t hash; /* of scopes and limits */
     emb_budget_ticket ticket;
     uint64_t left_nusd, spent_nusd, opened_ns;
-    size_t running;            /* calls that have a part of it */
+    size_t running; /* calls that have a part of it */
     bool closed;
 } emb_spend_block;
 
@@ -140,14 +140,15 @@ static emb_spend_block *put(emb_spend *s, emb_spend_block *block)
 }
 
 /* Opens a block with this call in it. */
-static bool open_block(emb_spend *s, const emb_budget_scope *scopes, size_t count, uint64_t hash, uint64_t nusd,
-                       uint64_t deadline_ns, emb_spend_ticket *ticket)
+static bool open_block(emb_spend *s, const emb_budget_scope *scopes, size_t count, uint64_t hash,
+                       uint64_t nusd, uint64_t deadline_ns, emb_spend_ticket *ticket)
 {
     emb_error ignored;
     emb_spend_block *block = nusd < UINT64_MAX / EMB_SPEND_BLOCK ? calloc(1, sizeof *block) : NULL;
     if (!block)
         return false;
-    if (emb_budget_reserve(s->budget, scopes, count, nusd * EMB_SPEND_BLOCK, deadline_ns, &block->ticket, &ignored)) {
+    if (emb_budget_reserve(s->budget, scopes, count, nusd * EMB_SPEND_BLOCK, deadline_ns, &block->ticket,
+                           &ignored)) {
         free(block);
         return false;
     }

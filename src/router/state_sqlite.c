@@ -1,9 +1,9 @@
 /*
  * The schema of the shared state in SQLite.
  *
- * Amounts are nano-dollars; times are milliseconds since 1970 by this machine's clock, which all users of the file share.
- * `state` of a ticket: 0 reserved, 1 given up (its counted part is in `nusd`), 2 done, kept for a while so that it is not
- * done again.
+ * Amounts are nano-dollars; times are milliseconds since 1970 by this machine's clock, which all users of the
+ * file share. `state` of a ticket: 0 reserved, 1 given up (its counted part is in `nusd`), 2 done, kept for a
+ * while so that it is not done again.
  */
 #include "router/state_sqlite.h"
 
@@ -33,14 +33,14 @@ static const char *const MIGRATIONS[] = {
     " prober BLOB,"
     " probe_until INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;",
 };
-static const emb_sqlite_schema SCHEMA = { 0x656D6253, "embedd's shared state", MIGRATIONS, 1 };
+static const emb_sqlite_schema SCHEMA = {0x656D6253, "embedd's shared state", MIGRATIONS, 1};
 
 emb_status emb_state_sqlite_open(const char *url, unsigned connections, emb_sqlite_pool **out, emb_error *err)
 {
     const char *path = url + sizeof "sqlite:" - 1;
     if (strncmp(path, "//", 2) == 0)
         path += 2;
-    return emb_sqlite_pool_open(path, &(emb_sqlite_options){ .schema = &SCHEMA }, connections, out, err);
+    return emb_sqlite_pool_open(path, &(emb_sqlite_options){.schema = &SCHEMA}, connections, out, err);
 }
 
 bool emb_state_has_scheme(const char *url, const char *scheme)

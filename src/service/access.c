@@ -227,7 +227,8 @@ static uint64_t difference(const uint8_t a[EMB_SHA256_BYTES], const uint8_t b[EM
     return (x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3]);
 }
 
-/* The caller with this digest; every key is looked at, whichever it is, and nothing branches on the outcome. */
+/* The caller with this digest; every key is looked at, whichever it is, and nothing branches on the
+ * outcome. */
 static emb_caller *find(const emb_key_set *set, const uint8_t digest[EMB_SHA256_BYTES])
 {
     uintptr_t found = 0;

@@ -14,8 +14,9 @@
  *         tokens_per_minute: 100000 # optional
  *         models: [all-MiniLM-L6-v2, "bge-*"]  # optional
  *
- * Keys are kept as SHA-256 and every one is compared, in constant time, so that time tells nothing. Limits are token
- * buckets kept across reloads for keys of the same name. Thread-safe; a caller lives until emb_caller_release.
+ * Keys are kept as SHA-256 and every one is compared, in constant time, so that time tells nothing. Limits
+ * are token buckets kept across reloads for keys of the same name. Thread-safe; a caller lives until
+ * emb_caller_release.
  */
 #ifndef EMB_SERVICE_ACCESS_H
 #define EMB_SERVICE_ACCESS_H
@@ -38,8 +39,8 @@ void emb_access_close(emb_access *access);
 EMB_MUST_CHECK emb_status emb_access_reload(emb_access *access, const emb_config *config, emb_error *err);
 bool emb_access_needed(const emb_access *access);
 
-/* key NULL: none was sent. On GRANTED *caller is set, NULL when no keys are configured. On LIMITED *retry_after_ms says
- * when one more request will be let in. */
+/* key NULL: none was sent. On GRANTED *caller is set, NULL when no keys are configured. On LIMITED
+ * *retry_after_ms says when one more request will be let in. */
 emb_access_verdict emb_access_check(emb_access *access, const char *key, size_t length, uint64_t now_ns,
                                     emb_caller **caller, uint64_t *retry_after_ms);
 /* Whether the caller (or NULL) may use a model (403 if not). */

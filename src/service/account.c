@@ -1,9 +1,10 @@
 /*
  * account.c: what an answer says of itself, and what is kept of it: counters, the last minutes, the ledger.
  *
- * Attempts at providers are booked where they happen (remote.c), also those of calls that fail in the end. Here is what
- * was free: hits, with what the API would have taken for them, and texts of the local models, whose saving is counted by
- * the price of budget.reference_model. A text that waited for another request's computation is booked as a hit.
+ * Attempts at providers are booked where they happen (remote.c), also those of calls that fail in the end.
+ * Here is what was free: hits, with what the API would have taken for them, and texts of the local models,
+ * whose saving is counted by the price of budget.reference_model. A text that waited for another request's
+ * computation is booked as a hit.
  */
 #include "base/clock.h"
 #include "service/embed_parts.h"
@@ -14,7 +15,8 @@ static uint64_t price_of(uint64_t nusd_per_1k, uint64_t tokens)
     return total > UINT64_MAX ? UINT64_MAX : (uint64_t)total;
 }
 
-static void book_free(emb_work *w, uint64_t hits, uint64_t hit_tokens, uint64_t computed, uint64_t computed_tokens)
+static void book_free(emb_work *w, uint64_t hits, uint64_t hit_tokens, uint64_t computed,
+                      uint64_t computed_tokens)
 {
     emb_service *service = w->service;
     emb_ledger *ledger = service->kit.ledger;
@@ -32,7 +34,8 @@ static void book_free(emb_work *w, uint64_t hits, uint64_t hit_tokens, uint64_t 
         e.kind = EMB_LEDGER_CACHE;
         e.texts = hits;
         e.tokens = hit_tokens;
-        e.saved_nusd = w->target.remote ? emb_remote_price(w->target.remote, 0, hit_tokens) : price_of(reference, hit_tokens);
+        e.saved_nusd = w->target.remote ? emb_remote_price(w->target.remote, 0, hit_tokens)
+                                        : price_of(reference, hit_tokens);
         emb_ledger_add(ledger, &e);
     }
     if (computed && !w->target.remote) {

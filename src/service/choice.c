@@ -1,16 +1,17 @@
 /*
- * choice.c: from a request to a plan: the candidates that there are, with what is known of them right now, through the
- * pure planner (router/plan.h).
+ * choice.c: from a request to a plan: the candidates that there are, with what is known of them right now,
+ * through the pure planner (router/plan.h).
  *
- * Without a model in the request, the local candidate is the default model; with one, it is that model if it is here, and
- * where a provider serves it too, only if it is open already: looking for it on disk or on the hub would make each request
- * for a hosted model slow. "INSTANCE/MODEL" pins both.
+ * Without a model in the request, the local candidate is the default model; with one, it is that model if it
+ * is here, and where a provider serves it too, only if it is open already: looking for it on disk or on the
+ * hub would make each request for a hosted model slow. "INSTANCE/MODEL" pins both.
  *
- * Nothing here waits unless may_wait is set (then the local model may be opened). What is read of budget, breakers and
- * rollout is what this process knows, about a second old at most; the hard checks are where the money is spent (remote.c).
+ * Nothing here waits unless may_wait is set (then the local model may be opened). What is read of budget,
+ * breakers and rollout is what this process knows, about a second old at most; the hard checks are where the
+ * money is spent (remote.c).
  *
- * Personal data is looked for only where a text could leave the machine. The estimate of tokens is a quarter of the bytes:
- * it only sorts; exact counts are made for texts that really are sent.
+ * Personal data is looked for only where a text could leave the machine. The estimate of tokens is a quarter
+ * of the bytes: it only sorts; exact counts are made for texts that really are sent.
  */
 #include "base/clock.h"
 #include "base/error.h"
@@ -87,7 +88,8 @@ static void read_pin(chooser *c)
 
 /* ---- personal data --------------------------------------------------------------------------- */
 
-static void note_kinds(const emb_pii *scanner, const emb_pii_finding *found, size_t count, uint64_t *seen, char *names)
+static void note_kinds(const emb_pii *scanner, const emb_pii_finding *found, size_t count, uint64_t *seen,
+                       char *names)
 {
     for (size_t i = 0; i < count; i++) {
         uint64_t bit = UINT64_C(1) << (found[i].kind & 63);
@@ -124,7 +126,8 @@ static void scan(chooser *c, bool all)
         do {
             size_t n = emb_pii_scan(c->gateway->scanner, texts[i].data, texts[i].length, found, FINDINGS, &p);
             note_kinds(c->gateway->scanner, found, n, &seen, names);
-            c->choice->has_pii |= n > 0 || p.gave_up; /* what could not be searched is not known to be clean */
+            c->choice->has_pii |=
+                n > 0 || p.gave_up; /* what could not be searched is not known to be clean */
         } while (p.next < texts[i].length && (all || !c->choice->has_pii));
     }
     const char *copy = *names ? emb_arena_strndup(c->arena, names, strlen(names)) : NULL;
@@ -135,7 +138,8 @@ static void scan(chooser *c, bool all)
 
 static bool may_use(const emb_request *r, const char *model, const char *other)
 {
-    return !r->caller || emb_caller_may_use(r->caller, model) || (other && emb_caller_may_use(r->caller, other));
+    return !r->caller || emb_caller_may_use(r->caller, model) ||
+           (other && emb_caller_may_use(r->caller, other));
 }
 
 static const char *keep(const chooser *c, const char *text)
@@ -152,14 +156,15 @@ static emb_status look_locally(chooser *c, bool may_wait, emb_error *err)
     const char *name = elsewhere && c->route.model != r->model ? NULL : r->model;
     if (elsewhere || !may_wait) {
         c->choice->served = elsewhere && !name ? NULL : emb_models_try_acquire(models, name);
-        return c->choice->served ? EMB_OK : emb_fail(err, EMB_E_NOT_FOUND, "model", "the model is not open here");
+        return c->choice->served ? EMB_OK
+                                 : emb_fail(err, EMB_E_NOT_FOUND, "model", "the model is not open here");
     }
     return emb_models_acquire_until(models, name, r->cancel, r->deadline_ns, &c->choice->served, err);
 }
 
 /* Percentiles cost microseconds, so they are read a few times a second, by whoever comes first. */
-static uint64_t recent_p95_us(const emb_window *window, atomic_uint_fast64_t *read_ns, atomic_uint_fast64_t *p95_us,
-                              uint64_t now_ns)
+static uint64_t recent_p95_us(const emb_window *window, atomic_uint_fast64_t *read_ns,
+                              atomic_uint_fast64_t *p95_us, uint64_t now_ns)
 {
     uint_fast64_t read = atomic_load_explicit(read_ns, memory_order_relaxed);
     if (now_ns - read > P95_NS && atomic_compare_exchange_strong(read_ns, &read, now_ns)) {
@@ -192,7 +197,8 @@ static void add_local(chooser *c, bool may_wait)
     if (!may_use(c->request, served->name, served->repository)) {
         emb_models_release(served);
         choice->served = NULL;
-        choice->local_status = emb_fail(&choice->local_error, EMB_E_FORBIDDEN, "model", "the key may not use %s", served->name);
+        choice->local_status =
+            emb_fail(&choice->local_error, EMB_E_FORBIDDEN, "model", "the key may not use %s", served->name);
         return;
     }
     emb_work w = {.service = c->service, .request = c->request, .arena = c->arena};
@@ -204,7 +210,8 @@ static void add_local(chooser *c, bool may_wait)
         .provider = "local",
         .kind = "local",
         /* a name that was asked for and means this model is the pin's match, however it is spelled */
-        .model = is_set(c->route.model) && c->route.model == c->request->model ? c->request->model : served->name,
+        .model =
+            is_set(c->route.model) && c->route.model == c->request->model ? c->request->model : served->name,
         .space = choice->local_status ? "" : w.target.space,
         .position = (unsigned)(2 * c->config->gateway.local_position),
         .weight = 1,
@@ -239,7 +246,8 @@ static void fill_budget(chooser *c, const emb_remote_model *m, emb_route_candida
         return;
     size_t count = emb_budget_scopes(c->gateway, c->request, m->remote, false, names, scopes);
     for (size_t i = 0; i < count; i++) {
-        if (scopes[i].limit_nusd == UINT64_MAX || !emb_budget_peek(c->service->kit.budget, scopes[i].name, &use))
+        if (scopes[i].limit_nusd == UINT64_MAX ||
+            !emb_budget_peek(c->service->kit.budget, scopes[i].name, &use))
             continue;
         uint64_t used = use.spent_nusd + use.reserved_nusd, limit = scopes[i].limit_nusd;
         uint64_t left = used < limit ? limit - used : 0;
@@ -256,12 +264,13 @@ static const emb_error *keep_error(const chooser *c, const emb_error *error)
     return copy;
 }
 
-/* Whether a pinned space is of this model: its dimension, which nobody knows yet, is learned and compared when the model
- * is asked. */
+/* Whether a pinned space is of this model: its dimension, which nobody knows yet, is learned and compared
+ * when the model is asked. */
 static bool may_make(const emb_remote_model *m, const char *space)
 {
     char begin[512];
-    int n = snprintf(begin, sizeof begin, "%s/%s@%s:", m->config->origin, m->config->name, m->config->revision);
+    int n =
+        snprintf(begin, sizeof begin, "%s/%s@%s:", m->config->origin, m->config->name, m->config->revision);
     return is_set(space) && n > 0 && (size_t)n < sizeof begin && strncmp(space, begin, (size_t)n) == 0;
 }
 
@@ -288,7 +297,9 @@ static void add_remote(chooser *c, emb_remote_model *m)
         .provider = config->name,
         .kind = emb_provider_kind_name(config->kind),
         .model = m->config->name,
-        .space = unknown && may_make(m, c->request->space) ? c->request->space : status ? "" : space,
+        .space = unknown && may_make(m, c->request->space) ? c->request->space
+                 : status                                  ? ""
+                                                           : space,
         .position = m->position,
         .weight = config->weight,
         .is_local = config->is_private,
@@ -325,8 +336,9 @@ static void fill_settings(chooser *c, bool hybrid_only)
                              ? emb_rollout_percentage(c->service->kit.rollout, config->rollout_percentage)
                              : config->rollout_percentage;
     const emb_text *first = r->texts && r->count ? &r->texts[0] : NULL;
-    choice->bucket = emb_rollout_bucket(config->rollout_salt, r->user, r->caller ? emb_caller_name(r->caller) : "",
-                                        first ? first->data : "", first ? first->length : 0);
+    choice->bucket =
+        emb_rollout_bucket(config->rollout_salt, r->user, r->caller ? emb_caller_name(r->caller) : "",
+                           first ? first->data : "", first ? first->length : 0);
     c->settings = (emb_route_settings){
         .hybrid = hybrid_only || config->hybrid,
         .routing = config->enable_routing,
@@ -363,7 +375,8 @@ static bool add_named(void *context, const char *item, size_t length)
     fallback_walk *walk = context;
     for (size_t i = 1; i < walk->from->count; i++) {
         const char *name = walk->choice->candidates[walk->from->order[i]].provider;
-        if (strlen(name) == length && strncasecmp(name, item, length) == 0 && !is_taken(walk->to, walk->from->order[i]))
+        if (strlen(name) == length && strncasecmp(name, item, length) == 0 &&
+            !is_taken(walk->to, walk->from->order[i]))
             walk->to->order[walk->to->count++] = walk->from->order[i];
     }
     return true;
@@ -393,8 +406,14 @@ static emb_status choose(emb_service *service, const emb_request *request, emb_a
                          bool explain, bool hybrid_only, emb_choice *out, emb_error *err)
 {
     emb_config *config = emb_service_config(service);
-    chooser c = {.service = service, .gateway = service->gateway, .request = request, .arena = arena, .config = config,
-                 .choice = out, .wants_spaces = explain || is_set(request->space), .now_ns = emb_now_ns()};
+    chooser c = {.service = service,
+                 .gateway = service->gateway,
+                 .request = request,
+                 .arena = arena,
+                 .config = config,
+                 .choice = out,
+                 .wants_spaces = explain || is_set(request->space),
+                 .now_ns = emb_now_ns()};
     memset(out, 0, sizeof *out);
     out->pii_kinds = "";
     out->tokens = estimate_tokens(request);
@@ -456,7 +475,8 @@ emb_status emb_choice_refuse(const emb_choice *choice, const emb_request *reques
     bool pinned = is_set(request->model) || is_set(request->space) || is_set(request->preferred_provider);
     if (!choice->remotes[0] && choice->not_allowed &&
         (choice->count == 0 || names_model(request->model, choice->not_allowed)))
-        return emb_fail(err, EMB_E_FORBIDDEN, "model", "this API key may not use the model %.200s", choice->not_allowed);
+        return emb_fail(err, EMB_E_FORBIDDEN, "model", "this API key may not use the model %.200s",
+                        choice->not_allowed);
     const emb_error *why = status == EMB_E_FORBIDDEN ? choice->unread : NULL;
     if ((status == EMB_E_INVALID || status == EMB_E_NOT_FOUND) && is_set(request->model))
         why = choice->unserved;
@@ -465,8 +485,10 @@ emb_status emb_choice_refuse(const emb_choice *choice, const emb_request *reques
             *err = *why;
         return why->code;
     }
-    /* The local model's own error says more than "no candidate", where it was the local model that was asked for. */
-    bool elsewhere = is_set(request->preferred_provider) && strcasecmp(request->preferred_provider, "local") != 0 &&
+    /* The local model's own error says more than "no candidate", where it was the local model that was asked
+     * for. */
+    bool elsewhere = is_set(request->preferred_provider) &&
+                     strcasecmp(request->preferred_provider, "local") != 0 &&
                      strcasecmp(request->preferred_provider, "auto") != 0;
     if (choice->local_status && !elsewhere && !is_set(request->space) &&
         (only_local || status == EMB_E_INVALID || status == EMB_E_NOT_FOUND)) {
@@ -475,13 +497,18 @@ emb_status emb_choice_refuse(const emb_choice *choice, const emb_request *reques
         return choice->local_status;
     }
     const char *where = status == EMB_E_NOT_FOUND && pinned
-                            ? (is_set(request->preferred_provider) ? "preferred_provider" : is_set(request->space) ? "space" : "model")
+                            ? (is_set(request->preferred_provider) ? "preferred_provider"
+                               : is_set(request->space)            ? "space"
+                                                                   : "model")
                             : NULL;
     if (status == EMB_E_FORBIDDEN)
-        return emb_fail(err, status, NULL, "the texts are private (%s) and stay on this machine, but the request is pinned to "
-                        "a provider that is not", request->is_private ? "the context is sensitive" : choice->pii_kinds);
+        return emb_fail(err, status, NULL,
+                        "the texts are private (%s) and stay on this machine, but the request is pinned to "
+                        "a provider that is not",
+                        request->is_private ? "the context is sensitive" : choice->pii_kinds);
     if (status == EMB_E_NOT_FOUND && is_set(request->space))
-        return emb_fail(err, EMB_E_UNAVAILABLE, "space", "nothing here makes the space \"%.200s\"", request->space);
+        return emb_fail(err, EMB_E_UNAVAILABLE, "space", "nothing here makes the space \"%.200s\"",
+                        request->space);
     if (status == EMB_E_NOT_FOUND && is_set(request->preferred_provider))
         status = EMB_E_INVALID; /* of that member, whose value names nothing here */
     return emb_fail(err, status, where, "%s", choice->plan.reason);
@@ -502,19 +529,26 @@ bool emb_service_is_remote(emb_service *service, const char *model)
     return remote;
 }
 
-static void explain_local(emb_service *service, const emb_request *request, emb_arena *arena, emb_explanation *out)
+static void explain_local(emb_service *service, const emb_request *request, emb_arena *arena,
+                          emb_explanation *out)
 {
     emb_error err;
     emb_work w = {.service = service, .request = request, .arena = arena};
-    out->local_status =
-        emb_models_acquire_until(service->models, request->model, request->cancel, request->deadline_ns, &w.target.served, &err);
+    out->local_status = emb_models_acquire_until(service->models, request->model, request->cancel,
+                                                 request->deadline_ns, &w.target.served, &err);
     if (!out->local_status) {
         emb_served *served = w.target.served;
         out->local_status = emb_target_local(&w, &err);
-        out->candidates[0] = (emb_route_candidate){.provider = "local", .kind = "local",
+        out->candidates[0] = (emb_route_candidate){
+            .provider = "local",
+            .kind = "local",
             .model = emb_arena_strndup(arena, served->name, strlen(served->name)),
-            .space = out->local_status ? "" : emb_arena_strndup(arena, w.target.space, strlen(w.target.space)),
-            .weight = 1, .is_local = true, .serves_settings = !out->local_status, .unserved = "its settings cannot be served",
+            .space =
+                out->local_status ? "" : emb_arena_strndup(arena, w.target.space, strlen(w.target.space)),
+            .weight = 1,
+            .is_local = true,
+            .serves_settings = !out->local_status,
+            .unserved = "its settings cannot be served",
             .available_nusd = UINT64_MAX};
         out->count = 1;
         emb_models_release(served);
@@ -523,8 +557,8 @@ static void explain_local(emb_service *service, const emb_request *request, emb_
         snprintf(out->local_error, sizeof out->local_error, "%.199s", err.message);
 }
 
-emb_status emb_service_explain(emb_service *service, const emb_request *request, emb_arena *arena, emb_explanation *out,
-                               emb_error *err)
+emb_status emb_service_explain(emb_service *service, const emb_request *request, emb_arena *arena,
+                               emb_explanation *out, emb_error *err)
 {
     memset(out, 0, sizeof *out);
     out->context = request->is_private ? EMB_CONTEXT_SENSITIVE : request->context;
@@ -532,12 +566,17 @@ emb_status emb_service_explain(emb_service *service, const emb_request *request,
     out->tokens = estimate_tokens(request);
     if (!service->gateway) {
         emb_config *config = emb_service_config(service);
-        emb_route_request route = {.context = out->context, .preferred_provider = request->preferred_provider,
+        emb_route_request route = {.context = out->context,
+                                   .preferred_provider = request->preferred_provider,
                                    .texts = request->count};
-        emb_route_settings settings = {.hybrid = config->hybrid, .routing = config->enable_routing, .rollout_percentage = 100,
-                                       .legacy_provider = "", .default_provider = "local",
+        emb_route_settings settings = {.hybrid = config->hybrid,
+                                       .routing = config->enable_routing,
+                                       .rollout_percentage = 100,
+                                       .legacy_provider = "",
+                                       .default_provider = "local",
                                        .realtime_us = config->realtime_latency_ms * 1000,
-                                       .batch_threshold = config->batch_size_threshold, .fallback = true};
+                                       .batch_threshold = config->batch_size_threshold,
+                                       .fallback = true};
         out->rollout_percentage = 100;
         explain_local(service, request, arena, out);
         out->plan.verdicts = out->verdicts;

@@ -1,9 +1,10 @@
 /*
  * counter.c: how many tokens a text has at a provider, before it is sent.
  *
- * Exact with cl100k_base (OpenAI's embedding models), else estimated as half of the bytes and two, which text passes only
- * where every letter is a word. Budgets are hard, so they reserve twice an estimate: no text has more tokens than bytes
- * and marks at its ends. What a call really took is settled by the provider's own word.
+ * Exact with cl100k_base (OpenAI's embedding models), else estimated as half of the bytes and two, which text
+ * passes only where every letter is a word. Budgets are hard, so they reserve twice an estimate: no text has
+ * more tokens than bytes and marks at its ends. What a call really took is settled by the provider's own
+ * word.
  *
  * A scratch is some kilobytes and belongs to one thread at a time; they wait in a stack.
  */
@@ -36,7 +37,8 @@ emb_token_counter *emb_token_counter_open(const char *models_path)
     if (!c)
         return NULL;
     pthread_mutex_init(&c->lock, NULL);
-    if (emb_locate_data("cl100k_base", EMB_TIKTOKEN_FILE, *models_path ? models_path : NULL, &directory, &err) ||
+    if (emb_locate_data("cl100k_base", EMB_TIKTOKEN_FILE, *models_path ? models_path : NULL, &directory,
+                        &err) ||
         emb_tiktoken_open(directory, &c->tiktoken, &err)) {
         emb_log(EMB_LOG_WARN, "tokens are estimated from bytes: the ranks of cl100k_base are not here",
                 EMB_LOG_TEXT("error", err.message));
@@ -89,8 +91,8 @@ bool emb_counts_exactly(const emb_gateway *g, const emb_remote_model *model)
     return g->counter && strcmp(model->config->encoding, "cl100k_base") == 0;
 }
 
-emb_status emb_count_tokens(emb_gateway *g, const emb_remote_model *model, const emb_text *texts, size_t count,
-                            uint32_t *tokens, uint64_t *total, emb_error *err)
+emb_status emb_count_tokens(emb_gateway *g, const emb_remote_model *model, const emb_text *texts,
+                            size_t count, uint32_t *tokens, uint64_t *total, emb_error *err)
 {
     emb_token_counter *c = emb_counts_exactly(g, model) ? g->counter : NULL;
     emb_tiktoken_scratch *scratch = NULL;
@@ -108,15 +110,16 @@ emb_status emb_count_tokens(emb_gateway *g, const emb_remote_model *model, const
     return status;
 }
 
-static emb_status text_of_ids(const emb_token_counter *c, const int32_t *ids, size_t count, emb_arena *arena, size_t at,
-                              emb_text *out, emb_error *err)
+static emb_status text_of_ids(const emb_token_counter *c, const int32_t *ids, size_t count, emb_arena *arena,
+                              size_t at, emb_text *out, emb_error *err)
 {
     size_t total = 0, n;
     char where[32];
     snprintf(where, sizeof where, "input[%zu]", at);
     for (size_t i = 0; i < count; i++) {
         if (!emb_tiktoken_token(c->tiktoken, ids[i], &n))
-            return emb_fail(err, EMB_E_INVALID, where, "input[%zu]: cl100k_base has no token %d", at, (int)ids[i]);
+            return emb_fail(err, EMB_E_INVALID, where, "input[%zu]: cl100k_base has no token %d", at,
+                            (int)ids[i]);
         total += n;
     }
     char *bytes = emb_arena_alloc(arena, total + 1);
@@ -135,16 +138,19 @@ static emb_status text_of_ids(const emb_token_counter *c, const int32_t *ids, si
     return EMB_OK;
 }
 
-emb_status emb_texts_of_ids(emb_gateway *g, const emb_request *r, emb_arena *arena, emb_text **out, emb_error *err)
+emb_status emb_texts_of_ids(emb_gateway *g, const emb_request *r, emb_arena *arena, emb_text **out,
+                            emb_error *err)
 {
     if (!g->counter)
-        return emb_fail(err, EMB_E_UNSUPPORTED, "input", "token ids cannot be sent to a provider here; send texts");
+        return emb_fail(err, EMB_E_UNSUPPORTED, "input",
+                        "token ids cannot be sent to a provider here; send texts");
     emb_text *texts = emb_arena_calloc(arena, r->count ? r->count : 1, sizeof *texts);
     if (!texts)
         return emb_fail_nomem(err, "texts of token ids", r->count * sizeof *texts);
     emb_status status = EMB_OK;
     for (size_t i = 0; i < r->count && !status; i++)
-        status = text_of_ids(g->counter, r->ids + r->offsets[i], r->offsets[i + 1] - r->offsets[i], arena, i, &texts[i], err);
+        status = text_of_ids(g->counter, r->ids + r->offsets[i], r->offsets[i + 1] - r->offsets[i], arena, i,
+                             &texts[i], err);
     *out = texts;
     return status;
 }

@@ -7,13 +7,14 @@
  *     provider … which the engine (local.c) or a provider (remote.c) computes in one call
  *     account  the answer's members, counters, ledger (account.c)
  *
- * A step knows nothing of the next. A target that fails for reasons of its own gives way to the next one of the plan, for
- * which keys, cache and provider run anew: an answer never holds vectors of two spaces.
+ * A step knows nothing of the next. A target that fails for reasons of its own gives way to the next one of
+ * the plan, for which keys, cache and provider run anew: an answer never holds vectors of two spaces.
  *
  * A vector that is not finite is an error of the whole call; it is neither returned nor filed.
  *
- * emb_service_embed_cached is the same route, the same keys and the same account around emb_cache_peek, for threads that
- * must not wait. Without providers it takes no lock that all share; see models_parts.h and variant.c for how.
+ * emb_service_embed_cached is the same route, the same keys and the same account around emb_cache_peek, for
+ * threads that must not wait. Without providers it takes no lock that all share; see models_parts.h and
+ * variant.c for how.
  */
 #include "base/clock.h"
 #include "base/error.h"
@@ -25,7 +26,8 @@
 #include <string.h>
 #include <strings.h>
 
-/* On a thread that must not wait: texts that are scanned for personal data, numbers that are copied for the shadow. */
+/* On a thread that must not wait: texts that are scanned for personal data, numbers that are copied for the
+ * shadow. */
 enum { PEEK_BYTES = 64 << 10, PEEK_FLOATS = 32 << 10 };
 
 static emb_status check_request(const emb_work *w, emb_error *err)
@@ -107,7 +109,8 @@ static emb_status make_keys(emb_work *w, emb_error *err)
 
 static emb_status compute(emb_work *w, const size_t *todo, size_t count, emb_error *err)
 {
-    return w->target.remote ? emb_compute_remotely(w, todo, count, err) : emb_compute_locally(w, todo, count, err);
+    return w->target.remote ? emb_compute_remotely(w, todo, count, err)
+                            : emb_compute_locally(w, todo, count, err);
 }
 
 static int ascending(const void *a, const void *b)
@@ -127,8 +130,8 @@ static void sort_positions(size_t *todo, size_t count)
 }
 
 /* The caller whose computation this one waited for was told that its text cannot be embedded. So is this one,
- * but by the place that the text has in its own request. Or the other's budget was spent: of its key, its category, or
- * the shadow's, which need not be this one's. */
+ * but by the place that the text has in its own request. Or the other's budget was spent: of its key, its
+ * category, or the shadow's, which need not be this one's. */
 static emb_status compute_unfilled(emb_work *w, size_t *todo, emb_error *err)
 {
     size_t count = 0;
@@ -215,18 +218,22 @@ static bool may_fall(const emb_work *w, emb_status status)
     }
 }
 
-static emb_status take_target(emb_work *w, const emb_choice *choice, size_t index, bool may_wait, emb_error *err)
+static emb_status take_target(emb_work *w, const emb_choice *choice, size_t index, bool may_wait,
+                              emb_error *err)
 {
     memset(&w->target, 0, sizeof w->target);
     w->target.served = choice->remotes[index] ? NULL : choice->served;
     emb_status status = choice->remotes[index] ? emb_target_remote(w, choice->remotes[index], may_wait, err)
                                                : emb_target_local(w, err);
-    if (status == EMB_E_INVALID && w->request->space && *w->request->space && err && strcmp(err->where, "dimensions") == 0)
+    if (status == EMB_E_INVALID && w->request->space && *w->request->space && err &&
+        strcmp(err->where, "dimensions") == 0)
         return emb_fail(err, EMB_E_UNAVAILABLE, "space", "%s makes no vectors of the space \"%.200s\"",
-                        choice->candidates[index].provider, w->request->space); /* which the dimensions are of */
+                        choice->candidates[index].provider,
+                        w->request->space); /* which the dimensions are of */
     if (!status && w->request->space && *w->request->space && strcmp(w->request->space, w->target.space) != 0)
-        status = emb_fail(err, EMB_E_UNAVAILABLE, "space", "the space \"%.120s\" was asked for; %s makes \"%.120s\"",
-                          w->request->space, w->target.provider, w->target.space);
+        status = emb_fail(err, EMB_E_UNAVAILABLE, "space",
+                          "the space \"%.120s\" was asked for; %s makes \"%.120s\"", w->request->space,
+                          w->target.provider, w->target.space);
     return status;
 }
 
@@ -235,8 +242,8 @@ static void note_fall(emb_work *w, const emb_choice *choice, size_t from, size_t
     const char *a = choice->candidates[from].provider, *b = choice->candidates[to].provider;
     w->answer->fell_from = a;
     emb_series_add(emb_metrics_series(w->service->metrics, EMB_METRIC_FALLBACKS, a, b), 1);
-    emb_log(EMB_LOG_INFO, "a provider failed, another one answers", EMB_LOG_TEXT("from", a), EMB_LOG_TEXT("to", b),
-            EMB_LOG_TEXT("why", emb_status_text(status)));
+    emb_log(EMB_LOG_INFO, "a provider failed, another one answers", EMB_LOG_TEXT("from", a),
+            EMB_LOG_TEXT("to", b), EMB_LOG_TEXT("why", emb_status_text(status)));
 }
 
 static emb_status run_plan(emb_work *w, emb_choice *choice, emb_error *err)
@@ -267,7 +274,8 @@ static bool peek_private(emb_work *w, const emb_choice *choice)
             take_target(w, choice, i, false, &ignored))
             continue;
         plan_cache(w, true);
-        if (w->cache && w->request->cache_read && make_room(w, &ignored) == EMB_OK && make_keys(w, &ignored) == EMB_OK &&
+        if (w->cache && w->request->cache_read && make_room(w, &ignored) == EMB_OK &&
+            make_keys(w, &ignored) == EMB_OK &&
             emb_cache_peek(w->cache, w->lookups, w->request->count, &w->policy))
             return true;
     }
@@ -282,10 +290,12 @@ static void tell_route(emb_work *w, const emb_choice *choice)
     a->rule = emb_route_rule_name(choice->plan.rule);
     a->reason = reason ? reason : a->rule;
     emb_series_add(emb_metrics_series(w->service->metrics, EMB_METRIC_ROUTES, w->target.provider,
-                                      emb_context_name(w->request->context), a->rule), 1);
+                                      emb_context_name(w->request->context), a->rule),
+                   1);
     if (choice->is_private)
         emb_series_add(emb_metrics_series(w->service->metrics, EMB_METRIC_PRIVATE_TEXTS,
-                                          w->request->is_private ? "sensitive" : "pii"), 1);
+                                          w->request->is_private ? "sensitive" : "pii"),
+                       1);
 }
 
 /* Through the router. The served model that the answer keeps is taken from the choice. */
@@ -339,15 +349,16 @@ static emb_status embed_local(emb_work *w, emb_error *err)
     const emb_request *r = w->request;
     emb_status status = check_preferred(r, err);
     if (!status)
-        status = emb_models_acquire_until(w->service->models, r->model, r->cancel, r->deadline_ns, &w->target.served,
-                                          err);
+        status = emb_models_acquire_until(w->service->models, r->model, r->cancel, r->deadline_ns,
+                                          &w->target.served, err);
     if (status)
         return status;
     emb_served *served = w->target.served;
     status = emb_target_local(w, err);
     if (!status && r->space && *r->space && strcmp(r->space, w->target.space) != 0)
-        status = emb_fail(err, EMB_E_UNAVAILABLE, "space", "the space \"%.120s\" was asked for; what is here makes \"%.120s\"",
-                          r->space, w->target.space);
+        status = emb_fail(err, EMB_E_UNAVAILABLE, "space",
+                          "the space \"%.120s\" was asked for; what is here makes \"%.120s\"", r->space,
+                          w->target.space);
     if (!status) {
         plan_cache(w, r->is_private);
         status = emb_embed_target(w, err);

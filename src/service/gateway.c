@@ -1,9 +1,10 @@
 /*
  * gateway.c: the instances of providers that the configuration names, opened once.
  *
- * Positions: candidates are ordered as the file has them, the local models among them (twice the number of instances
- * before them; instances have odd ones). Instances that serve the same model of the same origin and revision make vectors
- * of one space: they share the first one's position, and the router shares requests among them by weight.
+ * Positions: candidates are ordered as the file has them, the local models among them (twice the number of
+ * instances before them; instances have odd ones). Instances that serve the same model of the same origin and
+ * revision make vectors of one space: they share the first one's position, and the router shares requests
+ * among them by weight.
  *
  * A gateway holds the configuration it was made of: instances need a restart to change.
  */
@@ -57,7 +58,8 @@ static emb_status open_remote(emb_gateway *g, size_t index, emb_error *err)
 {
     emb_remote *remote = &g->remotes[index];
     const emb_provider_config *config = &g->config->gateway.providers[index];
-    const emb_provider_options options = {.metrics = g->service->metrics, .user_agent = "embedd/" EMB_VERSION_STRING};
+    const emb_provider_options options = {.metrics = g->service->metrics,
+                                          .user_agent = "embedd/" EMB_VERSION_STRING};
     const emb_breaker_rules rules = {
         .failure_threshold = config->failure_threshold,
         .failure_rate = config->failure_rate,
@@ -80,11 +82,13 @@ static emb_status open_scanner(emb_gateway *g, emb_error *err)
 {
     const emb_gateway_config *config = &g->config->gateway;
     emb_pii_pattern patterns[EMB_PII_PATTERNS_MAX];
-    size_t count = config->pii_pattern_count < EMB_PII_PATTERNS_MAX ? config->pii_pattern_count : EMB_PII_PATTERNS_MAX;
+    size_t count =
+        config->pii_pattern_count < EMB_PII_PATTERNS_MAX ? config->pii_pattern_count : EMB_PII_PATTERNS_MAX;
     for (size_t i = 0; i < count; i++)
         patterns[i] = (emb_pii_pattern){config->pii_patterns[i].name, config->pii_patterns[i].regex};
-    const emb_pii_options options = {
-        .kinds = *g->config->pii_kinds ? g->config->pii_kinds : NULL, .patterns = patterns, .pattern_count = count};
+    const emb_pii_options options = {.kinds = *g->config->pii_kinds ? g->config->pii_kinds : NULL,
+                                     .patterns = patterns,
+                                     .pattern_count = count};
     return emb_pii_open(&g->scanner, &options, err);
 }
 
@@ -109,7 +113,8 @@ emb_status emb_gateway_open(emb_service *service, emb_config *config, emb_gatewa
     g->service = service;
     g->config = emb_config_retain(config);
     g->remotes = calloc(count, sizeof *g->remotes);
-    emb_status status = g->remotes ? open_scanner(g, err) : emb_fail_nomem(err, "providers", count * sizeof *g->remotes);
+    emb_status status =
+        g->remotes ? open_scanner(g, err) : emb_fail_nomem(err, "providers", count * sizeof *g->remotes);
     for (size_t i = 0; i < count && !status; i++) {
         pthread_mutex_init(&g->remotes[i].probing, NULL);
         g->remote_count = i + 1;
@@ -179,8 +184,8 @@ static void view_remote(const emb_remote *remote, uint64_t now_ns, emb_instance_
     memcpy(out->last_error, state.last_error, sizeof out->last_error);
 }
 
-emb_status emb_service_instances(emb_service *service, emb_arena *arena, emb_instance_view **out, size_t *count,
-                                 emb_error *err)
+emb_status emb_service_instances(emb_service *service, emb_arena *arena, emb_instance_view **out,
+                                 size_t *count, emb_error *err)
 {
     const emb_gateway *g = service->gateway;
     size_t remotes = g ? g->remote_count : 0;
@@ -199,8 +204,8 @@ emb_status emb_service_instances(emb_service *service, emb_arena *arena, emb_ins
     return EMB_OK;
 }
 
-emb_status emb_service_list_models(emb_service *service, emb_arena *arena, emb_model_listing **out, size_t *count,
-                                   emb_error *err)
+emb_status emb_service_list_models(emb_service *service, emb_arena *arena, emb_model_listing **out,
+                                   size_t *count, emb_error *err)
 {
     const emb_gateway *g = service->gateway;
     emb_model_listing *local;
@@ -220,7 +225,8 @@ emb_status emb_service_list_models(emb_service *service, emb_arena *arena, emb_m
     for (size_t i = 0; i < g->remote_count; i++)
         for (size_t m = 0; m < g->remotes[i].model_count; m++) {
             emb_remote_model *model = &g->remotes[i].models[m];
-            bool is_default = model->is_default && strcmp(g->config->provider, g->remotes[i].config->name) == 0;
+            bool is_default =
+                model->is_default && strcmp(g->config->provider, g->remotes[i].config->name) == 0;
             for (size_t k = 0; is_default && k < n; k++)
                 all[k].is_default = false;
             all[n++] = (emb_model_listing){.name = model->config->name,

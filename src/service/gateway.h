@@ -1,6 +1,6 @@
 /*
- * gateway.h: the providers of a service: instances with their breakers and models, and what a request may go to.
- * Internal to service/.
+ * gateway.h: the providers of a service: instances with their breakers and models, and what a request may go
+ * to. Internal to service/.
  *
  *     emb_gateway *g;
  *     emb_gateway_open(service, config, &g, err);          // NULL where the configuration names no provider
@@ -28,8 +28,8 @@ typedef struct emb_remote_model {
     emb_remote *remote;
     const emb_provider_model_config *config;
     unsigned position;
-    bool is_default;          /* of its instance */
-    atomic_size_t dimension;  /* 0: not known yet */
+    bool is_default;         /* of its instance */
+    atomic_size_t dimension; /* 0: not known yet */
     emb_model_series series;
 } emb_remote_model;
 
@@ -49,21 +49,24 @@ struct emb_token_counter;
 
 struct emb_gateway {
     emb_service *service;
-    emb_config *config;        /* retained */
+    emb_config *config; /* retained */
     emb_remote *remotes;
     size_t remote_count;
-    struct emb_pii *scanner;   /* NULL: none */
+    struct emb_pii *scanner; /* NULL: none */
     struct emb_token_counter *counter;
 };
 
-EMB_MUST_CHECK emb_status emb_gateway_open(emb_service *service, emb_config *config, emb_gateway **out, emb_error *err);
+EMB_MUST_CHECK emb_status emb_gateway_open(emb_service *service, emb_config *config, emb_gateway **out,
+                                           emb_error *err);
 void emb_gateway_close(emb_gateway *gateway);
 
 /* ---- tokens (counter.c) ---- */
 
-/* Exact for cl100k_base where its ranks are here, otherwise half of the bytes and two: for sorting and splitting. */
-EMB_MUST_CHECK emb_status emb_count_tokens(emb_gateway *gateway, const emb_remote_model *model, const emb_text *texts,
-                                           size_t count, uint32_t *tokens, uint64_t *total, emb_error *err);
+/* Exact for cl100k_base where its ranks are here, otherwise half of the bytes and two: for sorting and
+ * splitting. */
+EMB_MUST_CHECK emb_status emb_count_tokens(emb_gateway *gateway, const emb_remote_model *model,
+                                           const emb_text *texts, size_t count, uint32_t *tokens,
+                                           uint64_t *total, emb_error *err);
 bool emb_counts_exactly(const emb_gateway *gateway, const emb_remote_model *model);
 /* The texts of lists of cl100k_base's ids, in the arena. */
 EMB_MUST_CHECK emb_status emb_texts_of_ids(emb_gateway *gateway, const emb_request *request, emb_arena *arena,
@@ -76,10 +79,10 @@ void emb_token_counter_close(struct emb_token_counter *counter);
 /* Rounded up; saturates. */
 uint64_t emb_remote_price(const emb_remote_model *model, uint64_t calls, uint64_t tokens);
 
-/* Whether a model can serve the settings of a request (EMB_E_BUSY: its dimension is not known yet); its space for them,
- * in the arena, if `space` is not NULL. Never waits. */
-EMB_MUST_CHECK emb_status emb_remote_check(emb_remote_model *model, const emb_request *request, emb_arena *arena,
-                                           const char **space, emb_error *err);
+/* Whether a model can serve the settings of a request (EMB_E_BUSY: its dimension is not known yet); its space
+ * for them, in the arena, if `space` is not NULL. Never waits. */
+EMB_MUST_CHECK emb_status emb_remote_check(emb_remote_model *model, const emb_request *request,
+                                           emb_arena *arena, const char **space, emb_error *err);
 
 /* ---- choosing (choice.c) ---- */
 
@@ -98,21 +101,22 @@ typedef struct emb_choice {
     emb_error local_error;
     const emb_error *unserved; /* why a hosted model that fits the pin cannot serve these settings; or NULL */
     const emb_error *unread;   /* why token ids could not be read; or NULL */
-    const char *not_allowed; /* a hosted model that was left out since the key may not use it; or NULL */
+    const char *not_allowed;   /* a hosted model that was left out since the key may not use it; or NULL */
 } emb_choice;
 
 /* may_wait false: only what is known without waiting (no model is opened). `explain`: with verdicts. */
-EMB_MUST_CHECK emb_status emb_choice_make(emb_service *service, const emb_request *request, emb_arena *arena, bool may_wait,
-                                          bool explain, emb_choice *out, emb_error *err);
+EMB_MUST_CHECK emb_status emb_choice_make(emb_service *service, const emb_request *request, emb_arena *arena,
+                                          bool may_wait, bool explain, emb_choice *out, emb_error *err);
 /* With everything on the hybrid path, for the shadow's candidate. */
-EMB_MUST_CHECK emb_status emb_choice_make_hybrid(emb_service *service, const emb_request *request, emb_arena *arena,
-                                                 emb_choice *out, emb_error *err);
+EMB_MUST_CHECK emb_status emb_choice_make_hybrid(emb_service *service, const emb_request *request,
+                                                 emb_arena *arena, emb_choice *out, emb_error *err);
 void emb_choice_done(emb_choice *choice);
 /* The refusal as an error of the request. */
 emb_status emb_choice_refuse(const emb_choice *choice, const emb_request *request, emb_error *err);
 
 /* Limits that a call for this request counts against; names live in the arena. */
-size_t emb_budget_scopes(emb_gateway *gateway, const emb_request *request, const emb_remote *remote, bool is_shadow,
-                         char names[EMB_BUDGET_SCOPES][EMB_BUDGET_NAME], emb_budget_scope scopes[EMB_BUDGET_SCOPES]);
+size_t emb_budget_scopes(emb_gateway *gateway, const emb_request *request, const emb_remote *remote,
+                         bool is_shadow, char names[EMB_BUDGET_SCOPES][EMB_BUDGET_NAME],
+                         emb_budget_scope scopes[EMB_BUDGET_SCOPES]);
 
 #endif

@@ -1,9 +1,10 @@
 /*
- * kit.c: what surrounds embedding: ledger, budget, breakers, rollout, shadow, alerts, as the configuration asks for them.
+ * kit.c: what surrounds embedding: ledger, budget, breakers, rollout, shadow, alerts, as the configuration
+ * asks for them.
  *
- * A ledger, comparisons or alerts that cannot be kept cost no answer: the log says why, and the part is left out. Budget
- * and breakers are needed where there are providers: what cannot be counted must not be spent. Their store may be away at
- * start; it is asked again for ever.
+ * A ledger, comparisons or alerts that cannot be kept cost no answer: the log says why, and the part is left
+ * out. Budget and breakers are needed where there are providers: what cannot be counted must not be spent.
+ * Their store may be away at start; it is asked again for ever.
  */
 #include "base/error.h"
 #include "base/log.h"
@@ -18,7 +19,8 @@ enum { URL_MAX = 1 << 16, L2_MS = 50, INSTANCE_BYTES = 512 };
 
 static void left_out(const char *part, const emb_error *err)
 {
-    emb_log(EMB_LOG_WARN, "a part of the service is left out", EMB_LOG_TEXT("part", part), EMB_LOG_TEXT("error", err->message));
+    emb_log(EMB_LOG_WARN, "a part of the service is left out", EMB_LOG_TEXT("part", part),
+            EMB_LOG_TEXT("error", err->message));
 }
 
 /* Opens a part at its address, which is a text in `url` by then. */
@@ -47,7 +49,8 @@ static void open_rollout(emb_service *service, const emb_config *config, emb_buf
     emb_error err;
     const char *text;
     const emb_rollout_options options = {0};
-    if (find_url(config, "rollout", url, &text) && emb_rollout_open(text, &options, &service->kit.rollout, &err))
+    if (find_url(config, "rollout", url, &text) &&
+        emb_rollout_open(text, &options, &service->kit.rollout, &err))
         left_out("rollout", &err);
 }
 
@@ -90,7 +93,8 @@ static void open_alerts(emb_service *service, const emb_config *config, emb_buf 
     char instance[INSTANCE_BYTES], host[128] = "";
     if (gethostname(host, sizeof host - 1))
         host[0] = 0;
-    snprintf(instance, sizeof instance, "%s %s", host, config->listen); /* replicas may share an address and a store */
+    snprintf(instance, sizeof instance, "%s %s", host,
+             config->listen); /* replicas may share an address and a store */
     emb_alerts_options options = {.sinks = config->gateway.sinks,
                                   .sink_count = config->gateway.sink_count,
                                   .instance = instance,
@@ -123,7 +127,8 @@ static emb_status open_state(emb_service *service, const emb_config *config, emb
                                        .command_ms = L2_MS,
                                        .expired_are_spent = config->expired_reservations == 1,
                                        .metrics = service->metrics};
-    const emb_breakers_options breakers = {.command_ms = L2_MS, .metrics = service->metrics, .changed = tell_breaker};
+    const emb_breakers_options breakers = {
+        .command_ms = L2_MS, .metrics = service->metrics, .changed = tell_breaker};
     status = emb_budget_open(text, &budget, &kit->budget, err);
     if (!status)
         status = emb_spend_open(kit->budget, &kit->spend, err);

@@ -1,8 +1,8 @@
 /*
  * library.c: the service as a C library (include/embedd_service.h).
  *
- * A result owns an arena with everything in it, and lies in that arena itself, so that releasing it is one step. Names that
- * a model owns are copied, because the model is let go before the result.
+ * A result owns an arena with everything in it, and lies in that arena itself, so that releasing it is one
+ * step. Names that a model owns are copied, because the model is let go before the result.
  */
 #include "base/error.h"
 #include "service/service_parts.h"
@@ -69,8 +69,8 @@ emb_status emb_service_create(const emb_service_options *options, emb_service **
     if (!options)
         options = &defaults;
     if (options->size != sizeof *options)
-        return emb_fail(err, EMB_E_INVALID, "options", "options.size is %zu; initialise with EMB_SERVICE_OPTIONS_INIT",
-                        options->size);
+        return emb_fail(err, EMB_E_INVALID, "options",
+                        "options.size is %zu; initialise with EMB_SERVICE_OPTIONS_INIT", options->size);
     emb_status status = load(options, &config, err);
     if (status)
         return status;
@@ -132,7 +132,8 @@ static emb_status fill(owned *o, const emb_answer *a, emb_error *err)
     return EMB_OK;
 }
 
-static emb_status run(emb_service *service, const emb_request *request, emb_service_result **out, emb_error *err)
+static emb_status run(emb_service *service, const emb_request *request, emb_service_result **out,
+                      emb_error *err)
 {
     emb_answer answer;
     owned *o = calloc(1, sizeof *o);
@@ -185,8 +186,10 @@ static emb_status generate(emb_service *service, const emb_text *texts, size_t c
     emb_request r = EMB_REQUEST_INIT;
     *out = NULL;
     if (context && *context && !emb_context_parse(context, &r.context))
-        return emb_fail(err, EMB_E_INVALID, "context",
-                        "\"%.60s\" is not a context; there are realtime, analysis, batch, sensitive and default", context);
+        return emb_fail(
+            err, EMB_E_INVALID, "context",
+            "\"%.60s\" is not a context; there are realtime, analysis, batch, sensitive and default",
+            context);
     emb_status status = check_texts(texts, count, err);
     if (status)
         return status;
@@ -198,15 +201,16 @@ static emb_status generate(emb_service *service, const emb_text *texts, size_t c
     return run(service, &r, out, err);
 }
 
-emb_status emb_service_generate(emb_service *service, const char *text, size_t length, emb_service_result **out,
-                                emb_error *err)
+emb_status emb_service_generate(emb_service *service, const char *text, size_t length,
+                                emb_service_result **out, emb_error *err)
 {
     const emb_text one = {text, length};
     return generate(service, &one, 1, NULL, NULL, out, err);
 }
 
-emb_status emb_service_generate_many(emb_service *service, const emb_text *texts, size_t count, const char *context,
-                                     const char *preferred_provider, emb_service_result **out, emb_error *err)
+emb_status emb_service_generate_many(emb_service *service, const emb_text *texts, size_t count,
+                                     const char *context, const char *preferred_provider,
+                                     emb_service_result **out, emb_error *err)
 {
     return generate(service, texts, count, context, preferred_provider, out, err);
 }
@@ -218,8 +222,8 @@ emb_status emb_service_generate_with_metadata(emb_service *service, const char *
     return generate(service, &one, 1, context, NULL, out, err);
 }
 
-static emb_status embed(emb_service *service, const emb_text *texts, size_t count, const char *model, emb_role role,
-                        bool use_cache, emb_service_result **out, emb_error *err)
+static emb_status embed(emb_service *service, const emb_text *texts, size_t count, const char *model,
+                        emb_role role, bool use_cache, emb_service_result **out, emb_error *err)
 {
     emb_request r = EMB_REQUEST_INIT;
     *out = NULL;
@@ -248,8 +252,9 @@ emb_status emb_service_embed_query(emb_service *service, const char *query, size
     return embed(service, &one, 1, model, EMB_ROLE_QUERY, use_cache, out, err);
 }
 
-emb_status emb_service_embed_batch(emb_service *service, const emb_text *texts, size_t count, const char *model,
-                                   bool use_cache, emb_service_result **out, emb_error *err)
+emb_status emb_service_embed_batch(emb_service *service, const emb_text *texts, size_t count,
+                                   const char *model, bool use_cache, emb_service_result **out,
+                                   emb_error *err)
 {
     return embed(service, texts, count, model, EMB_ROLE_NONE, use_cache, out, err);
 }
@@ -281,7 +286,8 @@ static emb_status pack(const emb_model_listing *list, size_t count, emb_service_
     return EMB_OK;
 }
 
-emb_status emb_service_model_list(emb_service *service, emb_service_model **out, size_t *count, emb_error *err)
+emb_status emb_service_model_list(emb_service *service, emb_service_model **out, size_t *count,
+                                  emb_error *err)
 {
     emb_arena arena;
     emb_model_listing *list;

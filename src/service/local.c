@@ -44,7 +44,8 @@ static void name_text(emb_error *err, const size_t *todo, size_t count)
     emb_error_context(err, "input[%zu]", todo[at]);
 }
 
-static emb_status run_engine(emb_work *w, const emb_gathered *g, size_t count, emb_usage *usage, emb_error *err)
+static emb_status run_engine(emb_work *w, const emb_gathered *g, size_t count, emb_usage *usage,
+                             emb_error *err)
 {
     emb_embed_options options;
     size_t floats = count * w->target.variant->dimension;
@@ -52,14 +53,14 @@ static emb_status run_engine(emb_work *w, const emb_gathered *g, size_t count, e
     if (status)
         return status;
     if (g->texts)
-        return emb_embed_counted(w->target.served->model, g->texts, count, &options, g->vectors, floats, g->tokens,
-                                 usage, err);
+        return emb_embed_counted(w->target.served->model, g->texts, count, &options, g->vectors, floats,
+                                 g->tokens, usage, err);
     for (size_t k = 0; k < count; k++) {
         size_t n = g->offsets[k + 1] - g->offsets[k];
         g->tokens[k] = (uint32_t)(n < w->target.variant->max_tokens ? n : w->target.variant->max_tokens);
     }
-    return emb_embed_ids(w->target.served->model, g->ids, g->offsets, count, &options, g->vectors, floats, usage,
-                         err);
+    return emb_embed_ids(w->target.served->model, g->ids, g->offsets, count, &options, g->vectors, floats,
+                         usage, err);
 }
 
 static void count_pass(emb_work *w, size_t count, const emb_usage *usage)

@@ -289,7 +289,8 @@ static emb_status fetch(emb_models *models, const wanted *w, uint64_t fetched, b
 {
     emb_status status = EMB_OK;
     pthread_mutex_lock(&models->lock);
-    *own = models->pulls_fetched == fetched; /* otherwise another caller's fetch may have ended after the look */
+    *own =
+        models->pulls_fetched == fetched; /* otherwise another caller's fetch may have ended after the look */
     if (*own)
         status = emb_pull_wait(models, w->name, w->cancel, w->deadline_ns, err);
     pthread_mutex_unlock(&models->lock);
@@ -321,7 +322,8 @@ static emb_status find_path(emb_models *models, const wanted *w, char **path, em
         pthread_mutex_lock(&models->lock);
         fetched = models->pulls_fetched;
         pthread_mutex_unlock(&models->lock);
-        status = emb_names_locate(w->name, models->search_path, config->allowed_models, w->trusted, path, err);
+        status =
+            emb_names_locate(w->name, models->search_path, config->allowed_models, w->trusted, path, err);
     }
     if (status == EMB_E_NOT_FOUND && is_name && may_pull && err)
         strcpy(err->where, "model");

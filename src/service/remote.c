@@ -1,13 +1,15 @@
 /*
- * remote.c: an instance of a provider as a target: its space and keys, and the call with all that surrounds it.
+ * remote.c: an instance of a provider as a target: its space and keys, and the call with all that surrounds
+ * it.
  *
- * A space of a provider reads "openai/text-embedding-3-small@api:1536:remote:api": the maker of the model and not the
- * instance, since the same model through two doors makes the same vectors; "l2" at the end where the request asks for
- * normalisation, which is then done here.
+ * A space of a provider reads "openai/text-embedding-3-small@api:1536:remote:api": the maker of the model and
+ * not the instance, since the same model through two doors makes the same vectors; "l2" at the end where the
+ * request asks for normalisation, which is then done here.
  *
- * Around every attempt (an HTTP exchange, of which a call may make several): the breaker's permit, then the reservation,
- * and afterwards exactly one report, settlement and entry in the ledger. An attempt that may have been billed is settled by
- * the provider's own count of tokens, else by ours; one that surely was not is settled with nothing.
+ * Around every attempt (an HTTP exchange, of which a call may make several): the breaker's permit, then the
+ * reservation, and afterwards exactly one report, settlement and entry in the ledger. An attempt that may
+ * have been billed is settled by the provider's own count of tokens, else by ours; one that surely was not is
+ * settled with nothing.
  */
 #include "base/clock.h"
 #include "base/error.h"
@@ -24,19 +26,23 @@ enum { PROBE_SECONDS = 30, PROBE_LOOK_NS = 2000000, SPACE_BYTES = 512, RESERVE_T
 
 /* ---- what a provider can do -------------------------------------------------------------------- */
 
-static emb_status check_settings(const emb_remote_model *m, const emb_request *r, size_t dimension, emb_error *err)
+static emb_status check_settings(const emb_remote_model *m, const emb_request *r, size_t dimension,
+                                 emb_error *err)
 {
     const emb_provider_model_config *c = m->config;
     emb_provider_kind kind = m->remote->config->kind;
-    bool takes_prompts = kind == EMB_PROVIDER_TEI || kind == EMB_PROVIDER_HUGGINGFACE || kind == EMB_PROVIDER_EMBEDD;
+    bool takes_prompts =
+        kind == EMB_PROVIDER_TEI || kind == EMB_PROVIDER_HUGGINGFACE || kind == EMB_PROVIDER_EMBEDD;
     if (r->dimensions && r->dimensions != dimension && !c->shortens)
-        return emb_fail(err, EMB_E_INVALID, "dimensions", "dimensions is %zu, the vectors of %s have %zu and cannot be shortened",
+        return emb_fail(err, EMB_E_INVALID, "dimensions",
+                        "dimensions is %zu, the vectors of %s have %zu and cannot be shortened",
                         r->dimensions, c->name, dimension);
     if (dimension && r->dimensions > dimension)
-        return emb_fail(err, EMB_E_INVALID, "dimensions", "dimensions is %zu, the vectors of %s have %zu", r->dimensions,
-                        c->name, dimension);
+        return emb_fail(err, EMB_E_INVALID, "dimensions", "dimensions is %zu, the vectors of %s have %zu",
+                        r->dimensions, c->name, dimension);
     if (r->prompt_name && *r->prompt_name && !takes_prompts)
-        return emb_fail(err, EMB_E_INVALID, "prompt_name", "%s takes no prompts by name", m->remote->config->name);
+        return emb_fail(err, EMB_E_INVALID, "prompt_name", "%s takes no prompts by name",
+                        m->remote->config->name);
     if (!r->texts && r->count && strcmp(c->encoding, "cl100k_base") != 0)
         return emb_fail(err, EMB_E_INVALID, "input", "%s takes texts, not token ids", c->name);
     return EMB_OK;
@@ -72,7 +78,8 @@ static uint64_t nusd_of(double usd)
 }
 
 size_t emb_budget_scopes(emb_gateway *g, const emb_request *r, const emb_remote *remote, bool is_shadow,
-                         char names[EMB_BUDGET_SCOPES][EMB_BUDGET_NAME], emb_budget_scope scopes[EMB_BUDGET_SCOPES])
+                         char names[EMB_BUDGET_SCOPES][EMB_BUDGET_NAME],
+                         emb_budget_scope scopes[EMB_BUDGET_SCOPES])
 {
     emb_config *config = emb_service_config(g->service);
     size_t n = 0;
@@ -83,7 +90,8 @@ size_t emb_budget_scopes(emb_gateway *g, const emb_request *r, const emb_remote 
                  {EMB_LIMIT_KEY, "key", r->caller ? emb_caller_name(r->caller) : ""},
                  {EMB_LIMIT_CATEGORY, "category", r->category ? r->category : ""}};
     snprintf(names[n], EMB_BUDGET_NAME, "%s", is_shadow ? "shadow" : "global");
-    scopes[n] = (emb_budget_scope){names[n], nusd_of(is_shadow ? config->shadow_daily_usd : config->daily_api_budget_usd)};
+    scopes[n] = (emb_budget_scope){
+        names[n], nusd_of(is_shadow ? config->shadow_daily_usd : config->daily_api_budget_usd)};
     n++;
     for (size_t i = 0; i < sizeof named / sizeof *named; i++) {
         uint64_t limit = *named[i].name ? limit_of(config, named[i].scope, named[i].name) : UINT64_MAX;
@@ -125,13 +133,16 @@ static emb_status reserve(emb_work *w, attempt *a, emb_error *err)
     size_t count = emb_budget_scopes(service->gateway, w->request, m->remote, w->is_shadow, names, scopes);
     emb_status status = EMB_E_UNAVAILABLE;
     /* A store that works and was too slow for one command, since many ask it at once, is asked again. */
-    for (int i = 0; i < RESERVE_TRIES && status == EMB_E_UNAVAILABLE && (i == 0 || emb_budget_is_up(service->kit.budget)); i++)
-        status =
-            emb_spend_reserve(service->kit.spend, scopes, count, price, w->request->deadline_ns, &a->reservation, err);
+    for (int i = 0; i < RESERVE_TRIES && status == EMB_E_UNAVAILABLE &&
+                    (i == 0 || emb_budget_is_up(service->kit.budget));
+         i++)
+        status = emb_spend_reserve(service->kit.spend, scopes, count, price, w->request->deadline_ns,
+                                   &a->reservation, err);
     a->reserved = !status;
     if (status == EMB_E_UNAVAILABLE) { /* where the store is, is for the log */
         emb_log(EMB_LOG_DEBUG, "a reservation failed", EMB_LOG_TEXT("error", err ? err->message : NULL));
-        status = emb_fail(err, EMB_E_UNAVAILABLE, NULL, "the budget's store cannot be asked now, and nothing is spent unseen");
+        status = emb_fail(err, EMB_E_UNAVAILABLE, NULL,
+                          "the budget's store cannot be asked now, and nothing is spent unseen");
     }
     return status;
 }
@@ -148,8 +159,8 @@ static emb_status before(void *context, size_t texts, uint64_t tokens, void **ti
     a->tokens = tokens;
     emb_status status = EMB_OK;
     if (!emb_breaker_allow(remote->breaker, now, &a->permit)) {
-        status = emb_fail(err, EMB_E_UNAVAILABLE, NULL, "the provider %s is not asked now: its breaker is open",
-                          remote->config->name);
+        status = emb_fail(err, EMB_E_UNAVAILABLE, NULL,
+                          "the provider %s is not asked now: its breaker is open", remote->config->name);
     } else if ((status = reserve(w, a, err))) {
         emb_breaker_report(remote->breaker, a->permit, EMB_BREAKER_IGNORED, 0, "", emb_now_ns());
     }
@@ -225,9 +236,11 @@ static emb_status wait_to_probe(emb_remote_model *m, const emb_request *r, emb_e
     const char *name = m->config->name;
     while (pthread_mutex_trylock(&m->remote->probing)) {
         if (r->cancel && __atomic_load_n(r->cancel, __ATOMIC_RELAXED))
-            return emb_fail(err, EMB_E_CANCELLED, NULL, "cancelled while the dimension of %s was asked for", name);
+            return emb_fail(err, EMB_E_CANCELLED, NULL, "cancelled while the dimension of %s was asked for",
+                            name);
         if (r->deadline_ns && emb_now_ns() >= r->deadline_ns)
-            return emb_fail(err, EMB_E_DEADLINE, NULL, "the time ran out while the dimension of %s was asked for", name);
+            return emb_fail(err, EMB_E_DEADLINE, NULL,
+                            "the time ran out while the dimension of %s was asked for", name);
         nanosleep(&moment, NULL);
     }
     return EMB_OK;
@@ -243,13 +256,14 @@ static emb_status probe(emb_work *w, emb_remote_model *m, size_t *out, emb_error
     asking.target.provider = m->remote->config->name;
     asking.target.model = m->config->name;
     uint64_t deadline = r->deadline_ns ? r->deadline_ns : emb_now_ns() + PROBE_SECONDS * UINT64_C(1000000000);
-    emb_status status =
-        emb_provider_probe_hooked(m->remote->provider, m->config->upstream, deadline, r->cancel, &hooks, out, err);
+    emb_status status = emb_provider_probe_hooked(m->remote->provider, m->config->upstream, deadline,
+                                                  r->cancel, &hooks, out, err);
     atomic_fetch_add(&w->cost_nusd, atomic_load(&asking.cost_nusd));
     return status;
 }
 
-static emb_status learn_dimension(emb_work *w, emb_remote_model *m, bool may_wait, size_t *out, emb_error *err)
+static emb_status learn_dimension(emb_work *w, emb_remote_model *m, bool may_wait, size_t *out,
+                                  emb_error *err)
 {
     *out = atomic_load_explicit(&m->dimension, memory_order_acquire);
     if (*out)
@@ -277,11 +291,13 @@ static const char *key_prompt(const emb_remote_model *m, const emb_request *r, e
     size_t size = strlen(name) + strlen(ours) + 64; /* whole: prompts that begin alike are not the same */
     char *out = emb_arena_alloc(arena, size);
     if (out)
-        snprintf(out, size, "%s%d:%zu:%s:%s", typed ? "role" : "", typed ? (int)r->role : 0, strlen(name), name, ours);
+        snprintf(out, size, "%s%d:%zu:%s:%s", typed ? "role" : "", typed ? (int)r->role : 0, strlen(name),
+                 name, ours);
     return out;
 }
 
-static const char *make_space(const emb_remote_model *m, const emb_request *r, size_t dimension, emb_arena *arena)
+static const char *make_space(const emb_remote_model *m, const emb_request *r, size_t dimension,
+                              emb_arena *arena)
 {
     const emb_provider_model_config *c = m->config;
     char space[SPACE_BYTES];
@@ -290,7 +306,8 @@ static const char *make_space(const emb_remote_model *m, const emb_request *r, s
     return emb_arena_strndup(arena, space, strlen(space));
 }
 
-emb_status emb_remote_check(emb_remote_model *m, const emb_request *r, emb_arena *arena, const char **space, emb_error *err)
+emb_status emb_remote_check(emb_remote_model *m, const emb_request *r, emb_arena *arena, const char **space,
+                            emb_error *err)
 {
     size_t dimension = atomic_load_explicit(&m->dimension, memory_order_acquire);
     if (!dimension)
@@ -348,7 +365,8 @@ emb_status emb_target_remote(emb_work *w, emb_remote_model *m, bool may_wait, em
 
 /* ---- the call -------------------------------------------------------------------------------- */
 
-static emb_status check_lengths(const emb_work *w, const uint32_t *tokens, size_t count, const size_t *todo, emb_error *err)
+static emb_status check_lengths(const emb_work *w, const uint32_t *tokens, size_t count, const size_t *todo,
+                                emb_error *err)
 {
     const emb_remote_model *m = w->target.remote;
     bool exact = emb_counts_exactly(w->service->gateway, m);
@@ -356,13 +374,14 @@ static emb_status check_lengths(const emb_work *w, const uint32_t *tokens, size_
         if (tokens[k] > m->config->max_tokens) {
             char where[32];
             snprintf(where, sizeof where, "input[%zu]", todo[k]);
-            return emb_fail(err, EMB_E_LIMIT, where, "input[%zu]: %u tokens, %s takes %zu", todo[k], tokens[k], m->config->name,
-                            m->config->max_tokens);
+            return emb_fail(err, EMB_E_LIMIT, where, "input[%zu]: %u tokens, %s takes %zu", todo[k],
+                            tokens[k], m->config->name, m->config->max_tokens);
         }
     return EMB_OK;
 }
 
-static emb_status put_prompt(const char *prompt, const emb_text *texts, size_t count, emb_arena *arena, emb_text **out)
+static emb_status put_prompt(const char *prompt, const emb_text *texts, size_t count, emb_arena *arena,
+                             emb_text **out)
 {
     size_t n = strlen(prompt);
     emb_text *made = emb_arena_calloc(arena, count, sizeof *made);
@@ -380,8 +399,8 @@ static emb_status put_prompt(const char *prompt, const emb_text *texts, size_t c
 }
 
 /* The texts as they go out: those of ids spelled, prompts in front. */
-static emb_status prepare(emb_work *w, const emb_gathered *g, size_t count, emb_arena *arena, const emb_text **out,
-                          emb_error *err)
+static emb_status prepare(emb_work *w, const emb_gathered *g, size_t count, emb_arena *arena,
+                          const emb_text **out, emb_error *err)
 {
     emb_text *made = NULL;
     const char *prompt = prompt_of(w->target.remote, w->request->role);
@@ -414,7 +433,8 @@ static void name_text(emb_error *err, const size_t *todo, size_t count)
     if (sscanf(err->message, "input[%zu]: %n", &told, &begins) == 1 && begins) {
         char rest[sizeof err->message];
         memcpy(rest, err->message, sizeof rest);
-        snprintf(err->message, sizeof err->message, "input[%zu]: %.*s", todo[at], (int)sizeof rest - 64, rest + begins);
+        snprintf(err->message, sizeof err->message, "input[%zu]: %.*s", todo[at], (int)sizeof rest - 64,
+                 rest + begins);
     }
 }
 
@@ -432,7 +452,8 @@ static void normalize(const emb_work *w, float *rows, size_t count)
     }
 }
 
-static emb_status exchange(emb_work *w, const emb_gathered *g, const emb_text *texts, size_t count, emb_error *err)
+static emb_status exchange(emb_work *w, const emb_gathered *g, const emb_text *texts, size_t count,
+                           emb_error *err)
 {
     emb_remote_model *m = w->target.remote;
     const emb_request *r = w->request;

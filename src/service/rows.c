@@ -1,10 +1,10 @@
 /*
  * rows.c: from positions in a request to what a provider gets, and back.
  *
- * Rows are addressed by the position of the text in the request, all the way: a lookup's vector is the row of the
- * answer, and what is computed for a gathered subset is scattered back to those rows by the list of positions that
- * gathered it. No step sorts or compacts the rows themselves. Positions that follow each other are not copied: the
- * request's memory and the rows are used as they are.
+ * Rows are addressed by the position of the text in the request, all the way: a lookup's vector is the row of
+ * the answer, and what is computed for a gathered subset is scattered back to those rows by the list of
+ * positions that gathered it. No step sorts or compacts the rows themselves. Positions that follow each other
+ * are not copied: the request's memory and the rows are used as they are.
  */
 #include "base/error.h"
 #include "service/embed_parts.h"

@@ -95,7 +95,8 @@ void emb_service_reconfigure(emb_service *service, emb_config *config)
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-/* Whether requests that name no model go to a provider: then the local one is a fallback, and may be missing. */
+/* Whether requests that name no model go to a provider: then the local one is a fallback, and may be
+ * missing. */
 static bool is_remote_by_default(const emb_config *config)
 {
     return config->gateway.provider_count && strcasecmp(config->provider, "local") != 0;
@@ -114,9 +115,11 @@ static emb_status open_engine(emb_service *service, const emb_config *config, em
     emb_status status = emb_engine_open(&options, &service->engine, err);
     /* said here and not by the search for the default model, which would name folders to look in */
     if (!status && strcmp(emb_engine_isa(service->engine), "none") == 0 && !is_remote_by_default(config))
-        return emb_fail(err, EMB_E_UNSUPPORTED, "providers.default",
-                        "this build of embedd has no local models, and no provider is the default: set EMBEDDING_PROVIDER "
-                        "(providers.default) to one, such as openai with OPENAI_API_KEY, or take the full build");
+        return emb_fail(
+            err, EMB_E_UNSUPPORTED, "providers.default",
+            "this build of embedd has no local models, and no provider is the default: set "
+            "EMBEDDING_PROVIDER "
+            "(providers.default) to one, such as openai with OPENAI_API_KEY, or take the full build");
     return status;
 }
 

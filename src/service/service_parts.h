@@ -1,9 +1,9 @@
 /*
  * service_parts.h: the inside of a service. Internal to service/.
  *
- * Settings that each request reads are kept as atomics beside the configuration, so that a request takes no lock for
- * them. The pointer to the configuration is guarded by one lock of EMB_CONFIG_LOCKS for each reader, chosen by its
- * thread, and by all of them for its writer.
+ * Settings that each request reads are kept as atomics beside the configuration, so that a request takes no
+ * lock for them. The pointer to the configuration is guarded by one lock of EMB_CONFIG_LOCKS for each reader,
+ * chosen by its thread, and by all of them for its writer.
  */
 #ifndef EMB_SERVICE_SERVICE_PARTS_H
 #define EMB_SERVICE_SERVICE_PARTS_H
@@ -22,7 +22,8 @@ typedef struct emb_config_lock {
 
 /* Written by each request: on cache lines of their own, away from what requests only read. */
 typedef struct emb_counts {
-    _Alignas(64) atomic_uint_fast64_t requests, texts, l1, l2, computed, shared, tokens, errors, cost_nusd, since_ns;
+    _Alignas(64) atomic_uint_fast64_t requests, texts, l1, l2, computed, shared, tokens, errors, cost_nusd,
+        since_ns;
 } emb_counts;
 
 /* What surrounds embedding; see emb_service_ledger and the like. */
@@ -35,8 +36,8 @@ typedef struct emb_kit {
     emb_spend *spend;
     emb_breakers *breakers;
     emb_window *latency, *errors, *lookups, *hits; /* of the last minutes */
-    emb_window *local;          /* seconds of calls of the engine */
-    pthread_t watch_thread;     /* alerts, rollout; see watch.c */
+    emb_window *local;                             /* seconds of calls of the engine */
+    pthread_t watch_thread;                        /* alerts, rollout; see watch.c */
     bool watching, stop_watch;
     pthread_mutex_t watch_lock;
     pthread_cond_t watch_wake;
@@ -51,17 +52,18 @@ struct emb_service {
     atomic_size_t ttl_s, ttl_api_s, bulk_from, max_inputs;
     emb_counts counts;
     emb_kit kit;
-    emb_gateway *gateway;       /* NULL: the local models are all there is */
+    emb_gateway *gateway; /* NULL: the local models are all there is */
     atomic_bool hybrid;
     atomic_uint_fast64_t local_p95_us, local_p95_ns; /* of kit.local, as of when */
-    atomic_uint_fast64_t reference_nusd; /* for 1,000 tokens of budget.reference_model */
+    atomic_uint_fast64_t reference_nusd;             /* for 1,000 tokens of budget.reference_model */
     emb_config *config;
     emb_config_lock config_locks[EMB_CONFIG_LOCKS];
     pthread_mutex_t reconfiguring;
 };
 
-/* kit.c, watch.c: what surrounds embedding. Parts that cannot be opened are told in the log and left out, except that
- * budget and breakers, without which no money may be spent, are errors where there are providers. */
+/* kit.c, watch.c: what surrounds embedding. Parts that cannot be opened are told in the log and left out,
+ * except that budget and breakers, without which no money may be spent, are errors where there are
+ * providers. */
 EMB_MUST_CHECK emb_status emb_kit_open(emb_service *service, const emb_config *config, emb_error *err);
 /* What uses the rest of the service: the watch and the shadow. */
 void emb_kit_stop(emb_service *service);
@@ -69,7 +71,8 @@ void emb_kit_close(emb_service *service);
 void emb_kit_reconfigure(emb_service *service, const emb_config *config);
 void emb_watch_stop(emb_service *service);
 
-/* shadowing.c: whether an answer of the legacy path is to be compared, and handing it to the shadow: a copy, no wait. */
+/* shadowing.c: whether an answer of the legacy path is to be compared, and handing it to the shadow: a copy,
+ * no wait. */
 bool emb_shadow_wants(emb_service *service, const emb_request *request, bool is_private);
 void emb_shadow_offer(emb_service *service, const emb_request *request, const emb_answer *answer);
 emb_status emb_shadow_run_candidate(void *service, const emb_shadow_pair *pair, emb_arena *arena,

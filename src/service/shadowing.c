@@ -1,10 +1,11 @@
 /*
- * shadowing.c: the two ends of shadow mode in the service: what the legacy path answered is offered, and the candidate's
- * vectors are made on the shadow's own thread.
+ * shadowing.c: the two ends of shadow mode in the service: what the legacy path answered is offered, and the
+ * candidate's vectors are made on the shadow's own thread.
  *
- * Private texts are never offered. Which requests are compared follows from the first text, so that a repeated one is
- * compared again and not now and then. The candidate is hybrid.candidate_provider, else the first of the hybrid path's plan
- * that is not what the legacy path was. It reads the cache, and its costs are accounted apart, with a limit of their own.
+ * Private texts are never offered. Which requests are compared follows from the first text, so that a
+ * repeated one is compared again and not now and then. The candidate is hybrid.candidate_provider, else the
+ * first of the hybrid path's plan that is not what the legacy path was. It reads the cache, and its costs are
+ * accounted apart, with a limit of their own.
  */
 #include "base/clock.h"
 #include "base/error.h"
@@ -65,7 +66,10 @@ static emb_status take(emb_work *w, emb_choice *choice, size_t index, emb_error 
     if (status)
         return status;
     w->cache = emb_service_cache(w->service);
-    w->policy = (emb_cache_policy){.read = true, .write = true, .shared = !choice->is_private, .ttl_s = w->target.ttl_s,
+    w->policy = (emb_cache_policy){.read = true,
+                                   .write = true,
+                                   .shared = !choice->is_private,
+                                   .ttl_s = w->target.ttl_s,
                                    .model = w->target.model};
     return emb_embed_target(w, err);
 }
@@ -84,7 +88,11 @@ emb_status emb_shadow_run_candidate(void *context, const emb_shadow_pair *pair, 
     (void)emb_context_parse(pair->context, &request.context);
     request.cancel = emb_shadow_cancel(service->kit.shadow);
     request.deadline_ns = emb_now_ns() + CANDIDATE_SECONDS * UINT64_C(1000000000);
-    emb_work w = {.service = service, .request = &request, .arena = arena, .answer = &answer, .start_ns = emb_now_ns(),
+    emb_work w = {.service = service,
+                  .request = &request,
+                  .arena = arena,
+                  .answer = &answer,
+                  .start_ns = emb_now_ns(),
                   .is_shadow = true};
     emb_choice *choice = emb_arena_alloc(arena, sizeof *choice);
     if (!choice)

@@ -90,7 +90,8 @@ emb_status emb_storage_open_cache(const emb_storage_options *options, emb_cache 
 
 emb_status emb_storage_store_url(const emb_config *config, const char *part, emb_buf *out, emb_error *err)
 {
-    if (strncmp(config->store_url, "sqlite:", 7) == 0 && config->store_url[7]) /* a file of one's own: one for each part */
+    if (strncmp(config->store_url, "sqlite:", 7) == 0 &&
+        config->store_url[7]) /* a file of one's own: one for each part */
         return emb_buf_addf(out, "%s.%s", config->store_url, part);
     if (*config->store_url && strcmp(config->store_url, "sqlite:") != 0)
         return emb_buf_add_str(out, config->store_url);

@@ -55,7 +55,10 @@ void emb_totals_add_error(emb_service *service, emb_status status, uint64_t cost
     if (status == EMB_E_CANCELLED)
         return;
     add(&service->counts.errors, 1);
-    if (emb_status_http(status) >= 500 && atomic_load_explicit(&service->monitoring, memory_order_relaxed)) /* what is the caller's fault says nothing of the service */
+    if (emb_status_http(status) >= 500 &&
+        atomic_load_explicit(
+            &service->monitoring,
+            memory_order_relaxed)) /* what is the caller's fault says nothing of the service */
         emb_window_observe(service->kit.errors, 1, emb_now_ns());
 }
 

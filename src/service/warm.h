@@ -5,8 +5,9 @@
  *     emb_warm_source source = { .list = "finance" };
  *     emb_warm(service, &source, "bge-small-en-v1.5", EMB_ROLE_QUERY, progress, context, cancel, &report, err);
  *
- * Sources: a list that ships ("finance": 130+ terms; data in lists.c), a file (a text a line, # starts a comment; or
- * JSONL with "text"), texts given, or the most used texts of L2 (needs cache.store_text). Bulk priority.
+ * Sources: a list that ships ("finance": 130+ terms; data in lists.c), a file (a text a line, # starts a
+ * comment; or JSONL with "text"), texts given, or the most used texts of L2 (needs cache.store_text). Bulk
+ * priority.
  */
 #ifndef EMB_SERVICE_WARM_H
 #define EMB_SERVICE_WARM_H
@@ -14,11 +15,11 @@
 #include "service/service.h"
 
 typedef struct emb_warm_source {
-    const char *list, *file;          /* either, or … */
-    const emb_text *texts;            /* … these, or … */
+    const char *list, *file; /* either, or … */
+    const emb_text *texts;   /* … these, or … */
     size_t count;
-    size_t most_used;                 /* … this many */
-    const emb_caller *caller;         /* whose models and budget they are; or NULL */
+    size_t most_used;         /* … this many */
+    const emb_caller *caller; /* whose models and budget they are; or NULL */
 } emb_warm_source;
 
 typedef struct emb_warm_report {

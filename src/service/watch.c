@@ -1,9 +1,9 @@
 /*
- * watch.c: the thread that looks how it goes: alerts are evaluated every alerts.interval_ms, and a scheduled rollout
- * advances, or rolls back when an alert fires.
+ * watch.c: the thread that looks how it goes: alerts are evaluated every alerts.interval_ms, and a scheduled
+ * rollout advances, or rolls back when an alert fires.
  *
- * Signals are of the last minutes (windows in the kit) and of what the parts know without I/O, except the mean similarity
- * of the shadow, which is read from its store once a minute.
+ * Signals are of the last minutes (windows in the kit) and of what the parts know without I/O, except the
+ * mean similarity of the shadow, which is read from its store once a minute.
  */
 #include "base/clock.h"
 #include "base/error.h"

@@ -1,12 +1,12 @@
 /*
  * compare.c: a job and the candidate's answer become rows of the batch, and vectors of the window.
  *
- * A cosine is taken where both vectors have the same dimension, in double precision. A candidate whose vector is not
- * finite or all zero failed, whatever it said. Costs of a request are shared out to the nano-dollar, so that sums over rows
- * are what was paid.
+ * A cosine is taken where both vectors have the same dimension, in double precision. A candidate whose vector
+ * is not finite or all zero failed, whatever it said. Costs of a request are shared out to the nano-dollar,
+ * so that sums over rows are what was paid.
  *
- * Of a text nothing goes on but its hash; names are cut to NAME_MAX bytes of valid UTF-8, since a database refuses the
- * whole batch for one bad byte. What there is no memory for is counted as dropped.
+ * Of a text nothing goes on but its hash; names are cut to NAME_MAX bytes of valid UTF-8, since a database
+ * refuses the whole batch for one bad byte. What there is no memory for is counted as dropped.
  */
 #include "shadow/parts.h"
 
@@ -41,10 +41,12 @@ static bool usable(const float *vector, size_t dimension)
     return vector && dimension && emb_shadow_cosine(vector, vector, dimension, &ignored);
 }
 
-bool emb_shadow_pair_name(const char *legacy_space, const char *candidate_space, char out[EMB_SHADOW_HASH_BYTES * 2 + 1])
+bool emb_shadow_pair_name(const char *legacy_space, const char *candidate_space,
+                          char out[EMB_SHADOW_HASH_BYTES * 2 + 1])
 {
     uint8_t digest[EMB_SHA256_BYTES];
-    const emb_bytes pieces[] = {{legacy_space, strlen(legacy_space) + 1}, {candidate_space, strlen(candidate_space)}};
+    const emb_bytes pieces[] = {{legacy_space, strlen(legacy_space) + 1},
+                                {candidate_space, strlen(candidate_space)}};
     if (!emb_sha256_pieces(pieces, 2, digest))
         return false;
     emb_hex(digest, EMB_SHADOW_HASH_BYTES, out);
@@ -108,8 +110,8 @@ static int64_t share_of(uint64_t nusd, size_t count, size_t index)
     return bounded(nusd / count + (index < nusd % count));
 }
 
-static void add_to_window(emb_shadow *s, const emb_shadow_row *row, const float *legacy, const float *candidate,
-                          const char *pair_name)
+static void add_to_window(emb_shadow *s, const emb_shadow_row *row, const float *legacy,
+                          const float *candidate, const char *pair_name)
 {
     emb_shadow_item item = {.pair = pair_name,
                             .vectors = {legacy, candidate},
@@ -169,7 +171,8 @@ static void lose(emb_shadow *s, size_t count)
     emb_series_add(s->series.dropped, (double)count);
 }
 
-void emb_shadow_compare(emb_shadow *s, const emb_shadow_pair *pair, const emb_shadow_side *candidate, emb_status status)
+void emb_shadow_compare(emb_shadow *s, const emb_shadow_pair *pair, const emb_shadow_side *candidate,
+                        emb_status status)
 {
     emb_shadow_batch *b = &s->batch;
     emb_shadow_row common = {.error = status ? emb_status_text(status) : NULL};
@@ -193,7 +196,8 @@ void emb_shadow_compare(emb_shadow *s, const emb_shadow_pair *pair, const emb_sh
             continue;
         }
         if (!status)
-            compare_vectors(s, row, pair->legacy.vectors ? pair->legacy.vectors + i * pair->legacy.dimension : NULL,
+            compare_vectors(s, row,
+                            pair->legacy.vectors ? pair->legacy.vectors + i * pair->legacy.dimension : NULL,
                             candidate->vectors + i * candidate->dimension, pair_name);
         emb_series_add(row->error ? s->series.failed : s->series.compared, 1);
         b->count++;

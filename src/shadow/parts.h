@@ -1,8 +1,8 @@
 /*
  * parts.h: the inside of a shadow. Internal to shadow/.
  *
- * shadow.c has the queue and its thread, compare.c makes rows of a finished job, report.c reads the store. What stands
- * under "of the thread" is touched by no other.
+ * shadow.c has the queue and its thread, compare.c makes rows of a finished job, report.c reads the store.
+ * What stands under "of the thread" is touched by no other.
  */
 #ifndef EMB_SHADOW_PARTS_H
 #define EMB_SHADOW_PARTS_H
@@ -34,16 +34,16 @@ struct emb_shadow {
     emb_shadow_store *store;
     emb_shadow_window *window;
     emb_shadow_counters series;
-    volatile int cancel;                 /* by __atomic operations */
-    _Atomic(emb_shadow_job *) newest;    /* of those that wait, each pointing to the one before it */
+    volatile int cancel;              /* by __atomic operations */
+    _Atomic(emb_shadow_job *) newest; /* of those that wait, each pointing to the one before it */
     atomic_size_t waiting, waiting_bytes;
-    atomic_uint_fast64_t accepted;       /* jobs */
+    atomic_uint_fast64_t accepted;          /* jobs */
     atomic_uint_fast64_t dropped, unstored; /* comparisons */
-    atomic_uint_fast64_t dropped_told;   /* of these, those that the store knows of */
+    atomic_uint_fast64_t dropped_told;      /* of these, those that the store knows of */
     sem_t work;
-    pthread_mutex_t lock;                /* of `finished` alone */
+    pthread_mutex_t lock; /* of `finished` alone */
     pthread_cond_t moved;
-    uint64_t finished;                   /* jobs whose rows were written, or given up */
+    uint64_t finished; /* jobs whose rows were written, or given up */
     pthread_t thread;
     bool has_thread;
     /* of the thread */

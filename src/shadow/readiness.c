@@ -1,10 +1,10 @@
 /*
- * readiness.c: whether the candidate may answer in production: seven criteria, each with what it asks for and what there
- * is; ready is their conjunction.
+ * readiness.c: whether the candidate may answer in production: seven criteria, each with what it asks for and
+ * what there is; ready is their conjunction.
  *
- * Pure: the caller gathers the figures, so that every row of the verdict can be tested by a table. What nobody recorded
- * does not pass: not knowing is no reason to go live. The mean alone decides similarity, as operators know it from their
- * alerts; its interval is in the report for those who look closer.
+ * Pure: the caller gathers the figures, so that every row of the verdict can be tested by a table. What
+ * nobody recorded does not pass: not knowing is no reason to go live. The mean alone decides similarity, as
+ * operators know it from their alerts; its interval is in the report for those who look closer.
  */
 #include "shadow/shadow.h"
 
@@ -43,7 +43,8 @@ static void judge_amount(const emb_readiness_input *in, emb_readiness *out)
     criterion *c = add(out, ">= %llu", (unsigned long long)in->required_comparisons);
     c->name = "comparisons";
     if (r) { /* those that the candidate could not answer compare nothing */
-        uint64_t compared = r->all.comparisons - (r->all.failures < r->all.comparisons ? r->all.failures : r->all.comparisons);
+        uint64_t compared = r->all.comparisons -
+                            (r->all.failures < r->all.comparisons ? r->all.failures : r->all.comparisons);
         found(c, compared >= in->required_comparisons, "%llu", (unsigned long long)compared);
     }
     c = add(out, ">= %g h", in->required_hours);

@@ -1,13 +1,14 @@
 /*
  * report.c: figures from the store, and from the window.
  *
- * Counts, costs, the first and the last time and the worst cosine are exact, summed by the database. Percentiles and
- * intervals come from the newest SAMPLE comparisons, whose numbers fit into a few megabytes; of at most CATEGORIES
- * categories, those with most comparisons, since callers name categories as they like. The percentile is the nearest rank: a
- * value that occurred. Latencies leave out answers that came from a cache, and failed candidates'.
+ * Counts, costs, the first and the last time and the worst cosine are exact, summed by the database.
+ * Percentiles and intervals come from the newest SAMPLE comparisons, whose numbers fit into a few megabytes;
+ * of at most CATEGORIES categories, those with most comparisons, since callers name categories as they like.
+ * The percentile is the nearest rank: a value that occurred. Latencies leave out answers that came from a
+ * cache, and failed candidates'.
  *
- * Neighbours: of this process's window; where that holds too little (another process, or a service that has just started)
- * what a service wrote last, if it was of the spaces that are compared now.
+ * Neighbours: of this process's window; where that holds too little (another process, or a service that has
+ * just started) what a service wrote last, if it was of the spaces that are compared now.
  */
 #include "shadow/parts.h"
 
@@ -23,7 +24,7 @@ enum { SAMPLE = 100000, CATEGORIES = 100, SAMPLES_MAX = 1000, ROUNDS = 1000 };
 #define REPORT_NS UINT64_C(15000000000)
 
 typedef struct number {
-    uint32_t category;      /* index, or CATEGORIES: none of those that are shown */
+    uint32_t category; /* index, or CATEGORIES: none of those that are shown */
     bool failed, has_cosine, has_legacy, has_candidate;
     double cosine, legacy_ms, candidate_ms;
 } number;
@@ -54,9 +55,12 @@ static bool on_total(void *context, const emb_shadow_total *t)
     reading *r = context;
     emb_shadow_report *out = r->out;
     emb_shadow_group *g = t->category ? &out->categories[out->category_count++] : &out->all;
-    *g = (emb_shadow_group){.name = keep(r, t->category ? t->category : ""), .comparisons = (uint64_t)t->comparisons,
-                            .failures = (uint64_t)t->failures, .with_cosine = (uint64_t)t->with_cosine,
-                            .cosine_worst = (double)t->worst_e9 / 1e9, .legacy_nusd = (uint64_t)t->legacy_nusd,
+    *g = (emb_shadow_group){.name = keep(r, t->category ? t->category : ""),
+                            .comparisons = (uint64_t)t->comparisons,
+                            .failures = (uint64_t)t->failures,
+                            .with_cosine = (uint64_t)t->with_cosine,
+                            .cosine_worst = (double)t->worst_e9 / 1e9,
+                            .legacy_nusd = (uint64_t)t->legacy_nusd,
                             .candidate_nusd = (uint64_t)t->candidate_nusd};
     if (!t->category) {
         out->first_s = t->first_s;
@@ -88,10 +92,13 @@ static bool on_point(void *context, const emb_shadow_point *p)
         r->numbers = numbers;
         r->capacity = capacity;
     }
-    r->numbers[r->count++] = (number){.category = category_of(r->out, p->category), .failed = p->failed,
-                                      .has_cosine = p->has_cosine, .has_legacy = !p->legacy_cached,
+    r->numbers[r->count++] = (number){.category = category_of(r->out, p->category),
+                                      .failed = p->failed,
+                                      .has_cosine = p->has_cosine,
+                                      .has_legacy = !p->legacy_cached,
                                       .has_candidate = !p->candidate_cached && !p->failed,
-                                      .cosine = (double)p->cosine_e9 / 1e9, .legacy_ms = (double)p->legacy_ns / 1e6,
+                                      .cosine = (double)p->cosine_e9 / 1e9,
+                                      .legacy_ms = (double)p->legacy_ns / 1e6,
                                       .candidate_ms = (double)p->candidate_ns / 1e6};
     return r->count < SAMPLE;
 }
@@ -178,18 +185,22 @@ static bool on_sample(void *context, const emb_shadow_row *row)
 {
     reading *r = context;
     emb_shadow_sample *s = &r->samples[(*r->sample_count)++];
-    *s = (emb_shadow_sample){.time_s = row->time_s, .category = keep(r, row->category),
+    *s = (emb_shadow_sample){.time_s = row->time_s,
+                             .category = keep(r, row->category),
                              .legacy = side_name(r, row->legacy_provider, row->legacy_model),
                              .candidate = side_name(r, row->candidate_provider, row->candidate_model),
-                             .has_cosine = row->has_cosine, .cosine = (double)row->cosine_e9 / 1e9,
-                             .legacy_ms = (double)row->legacy_ns / 1e6, .candidate_ms = (double)row->candidate_ns / 1e6,
+                             .has_cosine = row->has_cosine,
+                             .cosine = (double)row->cosine_e9 / 1e9,
+                             .legacy_ms = (double)row->legacy_ns / 1e6,
+                             .candidate_ms = (double)row->candidate_ns / 1e6,
                              .error = row->error ? keep(r, row->error) : NULL};
     emb_hex(row->text, sizeof row->text, s->text);
     return !r->no_memory;
 }
 
-static emb_status read_samples(emb_shadow *s, const emb_shadow_query *query, emb_shadow_order order, reading *r,
-                               emb_shadow_sample **out, size_t *count, uint64_t deadline_ns, emb_error *err)
+static emb_status read_samples(emb_shadow *s, const emb_shadow_query *query, emb_shadow_order order,
+                               reading *r, emb_shadow_sample **out, size_t *count, uint64_t deadline_ns,
+                               emb_error *err)
 {
     size_t limit = query->samples < SAMPLES_MAX ? query->samples : SAMPLES_MAX;
     if (limit == 0)
@@ -208,7 +219,8 @@ static bool on_last(void *context, const emb_shadow_row *row)
     reading *r = context;
     r->has_last = true;
     r->out->same_space = *row->legacy_space && strcmp(row->legacy_space, row->candidate_space) == 0;
-    r->no_memory = r->no_memory || !emb_shadow_pair_name(row->legacy_space, row->candidate_space, r->last_pair);
+    r->no_memory =
+        r->no_memory || !emb_shadow_pair_name(row->legacy_space, row->candidate_space, r->last_pair);
     return false;
 }
 
@@ -227,7 +239,8 @@ static void take_stored(const reading *r, int64_t since_s, const emb_shadow_stat
     r->out->rank_correlation = get_interval(state->rank_e9);
 }
 
-static emb_status read_window(emb_shadow *s, int64_t since_s, reading *r, uint64_t deadline_ns, emb_error *err)
+static emb_status read_window(emb_shadow *s, int64_t since_s, reading *r, uint64_t deadline_ns,
+                              emb_error *err)
 {
     emb_shadow_likeness likeness = {0};
     emb_shadow_state state;
@@ -270,19 +283,24 @@ static emb_status read_store(emb_shadow *s, const emb_shadow_query *query, readi
     if (st == EMB_OK)
         st = fill_groups(r, err);
     if (st == EMB_OK)
-        st = visited(r, ops->rows(s->store, EMB_SHADOW_LAST_COMPARED, since, 1, deadline, on_last, r, err), err);
+        st = visited(r, ops->rows(s->store, EMB_SHADOW_LAST_COMPARED, since, 1, deadline, on_last, r, err),
+                     err);
     if (st == EMB_OK)
         st = read_window(s, since, r, deadline, err);
     if (st == EMB_OK)
-        st = visited(r, read_samples(s, query, EMB_SHADOW_WORST, r, &out->worst, &out->worst_count, deadline, err), err);
+        st = visited(
+            r, read_samples(s, query, EMB_SHADOW_WORST, r, &out->worst, &out->worst_count, deadline, err),
+            err);
     if (st == EMB_OK)
-        st = visited(r, read_samples(s, query, EMB_SHADOW_NEWEST, r, &out->newest, &out->newest_count, deadline, err), err);
+        st = visited(
+            r, read_samples(s, query, EMB_SHADOW_NEWEST, r, &out->newest, &out->newest_count, deadline, err),
+            err);
     out->failure_share = emb_wilson(out->all.failures, out->all.comparisons);
     return st;
 }
 
-emb_status emb_shadow_make_report(emb_shadow *s, const emb_shadow_query *query, emb_arena *arena, emb_shadow_report *out,
-                                  emb_error *err)
+emb_status emb_shadow_make_report(emb_shadow *s, const emb_shadow_query *query, emb_arena *arena,
+                                  emb_shadow_report *out, emb_error *err)
 {
     reading r = {.arena = arena, .out = out};
     *out = (emb_shadow_report){.all.name = ""};

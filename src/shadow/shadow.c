@@ -1,18 +1,20 @@
 /*
  * shadow.c: the queue and its thread.
  *
- * Submitting happens on the path of a caller's request, so it takes no lock and waits for nothing: room is claimed by two
- * counters, the copy is made in one allocation, and it is pushed on a list with a compare-and-swap. The thread takes the
- * whole list at once and turns it round; nobody else pops, so that there is nothing to mix up (no ABA). Rejected: a mutex,
- * which a thread of low priority could hold while it is not running, with every request behind it; a ring of fixed size,
- * whose slots would have to be as large as the largest request.
+ * Submitting happens on the path of a caller's request, so it takes no lock and waits for nothing: room is
+ * claimed by two counters, the copy is made in one allocation, and it is pushed on a list with a
+ * compare-and-swap. The thread takes the whole list at once and turns it round; nobody else pops, so that
+ * there is nothing to mix up (no ABA). Rejected: a mutex, which a thread of low priority could hold while it
+ * is not running, with every request behind it; a ring of fixed size, whose slots would have to be as large
+ * as the largest request.
  *
- * The thread runs one comparison at a time, at a lower priority: shadow work takes what is left over. Rows are written when
- * nothing waits, when there are many, or after a second. A store that fails loses the rows it was given; they are counted,
- * and it is not asked again for a while, so that a store that is away does not hold up comparing. Memory is bounded
- * by the queue's bytes, one running job, one batch and the window.
+ * The thread runs one comparison at a time, at a lower priority: shadow work takes what is left over. Rows
+ * are written when nothing waits, when there are many, or after a second. A store that fails loses the rows
+ * it was given; they are counted, and it is not asked again for a while, so that a store that is away does
+ * not hold up comparing. Memory is bounded by the queue's bytes, one running job, one batch and the window.
  *
- * Flush waits for jobs by number: what was accepted before it has been pushed before it, and is written in that order.
+ * Flush waits for jobs by number: what was accepted before it has been pushed before it, and is written in
+ * that order.
  */
 #include "shadow/parts.h"
 
@@ -34,8 +36,8 @@ enum {
     BATCH_ROWS = 256,
     NICE = 10,
     PAUSE_NS = 2000000,
-    MEASURE_AFTER = 50,  /* comparisons */
-    MEASURE_SHARE = 20,  /* of the time at most 1/20 */
+    MEASURE_AFTER = 50, /* comparisons */
+    MEASURE_SHARE = 20, /* of the time at most 1/20 */
     QUEUE_BYTES = 64 << 20,
     KEEP_DAYS = 90,
     KEEP_ROWS = 1000000,
@@ -201,7 +203,8 @@ bool emb_shadow_submit(emb_shadow *s, const emb_shadow_pair *pair)
 static void tell_failure(emb_shadow *s, const emb_error *err)
 {
     if (!s->failing)
-        emb_log(EMB_LOG_WARN, "shadow: comparisons cannot be stored and are lost", EMB_LOG_TEXT("reason", err->message));
+        emb_log(EMB_LOG_WARN, "shadow: comparisons cannot be stored and are lost",
+                EMB_LOG_TEXT("reason", err->message));
     s->failing = true;
     s->store_ns = emb_now_ns() + STORE_PAUSE_NS;
 }
@@ -364,8 +367,8 @@ static void work_through(emb_shadow *s, emb_shadow_job *job)
     }
 }
 
-/* Not at once: whoever submitted is about to send its answer, and the one who waits for it should find a CPU free. What comes
- * meanwhile is taken together, and wakes nobody. */
+/* Not at once: whoever submitted is about to send its answer, and the one who waits for it should find a CPU
+ * free. What comes meanwhile is taken together, and wakes nobody. */
 static void let_answers_out(emb_shadow *s)
 {
     const struct timespec pause = {.tv_nsec = PAUSE_NS};
@@ -419,7 +422,8 @@ bool emb_shadow_flush(emb_shadow *s, uint64_t deadline_ns)
     int code = 0;
     pthread_mutex_lock(&s->lock);
     while (s->finished < wanted && code != ETIMEDOUT)
-        code = deadline_ns ? pthread_cond_timedwait(&s->moved, &s->lock, &t) : pthread_cond_wait(&s->moved, &s->lock);
+        code = deadline_ns ? pthread_cond_timedwait(&s->moved, &s->lock, &t)
+                           : pthread_cond_wait(&s->moved, &s->lock);
     bool done = s->finished >= wanted;
     pthread_mutex_unlock(&s->lock);
     return done;
@@ -474,12 +478,14 @@ static emb_status start(emb_shadow *s, emb_error *err)
     int code = pthread_create(&s->thread, NULL, work, s);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (code != 0)
-        return emb_fail(err, EMB_E_BUSY, "shadow", "no thread can be started for comparisons: %s", strerror(code));
+        return emb_fail(err, EMB_E_BUSY, "shadow", "no thread can be started for comparisons: %s",
+                        strerror(code));
     s->has_thread = true;
     return EMB_OK;
 }
 
-emb_status emb_shadow_open(const char *url, const emb_shadow_options *options, emb_shadow **out, emb_error *err)
+emb_status emb_shadow_open(const char *url, const emb_shadow_options *options, emb_shadow **out,
+                           emb_error *err)
 {
     emb_shadow *s = calloc(1, sizeof *s);
     *out = NULL;

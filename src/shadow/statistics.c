@@ -1,16 +1,17 @@
 /*
  * statistics.c: means with their intervals, shares with theirs, and rank correlation.
  *
- * Means: the bootstrap, since cosines are bounded and skewed, crowded just under 1, where a symmetric interval would reach
- * beyond 1. Each value already is the difference of a pair (of one text's two vectors), so resampling values resamples
- * pairs. The plain percentile interval is too narrow for few values: it lacks the factor n/(n-1) and Student's t. Its
- * quantiles are moved outward by just these two ("expanded percentile", Hesterberg 2015); tests/unit/shadow simulates the
- * coverage. Rejected: the bootstrap-t, which is as well covered but leaves the range of the data, and BCa, which costs a
- * jackknife and is no better for means.
+ * Means: the bootstrap, since cosines are bounded and skewed, crowded just under 1, where a symmetric
+ * interval would reach beyond 1. Each value already is the difference of a pair (of one text's two vectors),
+ * so resampling values resamples pairs. The plain percentile interval is too narrow for few values: it lacks
+ * the factor n/(n-1) and Student's t. Its quantiles are moved outward by just these two ("expanded
+ * percentile", Hesterberg 2015); tests/unit/shadow simulates the coverage. Rejected: the bootstrap-t, which
+ * is as well covered but leaves the range of the data, and BCa, which costs a jackknife and is no better for
+ * means.
  *
- * From MANY values on the interval is that of the normal distribution, which the bootstrap only approximates then; so a
- * report over a hundred thousand rows takes no longer than one over MANY. Cost below: count × rounds random draws, some 2 ns
- * each.
+ * From MANY values on the interval is that of the normal distribution, which the bootstrap only approximates
+ * then; so a report over a hundred thousand rows takes no longer than one over MANY. Cost below: count ×
+ * rounds random draws, some 2 ns each.
  *
  * Shares: Wilson's score interval, which is right at 0 and at 1. Everything is deterministic by its seed.
  */
@@ -117,7 +118,8 @@ emb_shadow_interval emb_wilson(uint64_t successes, uint64_t trials)
     double n = (double)trials, p = (double)(successes < trials ? successes : trials) / n;
     double scale = 1 + Z * Z / n, centre = (p + Z * Z / (2 * n)) / scale;
     double half = Z * sqrt(p * (1 - p) / n + Z * Z / (4 * n * n)) / scale;
-    double low = p > 0 ? centre - half : 0, high = p < 1 ? centre + half : 1; /* exact where rounding is not */
+    double low = p > 0 ? centre - half : 0,
+           high = p < 1 ? centre + half : 1; /* exact where rounding is not */
     return (emb_shadow_interval){p, low < 0 ? 0 : low, high > 1 ? 1 : high};
 }
 

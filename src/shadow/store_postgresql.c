@@ -4,9 +4,9 @@
  *     embedd_shadow        a row a comparison; id ascends, so that "all but the newest million" is a range
  *     embedd_shadow_state  one row: the last measurement of a window, and the drops of all processes together
  *
- * A batch is one statement of arrays. The one index besides the key is by time: the worst pairs are found
- * by a scan of the period. Removal goes in pieces, each a transaction, over the oldest ids. Commits need not survive a
- * crash of the server (synchronous_commit off): comparisons are a sample.
+ * A batch is one statement of arrays. The one index besides the key is by time: the worst pairs are found by
+ * a scan of the period. Removal goes in pieces, each a transaction, over the oldest ids. Commits need not
+ * survive a crash of the server (synchronous_commit off): comparisons are a sample.
  */
 #include "shadow/store.h"
 
@@ -44,14 +44,30 @@ static const emb_pg_schema SCHEMA = {"embedd_shadow", STEPS, 1};
 #define NUMBER(k) "($12::int8[])[(i.row - 1) * 9 + " #k "]"
 static const emb_pg_statement PUT = {
     "embedd_shadow_put",
-    "INSERT INTO embedd_shadow (text_hash, " EMB_SHADOW_TEXTS ", " EMB_SHADOW_NUMBERS ") SELECT i.c1, i.c2, i.c3, i.c4, "
-    "i.c5, i.c6, i.c7, i.c8, i.c9, i.c10, i.c11, " NUMBER(1) ", " NUMBER(2) ", " NUMBER(3) ", " NUMBER(4) ", " NUMBER(5)
-    ", " NUMBER(6) ", " NUMBER(7) ", " NUMBER(8) ", " NUMBER(9) ", i.cosine FROM unnest($1::bytea[], $2::text[], "
-    "$3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], "
-    "$13::int8[]) WITH ORDINALITY AS i(c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, cosine, row) ORDER BY i.row"};
+    "INSERT INTO embedd_shadow (text_hash, " EMB_SHADOW_TEXTS ", " EMB_SHADOW_NUMBERS
+    ") SELECT i.c1, i.c2, i.c3, i.c4, "
+    "i.c5, i.c6, i.c7, i.c8, i.c9, i.c10, i.c11, " NUMBER(1) ", " NUMBER(2) ", " NUMBER(3) ", " NUMBER(
+        4) ", " NUMBER(5) ", " NUMBER(6) ", " NUMBER(7) ", " NUMBER(8) ", " NUMBER(9) ", i.cosine FROM "
+                                                                                      "unnest($1::bytea[], "
+                                                                                      "$2::text[], "
+                                                                                      "$3::text[], "
+                                                                                      "$4::text[], "
+                                                                                      "$5::text[], "
+                                                                                      "$6::text[], "
+                                                                                      "$7::text[], "
+                                                                                      "$8::text[], "
+                                                                                      "$9::text[], "
+                                                                                      "$10::text[], "
+                                                                                      "$11::text[], "
+                                                                                      "$13::int8[]) WITH "
+                                                                                      "ORDINALITY AS i(c1, "
+                                                                                      "c2, c3, c4, c5, c6, "
+                                                                                      "c7, c8, c9, c10, c11, "
+                                                                                      "cosine, row) ORDER BY "
+                                                                                      "i.row"};
 
-#define SELECT_ROWS                                                                                       \
-    "SELECT text_hash, " EMB_SHADOW_TEXTS ", " EMB_SHADOW_NUMBERS ", (cosine_e9 IS NOT NULL)::int4 "      \
+#define SELECT_ROWS                                                                                  \
+    "SELECT text_hash, " EMB_SHADOW_TEXTS ", " EMB_SHADOW_NUMBERS ", (cosine_e9 IS NOT NULL)::int4 " \
     "FROM embedd_shadow WHERE time_s >= $1::int8 "
 static const emb_pg_statement ROWS[] = {
     [EMB_SHADOW_NEWEST] = {"embedd_shadow_newest", SELECT_ROWS "ORDER BY id DESC LIMIT $2::int8"},
@@ -66,17 +82,19 @@ static const emb_pg_statement POINTS = {
     "(cosine_e9 IS NOT NULL)::int4, (error IS NOT NULL)::int4 FROM embedd_shadow WHERE time_s >= $1::int8 "
     "ORDER BY id DESC LIMIT $2::int8"};
 
-#define SELECT_TOTALS                                                                                       \
-    "count(*), count(error), count(cosine_e9), coalesce(sum(legacy_nusd), 0)::int8, "                       \
-    "coalesce(sum(candidate_nusd), 0)::int8, min(cosine_e9), min(time_s), max(time_s) FROM embedd_shadow "  \
+#define SELECT_TOTALS                                                                                      \
+    "count(*), count(error), count(cosine_e9), coalesce(sum(legacy_nusd), 0)::int8, "                      \
+    "coalesce(sum(candidate_nusd), 0)::int8, min(cosine_e9), min(time_s), max(time_s) FROM embedd_shadow " \
     "WHERE time_s >= $1::int8 "
 static const emb_pg_statement TOTAL = {"embedd_shadow_total",
                                        "SELECT NULL::text, " SELECT_TOTALS "AND $2::int8 > 0"};
-static const emb_pg_statement TOTALS = {
-    "embedd_shadow_totals", "SELECT category, " SELECT_TOTALS "GROUP BY category ORDER BY 2 DESC, 1 LIMIT $2::int8"};
+static const emb_pg_statement TOTALS = {"embedd_shadow_totals",
+                                        "SELECT category, " SELECT_TOTALS
+                                        "GROUP BY category ORDER BY 2 DESC, 1 LIMIT $2::int8"};
 
-static const emb_pg_statement GET_STATE = {
-    "embedd_shadow_get_state", "SELECT " EMB_SHADOW_STATE_COLUMNS ", pair FROM embedd_shadow_state WHERE id = 1"};
+static const emb_pg_statement GET_STATE = {"embedd_shadow_get_state",
+                                           "SELECT " EMB_SHADOW_STATE_COLUMNS
+                                           ", pair FROM embedd_shadow_state WHERE id = 1"};
 #define INSERT_STATE                                                                                      \
     "INSERT INTO embedd_shadow_state AS s (id, " EMB_SHADOW_STATE_COLUMNS ", pair) VALUES (1, $1::int8, " \
     "$2::int8, $3::int8, $4::int8, $5::int8, $6::int8, $7::int8, $8::int8, $9::int8, $10::text) "         \
@@ -89,11 +107,12 @@ static const emb_pg_statement PUT_STATE = {
                  "rank_e9 = excluded.rank_e9, rank_low_e9 = excluded.rank_low_e9, "
                  "rank_high_e9 = excluded.rank_high_e9, pair = excluded.pair"};
 
-static const emb_pg_statement TRIM = {
-    "embedd_shadow_trim",
-    "WITH old AS (SELECT id FROM embedd_shadow WHERE time_s < $1::int8 OR id <= (SELECT max(id) FROM embedd_shadow) - "
-    "$2::int8 ORDER BY id LIMIT $3::int8 FOR UPDATE SKIP LOCKED), gone AS (DELETE FROM embedd_shadow e USING old WHERE "
-    "e.id = old.id RETURNING 1) SELECT count(*) FROM gone"};
+static const emb_pg_statement TRIM = {"embedd_shadow_trim",
+                                      "WITH old AS (SELECT id FROM embedd_shadow WHERE time_s < $1::int8 OR "
+                                      "id <= (SELECT max(id) FROM embedd_shadow) - "
+                                      "$2::int8 ORDER BY id LIMIT $3::int8 FOR UPDATE SKIP LOCKED), gone AS "
+                                      "(DELETE FROM embedd_shadow e USING old WHERE "
+                                      "e.id = old.id RETURNING 1) SELECT count(*) FROM gone"};
 static const emb_pg_statement CLEAR = {"embedd_shadow_clear", "TRUNCATE embedd_shadow, embedd_shadow_state"};
 
 typedef struct pg_store {
@@ -108,9 +127,14 @@ static emb_pg *pg_of(emb_shadow_store *store)
 
 /* ---- rows ---- */
 
-enum { FIRST_TEXT = 1, FIRST_NUMBER = FIRST_TEXT + EMB_SHADOW_TEXT_COLUMNS,
-       SELECTED = FIRST_NUMBER + EMB_SHADOW_NUMBER_COLUMNS, /* where a SELECT says whether there is a cosine */
-       NUMBERS = FIRST_NUMBER, COSINES, ARRAYS };           /* of PUT */
+enum {
+    FIRST_TEXT = 1,
+    FIRST_NUMBER = FIRST_TEXT + EMB_SHADOW_TEXT_COLUMNS,
+    SELECTED = FIRST_NUMBER + EMB_SHADOW_NUMBER_COLUMNS, /* where a SELECT says whether there is a cosine */
+    NUMBERS = FIRST_NUMBER,
+    COSINES,
+    ARRAYS
+}; /* of PUT */
 _Static_assert(EMB_SHADOW_NUMBER_COLUMNS == 10, "NUMBER counts 9 and the cosine");
 
 static void add_row(emb_pg_array arrays[ARRAYS], const emb_shadow_row *row)
@@ -128,8 +152,8 @@ static void add_row(emb_pg_array arrays[ARRAYS], const emb_shadow_row *row)
         emb_pg_array_add(&arrays[COSINES], NULL, 0);
 }
 
-static emb_status pg_put(emb_shadow_store *store, const emb_shadow_row *rows, size_t count, uint64_t deadline_ns,
-                         emb_error *err)
+static emb_status pg_put(emb_shadow_store *store, const emb_shadow_row *rows, size_t count,
+                         uint64_t deadline_ns, emb_error *err)
 {
     emb_pg_array arrays[ARRAYS];
     emb_pg_param params[ARRAYS];
@@ -148,10 +172,11 @@ static emb_status pg_put(emb_shadow_store *store, const emb_shadow_row *rows, si
 }
 
 /* A statement with a time and a limit. */
-static emb_status ask(emb_shadow_store *store, const emb_pg_statement *statement, int64_t since_s, size_t limit,
-                      uint64_t deadline_ns, emb_pg_result **out, emb_error *err)
+static emb_status ask(emb_shadow_store *store, const emb_pg_statement *statement, int64_t since_s,
+                      size_t limit, uint64_t deadline_ns, emb_pg_result **out, emb_error *err)
 {
-    emb_pg_int64 since = emb_pg_int64_of(since_s), most = emb_pg_int64_of((int64_t)(limit > INT32_MAX ? INT32_MAX : limit));
+    emb_pg_int64 since = emb_pg_int64_of(since_s),
+                 most = emb_pg_int64_of((int64_t)(limit > INT32_MAX ? INT32_MAX : limit));
     emb_pg_param params[] = {{&since, sizeof since}, {&most, sizeof most}};
     return emb_pg_call(pg_of(store), statement, params, 2, deadline_ns, out, err);
 }
@@ -200,18 +225,23 @@ static emb_status pg_points(emb_shadow_store *store, int64_t since_s, size_t lim
         return st;
     bool more = true;
     for (size_t i = 0; more && i < emb_pg_rows(r); i++) {
-        emb_shadow_point p = {.category = text_at(r, i, 0, ""), .legacy_ns = emb_pg_int(r, i, 1),
-                              .candidate_ns = emb_pg_int(r, i, 2), .cosine_e9 = emb_pg_int(r, i, 3),
-                              .legacy_cached = emb_pg_int(r, i, 4) != 0, .candidate_cached = emb_pg_int(r, i, 5) != 0,
-                              .has_cosine = emb_pg_int(r, i, 6) != 0, .failed = emb_pg_int(r, i, 7) != 0};
+        emb_shadow_point p = {.category = text_at(r, i, 0, ""),
+                              .legacy_ns = emb_pg_int(r, i, 1),
+                              .candidate_ns = emb_pg_int(r, i, 2),
+                              .cosine_e9 = emb_pg_int(r, i, 3),
+                              .legacy_cached = emb_pg_int(r, i, 4) != 0,
+                              .candidate_cached = emb_pg_int(r, i, 5) != 0,
+                              .has_cosine = emb_pg_int(r, i, 6) != 0,
+                              .failed = emb_pg_int(r, i, 7) != 0};
         more = visit(context, &p);
     }
     emb_pg_result_free(r);
     return EMB_OK;
 }
 
-static emb_status visit_totals(emb_shadow_store *store, const emb_pg_statement *statement, int64_t since_s, size_t limit,
-                               uint64_t deadline_ns, emb_shadow_visit_total visit, void *context, emb_error *err)
+static emb_status visit_totals(emb_shadow_store *store, const emb_pg_statement *statement, int64_t since_s,
+                               size_t limit, uint64_t deadline_ns, emb_shadow_visit_total visit,
+                               void *context, emb_error *err)
 {
     emb_pg_result *r;
     emb_status st = ask(store, statement, since_s, limit, deadline_ns, &r, err);
@@ -219,10 +249,14 @@ static emb_status visit_totals(emb_shadow_store *store, const emb_pg_statement *
         return st;
     bool more = true;
     for (size_t i = 0; more && i < emb_pg_rows(r); i++) {
-        emb_shadow_total t = {.category = text_at(r, i, 0, NULL), .comparisons = emb_pg_int(r, i, 1),
-                              .failures = emb_pg_int(r, i, 2), .with_cosine = emb_pg_int(r, i, 3),
-                              .legacy_nusd = emb_pg_int(r, i, 4), .candidate_nusd = emb_pg_int(r, i, 5),
-                              .worst_e9 = emb_pg_int(r, i, 6), .first_s = emb_pg_int(r, i, 7),
+        emb_shadow_total t = {.category = text_at(r, i, 0, NULL),
+                              .comparisons = emb_pg_int(r, i, 1),
+                              .failures = emb_pg_int(r, i, 2),
+                              .with_cosine = emb_pg_int(r, i, 3),
+                              .legacy_nusd = emb_pg_int(r, i, 4),
+                              .candidate_nusd = emb_pg_int(r, i, 5),
+                              .worst_e9 = emb_pg_int(r, i, 6),
+                              .first_s = emb_pg_int(r, i, 7),
                               .last_s = emb_pg_int(r, i, 8)};
         more = visit(context, &t);
     }
@@ -239,7 +273,8 @@ static emb_status pg_totals(emb_shadow_store *store, int64_t since_s, size_t lim
 
 /* ---- state ---- */
 
-static emb_status pg_get_state(emb_shadow_store *store, uint64_t deadline_ns, emb_shadow_state *out, emb_error *err)
+static emb_status pg_get_state(emb_shadow_store *store, uint64_t deadline_ns, emb_shadow_state *out,
+                               emb_error *err)
 {
     int64_t numbers[EMB_SHADOW_STATE_NUMBERS];
     emb_pg_result *r;
@@ -256,7 +291,8 @@ static emb_status pg_get_state(emb_shadow_store *store, uint64_t deadline_ns, em
     return EMB_OK;
 }
 
-static emb_status pg_put_state(emb_shadow_store *store, const emb_shadow_state *state, uint64_t deadline_ns, emb_error *err)
+static emb_status pg_put_state(emb_shadow_store *store, const emb_shadow_state *state, uint64_t deadline_ns,
+                               emb_error *err)
 {
     int64_t numbers[EMB_SHADOW_STATE_NUMBERS];
     emb_pg_int64 values[EMB_SHADOW_STATE_NUMBERS];
@@ -267,14 +303,14 @@ static emb_status pg_put_state(emb_shadow_store *store, const emb_shadow_state *
         params[i] = (emb_pg_param){&values[i], sizeof values[i]};
     }
     params[EMB_SHADOW_STATE_NUMBERS] = (emb_pg_param){state->pair, strlen(state->pair)};
-    return emb_pg_call(pg_of(store), state->time_s ? &PUT_STATE : &PUT_DROPPED, params, EMB_SHADOW_STATE_NUMBERS + 1,
-                       deadline_ns, NULL, err);
+    return emb_pg_call(pg_of(store), state->time_s ? &PUT_STATE : &PUT_DROPPED, params,
+                       EMB_SHADOW_STATE_NUMBERS + 1, deadline_ns, NULL, err);
 }
 
 /* ---- removal ---- */
 
-static emb_status pg_trim(emb_shadow_store *store, int64_t before_s, int64_t keep, uint64_t deadline_ns, size_t *removed,
-                          emb_error *err)
+static emb_status pg_trim(emb_shadow_store *store, int64_t before_s, int64_t keep, uint64_t deadline_ns,
+                          size_t *removed, emb_error *err)
 {
     emb_pg_int64 before = emb_pg_int64_of(before_s), most = emb_pg_int64_of(keep),
                  piece = emb_pg_int64_of(EMB_SHADOW_PIECE);

@@ -1,12 +1,13 @@
 /*
  * Comparisons in a SQLite file.
  *
- * One table of rows, one row of what the service last told of itself. Rows are written by one transaction a batch, without
- * waiting for the disk: a loss of power may take the last moments' comparisons, which are a sample anyway. The one index is
- * by time; the worst pairs are found by a scan of the period, so that each insertion keeps one index and not three.
+ * One table of rows, one row of what the service last told of itself. Rows are written by one transaction a
+ * batch, without waiting for the disk: a loss of power may take the last moments' comparisons, which are a
+ * sample anyway. The one index is by time; the worst pairs are found by a scan of the period, so that each
+ * insertion keeps one index and not three.
  *
- * ids ascend, so that "all but the newest million" is a range of them and nobody counts. Reads use connections of their own
- * and, the file being in WAL mode, neither wait for writes nor hold them up.
+ * ids ascend, so that "all but the newest million" is a range of them and nobody counts. Reads use
+ * connections of their own and, the file being in WAL mode, neither wait for writes nor hold them up.
  */
 #include "shadow/store.h"
 
@@ -81,19 +82,20 @@ static emb_status put_row(emb_sql *s, const emb_shadow_row *row, emb_error *err)
 static emb_status put_rows(emb_sqlite *db, const emb_shadow_row *rows, size_t count, emb_error *err)
 {
     emb_sql *s;
-    emb_status st = emb_sql_get(db,
-                                "INSERT INTO comparison (text_hash, " EMB_SHADOW_TEXTS ", " EMB_SHADOW_NUMBERS ") VALUES "
-                                "(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, "
-                                "?20, ?21)",
-                                &s, err);
+    emb_status st =
+        emb_sql_get(db,
+                    "INSERT INTO comparison (text_hash, " EMB_SHADOW_TEXTS ", " EMB_SHADOW_NUMBERS ") VALUES "
+                    "(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, "
+                    "?20, ?21)",
+                    &s, err);
     for (size_t i = 0; st == EMB_OK && i < count; i++)
         if ((st = put_row(s, &rows[i], err)) == EMB_OK)
             st = emb_sqlite_in_time(db, err);
     return st;
 }
 
-static emb_status sqlite_put(emb_shadow_store *store, const emb_shadow_row *rows, size_t count, uint64_t deadline_ns,
-                             emb_error *err)
+static emb_status sqlite_put(emb_shadow_store *store, const emb_shadow_row *rows, size_t count,
+                             uint64_t deadline_ns, emb_error *err)
 {
     emb_sqlite *db;
     emb_status st = acquire(store, deadline_ns, &db, err);
@@ -108,8 +110,8 @@ static emb_status sqlite_put(emb_shadow_store *store, const emb_shadow_row *rows
 /* A statement with a time and a limit, and what to do with each of its rows. */
 typedef bool (*on_row)(emb_sql *s, void *visitor);
 
-static emb_status each(emb_shadow_store *store, const char *sql, int64_t since_s, size_t limit, uint64_t deadline_ns,
-                       on_row on, void *visitor, emb_error *err)
+static emb_status each(emb_shadow_store *store, const char *sql, int64_t since_s, size_t limit,
+                       uint64_t deadline_ns, on_row on, void *visitor, emb_error *err)
 {
     emb_sqlite *db;
     emb_sql *s;
@@ -150,15 +152,18 @@ static bool on_comparison(emb_sql *s, void *visitor)
     return v->visit(v->context, &row);
 }
 
-#define SELECT_ROWS "SELECT text_hash, " EMB_SHADOW_TEXTS ", " EMB_SHADOW_NUMBERS ", cosine_e9 IS NOT NULL FROM comparison "
+#define SELECT_ROWS \
+    "SELECT text_hash, " EMB_SHADOW_TEXTS ", " EMB_SHADOW_NUMBERS ", cosine_e9 IS NOT NULL FROM comparison "
 
 static emb_status sqlite_rows(emb_shadow_store *store, emb_shadow_order order, int64_t since_s, size_t limit,
                               uint64_t deadline_ns, emb_shadow_visit_row visit, void *context, emb_error *err)
 {
     static const char *const statements[] = {
         [EMB_SHADOW_NEWEST] = SELECT_ROWS "WHERE time_s >= ?1 ORDER BY id DESC LIMIT ?2",
-        [EMB_SHADOW_WORST] = SELECT_ROWS "WHERE time_s >= ?1 AND cosine_e9 IS NOT NULL ORDER BY cosine_e9, id LIMIT ?2",
-        [EMB_SHADOW_LAST_COMPARED] = SELECT_ROWS "WHERE time_s >= ?1 AND error IS NULL ORDER BY id DESC LIMIT ?2",
+        [EMB_SHADOW_WORST] =
+            SELECT_ROWS "WHERE time_s >= ?1 AND cosine_e9 IS NOT NULL ORDER BY cosine_e9, id LIMIT ?2",
+        [EMB_SHADOW_LAST_COMPARED] =
+            SELECT_ROWS "WHERE time_s >= ?1 AND error IS NULL ORDER BY id DESC LIMIT ?2",
     };
     row_visitor v = {visit, context};
     return each(store, statements[order], since_s, limit, deadline_ns, on_comparison, &v, err);
@@ -173,11 +178,14 @@ static bool on_point(emb_sql *s, void *visitor)
 {
     const point_visitor *v = visitor;
     const char *category = emb_sql_column_text(s, 0, NULL);
-    emb_shadow_point p = {.category = category ? category : "", .legacy_ns = emb_sql_column_int(s, 1),
-                          .candidate_ns = emb_sql_column_int(s, 2), .cosine_e9 = emb_sql_column_int(s, 3),
+    emb_shadow_point p = {.category = category ? category : "",
+                          .legacy_ns = emb_sql_column_int(s, 1),
+                          .candidate_ns = emb_sql_column_int(s, 2),
+                          .cosine_e9 = emb_sql_column_int(s, 3),
                           .legacy_cached = emb_sql_column_int(s, 4) != 0,
                           .candidate_cached = emb_sql_column_int(s, 5) != 0,
-                          .has_cosine = emb_sql_column_int(s, 6) != 0, .failed = emb_sql_column_int(s, 7) != 0};
+                          .has_cosine = emb_sql_column_int(s, 6) != 0,
+                          .failed = emb_sql_column_int(s, 7) != 0};
     return v->visit(v->context, &p);
 }
 
@@ -187,7 +195,8 @@ static emb_status sqlite_points(emb_shadow_store *store, int64_t since_s, size_t
     point_visitor v = {visit, context};
     return each(store,
                 "SELECT category, legacy_ns, candidate_ns, cosine_e9, legacy_cached, candidate_cached, "
-                "cosine_e9 IS NOT NULL, error IS NOT NULL FROM comparison WHERE time_s >= ?1 ORDER BY id DESC LIMIT ?2",
+                "cosine_e9 IS NOT NULL, error IS NOT NULL FROM comparison WHERE time_s >= ?1 ORDER BY id "
+                "DESC LIMIT ?2",
                 since_s, limit, deadline_ns, on_point, &v, err);
 }
 
@@ -199,27 +208,32 @@ typedef struct total_visitor {
 static bool on_total(emb_sql *s, void *visitor)
 {
     const total_visitor *v = visitor;
-    emb_shadow_total t = {.category = emb_sql_column_text(s, 0, NULL), .comparisons = emb_sql_column_int(s, 1),
-                          .failures = emb_sql_column_int(s, 2), .with_cosine = emb_sql_column_int(s, 3),
-                          .legacy_nusd = emb_sql_column_int(s, 4), .candidate_nusd = emb_sql_column_int(s, 5),
-                          .worst_e9 = emb_sql_column_int(s, 6), .first_s = emb_sql_column_int(s, 7),
+    emb_shadow_total t = {.category = emb_sql_column_text(s, 0, NULL),
+                          .comparisons = emb_sql_column_int(s, 1),
+                          .failures = emb_sql_column_int(s, 2),
+                          .with_cosine = emb_sql_column_int(s, 3),
+                          .legacy_nusd = emb_sql_column_int(s, 4),
+                          .candidate_nusd = emb_sql_column_int(s, 5),
+                          .worst_e9 = emb_sql_column_int(s, 6),
+                          .first_s = emb_sql_column_int(s, 7),
                           .last_s = emb_sql_column_int(s, 8)};
     return v->visit(v->context, &t);
 }
 
-#define SELECT_TOTALS                                                                                     \
-    "count(*), count(error), count(cosine_e9), coalesce(sum(legacy_nusd), 0), "                           \
-    "coalesce(sum(candidate_nusd), 0), min(cosine_e9), min(time_s), max(time_s) FROM comparison "         \
+#define SELECT_TOTALS                                                                             \
+    "count(*), count(error), count(cosine_e9), coalesce(sum(legacy_nusd), 0), "                   \
+    "coalesce(sum(candidate_nusd), 0), min(cosine_e9), min(time_s), max(time_s) FROM comparison " \
     "WHERE time_s >= ?1 "
 
 static emb_status sqlite_totals(emb_shadow_store *store, int64_t since_s, size_t limit, uint64_t deadline_ns,
                                 emb_shadow_visit_total visit, void *context, emb_error *err)
 {
     total_visitor v = {visit, context};
-    emb_status st = each(store, "SELECT NULL, " SELECT_TOTALS "AND ?2 > 0", since_s, 1, deadline_ns, on_total, &v, err);
+    emb_status st =
+        each(store, "SELECT NULL, " SELECT_TOTALS "AND ?2 > 0", since_s, 1, deadline_ns, on_total, &v, err);
     return st ? st
-              : each(store, "SELECT category, " SELECT_TOTALS "GROUP BY category ORDER BY 2 DESC, 1 LIMIT ?2", since_s,
-                     limit, deadline_ns, on_total, &v, err);
+              : each(store, "SELECT category, " SELECT_TOTALS "GROUP BY category ORDER BY 2 DESC, 1 LIMIT ?2",
+                     since_s, limit, deadline_ns, on_total, &v, err);
 }
 
 /* ---- state ---- */
@@ -233,26 +247,31 @@ static bool on_state(emb_sql *s, void *visitor)
     return false;
 }
 
-static emb_status sqlite_get_state(emb_shadow_store *store, uint64_t deadline_ns, emb_shadow_state *out, emb_error *err)
+static emb_status sqlite_get_state(emb_shadow_store *store, uint64_t deadline_ns, emb_shadow_state *out,
+                                   emb_error *err)
 {
     *out = (emb_shadow_state){0};
-    return each(store, "SELECT " EMB_SHADOW_STATE_COLUMNS ", pair FROM state WHERE id = 1 AND ?1 >= 0 LIMIT ?2", 0, 1,
-                deadline_ns, on_state, out, err);
+    return each(store,
+                "SELECT " EMB_SHADOW_STATE_COLUMNS ", pair FROM state WHERE id = 1 AND ?1 >= 0 LIMIT ?2", 0,
+                1, deadline_ns, on_state, out, err);
 }
 
 /* Drops are added whatever else is told; the window's figures only where there are any. */
-static emb_status sqlite_put_state(emb_shadow_store *store, const emb_shadow_state *state, uint64_t deadline_ns,
-                                   emb_error *err)
+static emb_status sqlite_put_state(emb_shadow_store *store, const emb_shadow_state *state,
+                                   uint64_t deadline_ns, emb_error *err)
 {
-    static const char sql[] =
-        "INSERT INTO state (id, " EMB_SHADOW_STATE_COLUMNS ", pair) VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) "
-        "ON CONFLICT (id) DO UPDATE SET dropped = state.dropped + excluded.dropped";
-    static const char with_window[] =
-        "INSERT INTO state (id, " EMB_SHADOW_STATE_COLUMNS ", pair) VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) "
-        "ON CONFLICT (id) DO UPDATE SET dropped = state.dropped + excluded.dropped, time_s = excluded.time_s, "
-        "samples = excluded.samples, overlap_e9 = excluded.overlap_e9, overlap_low_e9 = excluded.overlap_low_e9, "
-        "overlap_high_e9 = excluded.overlap_high_e9, rank_e9 = excluded.rank_e9, rank_low_e9 = excluded.rank_low_e9, "
-        "rank_high_e9 = excluded.rank_high_e9, pair = excluded.pair";
+    static const char sql[] = "INSERT INTO state (id, " EMB_SHADOW_STATE_COLUMNS
+                              ", pair) VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) "
+                              "ON CONFLICT (id) DO UPDATE SET dropped = state.dropped + excluded.dropped";
+    static const char with_window[] = "INSERT INTO state (id, " EMB_SHADOW_STATE_COLUMNS
+                                      ", pair) VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) "
+                                      "ON CONFLICT (id) DO UPDATE SET dropped = state.dropped + "
+                                      "excluded.dropped, time_s = excluded.time_s, "
+                                      "samples = excluded.samples, overlap_e9 = excluded.overlap_e9, "
+                                      "overlap_low_e9 = excluded.overlap_low_e9, "
+                                      "overlap_high_e9 = excluded.overlap_high_e9, rank_e9 = "
+                                      "excluded.rank_e9, rank_low_e9 = excluded.rank_low_e9, "
+                                      "rank_high_e9 = excluded.rank_high_e9, pair = excluded.pair";
     int64_t numbers[EMB_SHADOW_STATE_NUMBERS];
     emb_sqlite *db;
     emb_sql *s;
@@ -286,8 +305,8 @@ static emb_status remove_some(emb_sqlite *db, const char *sql, int64_t bound, si
     return st;
 }
 
-static emb_status sqlite_trim(emb_shadow_store *store, int64_t before_s, int64_t keep, uint64_t deadline_ns, size_t *removed,
-                              emb_error *err)
+static emb_status sqlite_trim(emb_shadow_store *store, int64_t before_s, int64_t keep, uint64_t deadline_ns,
+                              size_t *removed, emb_error *err)
 {
     size_t left = EMB_SHADOW_PIECE;
     emb_sqlite *db;
@@ -295,15 +314,17 @@ static emb_status sqlite_trim(emb_shadow_store *store, int64_t before_s, int64_t
     emb_status st = acquire(store, deadline_ns, &db, err);
     if (st != EMB_OK)
         return st;
-    st = remove_some(db,
-                     "DELETE FROM comparison WHERE id IN (SELECT id FROM comparison WHERE time_s < ?1 ORDER BY time_s "
-                     "LIMIT ?2)",
-                     before_s, &left, err);
+    st = remove_some(
+        db,
+        "DELETE FROM comparison WHERE id IN (SELECT id FROM comparison WHERE time_s < ?1 ORDER BY time_s "
+        "LIMIT ?2)",
+        before_s, &left, err);
     if (st == EMB_OK)
-        st = remove_some(db,
-                         "DELETE FROM comparison WHERE id IN (SELECT id FROM comparison WHERE id <= (SELECT max(id) FROM "
-                         "comparison) - ?1 ORDER BY id LIMIT ?2)",
-                         keep, &left, err);
+        st = remove_some(
+            db,
+            "DELETE FROM comparison WHERE id IN (SELECT id FROM comparison WHERE id <= (SELECT max(id) FROM "
+            "comparison) - ?1 ORDER BY id LIMIT ?2)",
+            keep, &left, err);
     *removed = EMB_SHADOW_PIECE - left;
     release(store, db);
     return st;

@@ -1,18 +1,19 @@
 /*
  * window.c: neighbours and ranks over the recent texts.
  *
- * Cosines of two models' vectors with each other mean nothing; whether both see the same texts as near each other does. For
- * each text of the window: its ten nearest others by either model, and how many are the same ("neighbour overlap@10"); and
- * the Spearman correlation of its similarities to all others. Means over the texts, with bootstrap intervals: a text is the
- * unit that is drawn, since the n² pairs of n texts are not independent. Two unrelated models would score 10/(n-1), so fewer
- * than MINIMUM texts (or the capacity, if that is less) say nothing.
+ * Cosines of two models' vectors with each other mean nothing; whether both see the same texts as near each
+ * other does. For each text of the window: its ten nearest others by either model, and how many are the same
+ * ("neighbour overlap@10"); and the Spearman correlation of its similarities to all others. Means over the
+ * texts, with bootstrap intervals: a text is the unit that is drawn, since the n² pairs of n texts are not
+ * independent. Two unrelated models would score 10/(n-1), so fewer than MINIMUM texts (or the capacity, if
+ * that is less) say nothing.
  *
- * Entries never change and are counted: measuring takes their pointers under the lock and computes without it. Vectors are
- * kept at length 1, so that a similarity is a product of four lanes, summed in a fixed order.
+ * Entries never change and are counted: measuring takes their pointers under the lock and computes without
+ * it. Vectors are kept at length 1, so that a similarity is a product of four lanes, summed in a fixed order.
  *
- * Cost: n² × (d1 + d2) products, and n sorts of n; 200 texts of 384 and 1536 dimensions take some 35 ms, 2,000
- * some 5 s. Memory: at most BYTES_MAX; beyond, the oldest go. Rejected: keeping all n² similarities (32 MB at 2,000 texts, to
- * halve the products), and one correlation over all pairs (no honest interval).
+ * Cost: n² × (d1 + d2) products, and n sorts of n; 200 texts of 384 and 1536 dimensions take some 35 ms,
+ * 2,000 some 5 s. Memory: at most BYTES_MAX; beyond, the oldest go. Rejected: keeping all n² similarities (32
+ * MB at 2,000 texts, to halve the products), and one correlation over all pairs (no honest interval).
  */
 #include "shadow/window.h"
 
@@ -37,7 +38,7 @@ typedef struct entry {
 
 struct emb_shadow_window {
     pthread_mutex_t lock;
-    entry **entries;            /* a ring, the oldest at `first` */
+    entry **entries; /* a ring, the oldest at `first` */
     size_t capacity, first, count, bytes;
     char pair[EMB_SHADOW_HASH_BYTES * 2 + 1];
     size_t dimensions[2];
@@ -178,8 +179,8 @@ static float dot(const float *a, const float *b, size_t count)
 typedef struct measuring {
     entry **entries;
     size_t count;
-    double *similar[2];        /* of one text to the others, by side */
-    double *overlaps, *ranks;  /* by text */
+    double *similar[2];       /* of one text to the others, by side */
+    double *overlaps, *ranks; /* by text */
     size_t ranked;
 } measuring;
 
@@ -216,7 +217,8 @@ static void measure_text(measuring *m, size_t text)
         if (i == text)
             continue;
         for (int side = 0; side < 2; side++)
-            m->similar[side][others] = dot(e->vectors[side], m->entries[i]->vectors[side], e->dimensions[side]);
+            m->similar[side][others] =
+                dot(e->vectors[side], m->entries[i]->vectors[side], e->dimensions[side]);
         others++;
     }
     m->overlaps[text] = overlap_of(m, others);
@@ -225,7 +227,8 @@ static void measure_text(measuring *m, size_t text)
         m->ranks[m->ranked++] = correlation;
 }
 
-static emb_status measure_all(measuring *m, const volatile int *cancel, emb_shadow_likeness *out, emb_error *err)
+static emb_status measure_all(measuring *m, const volatile int *cancel, emb_shadow_likeness *out,
+                              emb_error *err)
 {
     double *room = malloc(4 * m->count * sizeof *room);
     if (!room)
@@ -266,8 +269,8 @@ static entry **hold(emb_shadow_window *w, size_t *count, emb_shadow_likeness *ou
     return held;
 }
 
-emb_status emb_shadow_window_measure(emb_shadow_window *w, const volatile int *cancel, emb_shadow_likeness *out,
-                                     emb_error *err)
+emb_status emb_shadow_window_measure(emb_shadow_window *w, const volatile int *cancel,
+                                     emb_shadow_likeness *out, emb_error *err)
 {
     measuring m = {0};
     emb_status st = EMB_OK;

@@ -1,5 +1,6 @@
 /*
- * window.h: the recent texts with both their vectors, and how alike the two models see them. Internal to shadow/.
+ * window.h: the recent texts with both their vectors, and how alike the two models see them. Internal to
+ * shadow/.
  *
  *     emb_shadow_window *w;
  *     emb_shadow_window_open(200, &w, err);
@@ -8,8 +9,8 @@
  *     emb_shadow_window_measure(w, cancel, &l, err);     // O(n² × d); adding goes on meanwhile
  *     emb_shadow_window_close(w);
  *
- * It holds one pair of spaces: the first vectors of another pair empty it. A text that comes again takes the place of its
- * earlier self. Thread-safe.
+ * It holds one pair of spaces: the first vectors of another pair empty it. A text that comes again takes the
+ * place of its earlier self. Thread-safe.
  */
 #ifndef EMB_SHADOW_WINDOW_H
 #define EMB_SHADOW_WINDOW_H
@@ -23,14 +24,14 @@ typedef struct emb_shadow_window emb_shadow_window;
 
 typedef struct emb_shadow_item {
     unsigned char text[EMB_SHADOW_HASH_BYTES];
-    const char *pair;              /* which spaces: as emb_shadow_state has it */
-    const float *vectors[2];       /* of the legacy side and of the candidate; copied; finite, not zero */
+    const char *pair;        /* which spaces: as emb_shadow_state has it */
+    const float *vectors[2]; /* of the legacy side and of the candidate; copied; finite, not zero */
     size_t dimensions[2];
 } emb_shadow_item;
 
 typedef struct emb_shadow_likeness {
     size_t texts;
-    bool enough;                   /* what follows is there */
+    bool enough; /* what follows is there */
     emb_shadow_interval overlap, rank;
     char pair[EMB_SHADOW_HASH_BYTES * 2 + 1];
 } emb_shadow_likeness;

@@ -115,7 +115,7 @@ static void tidy(emb_pool *p, uint64_t now)
 
 static void keep(emb_pool *p, void *link)
 {
-    p->idle[p->idle_count++] = (idle_link){ link, emb_now_ns() };
+    p->idle[p->idle_count++] = (idle_link){link, emb_now_ns()};
 }
 
 /* ---- dialing ---- */
@@ -125,7 +125,7 @@ static void *dial(void *argument)
 {
     emb_pool *p = argument;
     void *link = NULL;
-    emb_error err = { 0 };
+    emb_error err = {0};
     emb_status st = p->kind->dial(p->context, emb_after_ms(p->options.connect_ms), &p->stop, &link, &err);
     pthread_mutex_lock(&p->lock);
     p->dialing--;
@@ -213,7 +213,7 @@ static bool may_dial(const emb_pool *p)
 static emb_status wait_for_link(emb_pool *p, uint64_t deadline_ns, void **out, emb_error *err)
 {
     uint64_t seen = p->failures;
-    struct timespec until = { (time_t)(deadline_ns / 1000000000u), (long)(deadline_ns % 1000000000u) };
+    struct timespec until = {(time_t)(deadline_ns / 1000000000u), (long)(deadline_ns % 1000000000u)};
     for (;;) {
         if ((*out = take_idle(p)))
             return EMB_OK;
@@ -281,7 +281,7 @@ void emb_pool_close(emb_pool *p)
     if (!p)
         return;
     uint64_t deadline_ns = emb_after_ms(CLOSE_MS);
-    struct timespec until = { (time_t)(deadline_ns / 1000000000u), (long)(deadline_ns % 1000000000u) };
+    struct timespec until = {(time_t)(deadline_ns / 1000000000u), (long)(deadline_ns % 1000000000u)};
     atomic_store(&p->stop, true);
     pthread_mutex_lock(&p->lock);
     while (p->dialing && emb_now_ns() < deadline_ns)

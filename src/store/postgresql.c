@@ -66,7 +66,7 @@ static emb_status read_version(target *t, emb_pg_link *link, uint64_t deadline_n
                                emb_error *err)
 {
     emb_pg_result *r;
-    emb_pg_param name = { t->schema->name, strlen(t->schema->name) };
+    emb_pg_param name = {t->schema->name, strlen(t->schema->name)};
     *version = 0;
     emb_status st =
         emb_pg_link_params(link, "SELECT version::bigint FROM embedd_schema WHERE name = $1::text", &name, 1,
@@ -81,7 +81,7 @@ static emb_status read_version(target *t, emb_pg_link *link, uint64_t deadline_n
 static emb_status write_version(target *t, emb_pg_link *link, uint64_t deadline_ns, emb_error *err)
 {
     emb_pg_int64 version = emb_pg_int64_of(t->schema->version);
-    emb_pg_param params[] = { { t->schema->name, strlen(t->schema->name) }, { &version, sizeof version } };
+    emb_pg_param params[] = {{t->schema->name, strlen(t->schema->name)}, {&version, sizeof version}};
     return emb_pg_link_params(link,
                               "INSERT INTO embedd_schema (name, version) VALUES ($1::text, $2::bigint) "
                               "ON CONFLICT (name) DO UPDATE SET version = excluded.version",
@@ -180,7 +180,7 @@ static void free_target(void *context)
     free(t);
 }
 
-static const emb_pool_kind KIND = { dial, alive, hang_up, free_target };
+static const emb_pool_kind KIND = {dial, alive, hang_up, free_target};
 
 /* ---- opening ---- */
 
@@ -215,7 +215,7 @@ static emb_status read_target(const char *url, target *t, emb_error *err)
 
 emb_status emb_pg_open(const char *url, const emb_pg_options *options, emb_pg **out, emb_error *err)
 {
-    static const emb_pg_options none = { 0 };
+    static const emb_pg_options none = {0};
     const emb_pg_options *o = options ? options : &none;
     emb_pg *pg = calloc(1, sizeof *pg);
     target *t = calloc(1, sizeof *t);
@@ -228,9 +228,8 @@ emb_status emb_pg_open(const char *url, const emb_pg_options *options, emb_pg **
         t->statement_ms = o->statement_ms ? o->statement_ms : STATEMENT_MS;
         t->relaxed = o->relaxed;
         t->schema = o->schema;
-        emb_pool_options p = { t->where, o->connections ? o->connections : CONNECTIONS,
-                               o->connect_ms ? o->connect_ms : CONNECT_MS,
-                               o->idle_ms ? o->idle_ms : IDLE_MS };
+        emb_pool_options p = {t->where, o->connections ? o->connections : CONNECTIONS,
+                              o->connect_ms ? o->connect_ms : CONNECT_MS, o->idle_ms ? o->idle_ms : IDLE_MS};
         st = emb_pool_open(&KIND, t, &p, &pg->pool, err);
     }
     if (st != EMB_OK) {
@@ -319,7 +318,7 @@ emb_status emb_pg_begin(emb_pg *pg, uint64_t deadline_ns, emb_pg_session **out, 
         free(s);
         return st;
     }
-    *s = (emb_pg_session){ pg, link, deadline_ns };
+    *s = (emb_pg_session){pg, link, deadline_ns};
     *out = s;
     return EMB_OK;
 }
@@ -369,7 +368,7 @@ static void add(emb_pg_array *a, const void *data, size_t length)
 void emb_pg_array_init(emb_pg_array *a, uint32_t element_type)
 {
     unsigned char head[ARRAY_HEAD];
-    *a = (emb_pg_array){ 0 };
+    *a = (emb_pg_array){0};
     emb_buf_init(&a->bytes, ARRAY_BYTES);
     big_endian(1, 4, head);
     big_endian(1, 4, head + 4);
@@ -416,6 +415,6 @@ emb_status emb_pg_array_param(emb_pg_array *a, emb_pg_param *out, emb_error *err
                         "the parameters of a statement could not be put together: %s",
                         emb_status_text(a->status));
     big_endian(a->count, 4, (unsigned char *)a->bytes.data + ARRAY_COUNT);
-    *out = (emb_pg_param){ a->bytes.data, a->bytes.length };
+    *out = (emb_pg_param){a->bytes.data, a->bytes.length};
     return EMB_OK;
 }

@@ -67,23 +67,23 @@ static const struct {
     emb_status status;
     bool doubtful;
 } MEANINGS[] = {
-    { "25006", "is read-only and takes no writes", EMB_E_IO,
-      true }, /* after a failover a new connection helps */
-    { "42501", "does not permit this to the user of the URL", EMB_E_IO, false },
-    { "53100", "has a full disk", EMB_E_IO, false },
-    { "53200", "is out of memory", EMB_E_IO, false },
-    { "53300", "has reached its limit of connections", EMB_E_BUSY, true },
-    { "57P01", "is being shut down", EMB_E_IO, true },
-    { "57P02", "has crashed and restarts", EMB_E_IO, true },
-    { "57P03", "is starting up or shutting down", EMB_E_IO, true },
-    { "57014", "gave the statement up for its own time limit", EMB_E_DEADLINE, false },
-    { "55P03", "did not get a lock in time", EMB_E_DEADLINE, false },
-    { "40P01", "gave the statement up to resolve a deadlock", EMB_E_IO, false },
-    { "42P01", "lacks a table; was it dropped while embedd was running?", EMB_E_IO, true },
-    { "26000", "lost a prepared statement; a pooler in transaction mode needs support for them", EMB_E_IO,
-      true },
-    { "42P05", "has a prepared statement already; a pooler in transaction mode needs support for them",
-      EMB_E_IO, true },
+    {"25006", "is read-only and takes no writes", EMB_E_IO,
+     true}, /* after a failover a new connection helps */
+    {"42501", "does not permit this to the user of the URL", EMB_E_IO, false},
+    {"53100", "has a full disk", EMB_E_IO, false},
+    {"53200", "is out of memory", EMB_E_IO, false},
+    {"53300", "has reached its limit of connections", EMB_E_BUSY, true},
+    {"57P01", "is being shut down", EMB_E_IO, true},
+    {"57P02", "has crashed and restarts", EMB_E_IO, true},
+    {"57P03", "is starting up or shutting down", EMB_E_IO, true},
+    {"57014", "gave the statement up for its own time limit", EMB_E_DEADLINE, false},
+    {"55P03", "did not get a lock in time", EMB_E_DEADLINE, false},
+    {"40P01", "gave the statement up to resolve a deadlock", EMB_E_IO, false},
+    {"42P01", "lacks a table; was it dropped while embedd was running?", EMB_E_IO, true},
+    {"26000", "lost a prepared statement; a pooler in transaction mode needs support for them", EMB_E_IO,
+     true},
+    {"42P05", "has a prepared statement already; a pooler in transaction mode needs support for them",
+     EMB_E_IO, true},
 };
 
 static emb_status refusal(emb_pg_link *link, const PGresult *result, emb_error *err)
@@ -356,8 +356,8 @@ static emb_status poll_connection(emb_pg_link *link, uint64_t deadline_ns, emb_e
 emb_status emb_pg_link_dial(const char *url, const char *where, uint64_t deadline_ns, const atomic_bool *stop,
                             emb_pg_link **out, emb_error *err)
 {
-    const char *const names[] = { "dbname", "fallback_application_name", "client_encoding", NULL };
-    const char *const values[] = { url, "embedd", "UTF8", NULL };
+    const char *const names[] = {"dbname", "fallback_application_name", "client_encoding", NULL};
+    const char *const values[] = {url, "embedd", "UTF8", NULL};
     emb_pg_link *link = calloc(1, sizeof *link);
     if (!link)
         return emb_fail_nomem(err, where, sizeof *link);

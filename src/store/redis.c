@@ -65,7 +65,7 @@ static void hang_up(void *link)
     emb_redis_link_hang_up(link);
 }
 
-static const emb_pool_kind KIND = { dial, alive, hang_up, free_address };
+static const emb_pool_kind KIND = {dial, alive, hang_up, free_address};
 
 static emb_status read_database(const char *text, unsigned *out, emb_error *err)
 {
@@ -136,7 +136,7 @@ static emb_status read_address(const char *text, emb_redis_address *a, emb_error
 
 emb_status emb_redis_open(const char *url, const emb_redis_options *options, emb_redis **out, emb_error *err)
 {
-    static const emb_redis_options none = { 0 };
+    static const emb_redis_options none = {0};
     const emb_redis_options *o = options ? options : &none;
     emb_redis *redis = calloc(1, sizeof *redis);
     emb_redis_address *address = calloc(1, sizeof *address);
@@ -146,9 +146,8 @@ emb_status emb_redis_open(const char *url, const emb_redis_options *options, emb
     if (st == EMB_OK)
         st = read_address(url, address, err);
     if (st == EMB_OK) {
-        emb_pool_options p = { address->where, o->connections ? o->connections : CONNECTIONS,
-                               o->connect_ms ? o->connect_ms : CONNECT_MS,
-                               o->idle_ms ? o->idle_ms : IDLE_MS };
+        emb_pool_options p = {address->where, o->connections ? o->connections : CONNECTIONS,
+                              o->connect_ms ? o->connect_ms : CONNECT_MS, o->idle_ms ? o->idle_ms : IDLE_MS};
         st = emb_pool_open(&KIND, address, &p, &redis->pool, err);
     }
     if (st != EMB_OK) {
@@ -183,7 +182,7 @@ void emb_redis_tidy(emb_redis *redis)
 
 void emb_redis_batch_init(emb_redis_batch *batch)
 {
-    *batch = (emb_redis_batch){ 0 };
+    *batch = (emb_redis_batch){0};
     emb_buf_init(&batch->bytes, BATCH_BYTES);
 }
 
@@ -279,7 +278,7 @@ emb_status emb_redis_call(emb_redis *redis, const emb_redis_batch *batch, uint64
                           emb_redis_replies *out, emb_error *err)
 {
     bool stale;
-    *out = (emb_redis_replies){ 0 };
+    *out = (emb_redis_replies){0};
     emb_arena_init(&out->arena);
     if (batch->status != EMB_OK)
         return emb_fail(err, batch->status, emb_redis_where(redis),
@@ -299,7 +298,7 @@ emb_status emb_redis_call(emb_redis *redis, const emb_redis_batch *batch, uint64
 void emb_redis_replies_fini(emb_redis_replies *replies)
 {
     emb_arena_fini(&replies->arena);
-    *replies = (emb_redis_replies){ 0 };
+    *replies = (emb_redis_replies){0};
     emb_arena_init(&replies->arena);
 }
 
@@ -382,7 +381,7 @@ emb_status emb_redis_eval(emb_redis *redis, emb_redis_script *script, const emb_
 {
     char digest[41];
     emb_redis_batch batch;
-    *out = (emb_redis_replies){ 0 };
+    *out = (emb_redis_replies){0};
     emb_arena_init(&out->arena);
     emb_status st = learn_digest(redis, script, digest, deadline_ns, err);
     if (st != EMB_OK)

@@ -59,7 +59,7 @@ static emb_redis_reply *place(const redisReadTask *task, emb_redis_type type)
         reply = &array->elements[task->idx];
     } else if (!(reply = room(task->privdata, sizeof *reply)))
         return NULL;
-    *reply = (emb_redis_reply){ .type = type };
+    *reply = (emb_redis_reply){.type = type};
     return reply;
 }
 
@@ -110,8 +110,7 @@ static void forget(void *reply)
     (void)reply; /* the arena has it */
 }
 
-static redisReplyObjectFunctions FUNCTIONS = { create_text, create_array, create_integer, create_nil,
-                                               forget };
+static redisReplyObjectFunctions FUNCTIONS = {create_text, create_array, create_integer, create_nil, forget};
 
 /* ---- what a refusal means ---- */
 
@@ -119,21 +118,21 @@ static const struct {
     const char *word, *meaning;
     emb_status status;
 } MEANINGS[] = {
-    { "OOM", "is full (its maxmemory is used up) and takes no writes", EMB_E_IO },
-    { "READONLY", "is a read-only replica and takes no writes", EMB_E_IO },
-    { "MISCONF", "takes no writes, since it cannot save to its disk", EMB_E_IO },
-    { "LOADING", "is still loading its data", EMB_E_IO },
-    { "MASTERDOWN", "is a replica that has lost its master", EMB_E_IO },
-    { "NOREPLICAS", "takes no writes, since too few replicas are connected", EMB_E_IO },
-    { "BUSY", "is busy with a script", EMB_E_IO },
-    { "DENIED", "is in protected mode and takes no connections from other machines", EMB_E_IO },
-    { "NOAUTH", "asks for a password, and the URL has none", EMB_E_IO },
-    { "WRONGPASS", "does not accept the user and password of the URL", EMB_E_IO },
-    { "NOPERM", "does not permit the command to this user", EMB_E_IO },
-    { "WRONGTYPE", "holds something else than expected under this key", EMB_E_CORRUPT },
-    { "MOVED", "is part of a cluster, which is not supported", EMB_E_UNSUPPORTED },
-    { "CROSSSLOT", "is part of a cluster, which is not supported", EMB_E_UNSUPPORTED },
-    { "CLUSTERDOWN", "is part of a cluster, which is not supported", EMB_E_UNSUPPORTED },
+    {"OOM", "is full (its maxmemory is used up) and takes no writes", EMB_E_IO},
+    {"READONLY", "is a read-only replica and takes no writes", EMB_E_IO},
+    {"MISCONF", "takes no writes, since it cannot save to its disk", EMB_E_IO},
+    {"LOADING", "is still loading its data", EMB_E_IO},
+    {"MASTERDOWN", "is a replica that has lost its master", EMB_E_IO},
+    {"NOREPLICAS", "takes no writes, since too few replicas are connected", EMB_E_IO},
+    {"BUSY", "is busy with a script", EMB_E_IO},
+    {"DENIED", "is in protected mode and takes no connections from other machines", EMB_E_IO},
+    {"NOAUTH", "asks for a password, and the URL has none", EMB_E_IO},
+    {"WRONGPASS", "does not accept the user and password of the URL", EMB_E_IO},
+    {"NOPERM", "does not permit the command to this user", EMB_E_IO},
+    {"WRONGTYPE", "holds something else than expected under this key", EMB_E_CORRUPT},
+    {"MOVED", "is part of a cluster, which is not supported", EMB_E_UNSUPPORTED},
+    {"CROSSSLOT", "is part of a cluster, which is not supported", EMB_E_UNSUPPORTED},
+    {"CLUSTERDOWN", "is part of a cluster, which is not supported", EMB_E_UNSUPPORTED},
 };
 
 /* Texts come from outside: one printable line of bounded length. */
@@ -279,7 +278,7 @@ emb_status emb_redis_link_exchange(emb_redis_link *link, const emb_buf *out, siz
 {
     size_t limit = replies->limit;
     *gone = false;
-    *replies = (emb_redis_replies){ .limit = limit };
+    *replies = (emb_redis_replies){.limit = limit};
     emb_arena_init(&replies->arena);
     link->reader->privdata = replies;
     emb_status st = EMB_OK;
@@ -341,7 +340,7 @@ static emb_status connect_to(const struct sockaddr *address, socklen_t length, c
 
 static emb_status connect_unix(const emb_redis_address *a, int *out, emb_error *err)
 {
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
     if (strlen(a->socket_path) >= sizeof address.sun_path)
         return emb_fail(err, EMB_E_INVALID, a->where, "the path of the socket is longer than %zu bytes",
                         sizeof address.sun_path - 1);
@@ -353,7 +352,7 @@ static emb_status connect_unix(const emb_redis_address *a, int *out, emb_error *
 static emb_status connect_tcp(const emb_redis_address *a, uint64_t deadline_ns, const atomic_bool *stop,
                               int *out, emb_error *err)
 {
-    struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG | AI_NUMERICSERV }, *list;
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG | AI_NUMERICSERV}, *list;
     char port[16];
     unsigned left = 0;
     snprintf(port, sizeof port, "%u", a->port);
@@ -434,7 +433,7 @@ static emb_status set_up(const emb_redis_address *a, emb_redis_link *link, uint6
                          emb_error *err)
 {
     emb_redis_batch batch;
-    emb_redis_replies replies = { .limit = SETUP_REPLY_BYTES };
+    emb_redis_replies replies = {.limit = SETUP_REPLY_BYTES};
     bool gone;
     emb_redis_batch_init(&batch);
     emb_status st = add_setup(a, &batch);

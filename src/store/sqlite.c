@@ -1,23 +1,24 @@
 /*
  * Connections, deadlines and schema versions over SQLite.
  *
- * WAL: readers never wait for the writer nor it for them, and a killed process leaves a log that the next one replays
- * by itself. synchronous is NORMAL (a commit survives the process, loss of power costs the last commits and never the
- * file) unless the user of a file needs FULL.
+ * WAL: readers never wait for the writer nor it for them, and a killed process leaves a log that the next one
+ * replays by itself. synchronous is NORMAL (a commit survives the process, loss of power costs the last
+ * commits and never the file) unless the user of a file needs FULL.
  *
- * A deadline is kept in two places, since SQLite waits in two: a busy handler, for locks of other connections and
- * processes, and a progress handler, which ends a statement that runs on. What neither bounds is a disk that does not
- * answer.
+ * A deadline is kept in two places, since SQLite waits in two: a busy handler, for locks of other connections
+ * and processes, and a progress handler, which ends a statement that runs on. What neither bounds is a disk
+ * that does not answer.
  *
- * Opening looks before it touches: application id and version are read first, and only a file that is ours, or empty,
- * is switched to WAL. The file is made with O_EXCL and mode 0600 beforehand (SQLite would use the umask). It must not be
- * opened here once it exists: closing any descriptor of a file drops this process's POSIX locks on it, those of other
- * connections included.
+ * Opening looks before it touches: application id and version are read first, and only a file that is ours,
+ * or empty, is switched to WAL. The file is made with O_EXCL and mode 0600 beforehand (SQLite would use the
+ * umask). It must not be opened here once it exists: closing any descriptor of a file drops this process's
+ * POSIX locks on it, those of other connections included.
  *
  * Statements are kept for the life of their connection in a list; there are a dozen at most, found by text.
  *
- * Rejected: one connection with a lock (a long statement blocks all), a connection per thread (hundreds of workers,
- * each with caches and descriptors; a pool needs a handful), shared-cache mode (discouraged by its authors).
+ * Rejected: one connection with a lock (a long statement blocks all), a connection per thread (hundreds of
+ * workers, each with caches and descriptors; a pool needs a handful), shared-cache mode (discouraged by its
+ * authors).
  */
 #include "store/sqlite.h"
 
@@ -119,7 +120,8 @@ static emb_status fail(emb_sqlite *db, int code, emb_error *err)
     if (primary == SQLITE_INTERRUPT)
         return emb_fail(err, st, db->path, "%s: no answer within the deadline", db->path);
     if (st == EMB_E_DEADLINE)
-        return emb_fail(err, st, db->path, "%s: locked by another user of the file beyond the deadline", db->path);
+        return emb_fail(err, st, db->path, "%s: locked by another user of the file beyond the deadline",
+                        db->path);
     bool has_text = db->handle && (sqlite3_extended_errcode(db->handle) & 0xFF) == primary;
     const char *text = has_text ? sqlite3_errmsg(db->handle) : sqlite3_errstr(extended);
     return emb_fail(err, st, db->path, "%s: %s: %s", db->path, db->what, text);
@@ -149,7 +151,7 @@ static int on_busy(void *context, int calls)
     uint64_t wait = (uint64_t)(calls < WAIT_MAX_MS ? calls + 1 : WAIT_MAX_MS) * 1000000;
     if (wait > end - now)
         wait = end - now;
-    nanosleep(&(struct timespec){ (time_t)(wait / 1000000000), (long)(wait % 1000000000) }, NULL);
+    nanosleep(&(struct timespec){(time_t)(wait / 1000000000), (long)(wait % 1000000000)}, NULL);
     return 1;
 }
 
@@ -323,7 +325,8 @@ emb_status emb_sqlite_bytes(emb_sqlite *db, uint64_t *out, emb_error *err)
 
 emb_status emb_sqlite_file_bytes(emb_sqlite *db, uint64_t *out, emb_error *err)
 {
-    return bytes_of(db, "SELECT p.page_count * s.page_size FROM pragma_page_count p, pragma_page_size s", out, err);
+    return bytes_of(db, "SELECT p.page_count * s.page_size FROM pragma_page_count p, pragma_page_size s", out,
+                    err);
 }
 
 emb_status emb_sqlite_shrink(emb_sqlite *db, uint64_t bytes, emb_error *err)
@@ -346,11 +349,12 @@ static emb_status look(emb_sqlite *db, const emb_sqlite_schema *schema, int64_t 
         return st;
     if (id != schema->application_id && (id || *version || objects))
         return emb_fail(err, EMB_E_CORRUPT, db->path,
-                        "%s is a SQLite file of another program and not %s; it is left as it is", db->path, schema->what);
+                        "%s is a SQLite file of another program and not %s; it is left as it is", db->path,
+                        schema->what);
     if (*version > schema->version)
         return emb_fail(err, EMB_E_UNSUPPORTED, db->path,
-                        "%s was made by a newer embedd: version %lld of %s, this one knows up to %d", db->path,
-                        (long long)*version, schema->what, (int)schema->version);
+                        "%s was made by a newer embedd: version %lld of %s, this one knows up to %d",
+                        db->path, (long long)*version, schema->what, (int)schema->version);
     return EMB_OK;
 }
 
@@ -364,8 +368,8 @@ static emb_status migrate(emb_sqlite *db, const emb_sqlite_schema *schema, emb_e
     for (; st == EMB_OK && version < schema->version; version++)
         st = emb_sqlite_run(db, schema->migrations[version], err);
     char sql[128];
-    snprintf(sql, sizeof sql, "PRAGMA application_id = %d; PRAGMA user_version = %d", (int)schema->application_id,
-             (int)schema->version);
+    snprintf(sql, sizeof sql, "PRAGMA application_id = %d; PRAGMA user_version = %d",
+             (int)schema->application_id, (int)schema->version);
     if (st == EMB_OK)
         st = emb_sqlite_run(db, sql, err);
     return emb_sqlite_end(db, st, err);
@@ -394,10 +398,12 @@ static emb_status prepare_file(emb_sqlite *db, const emb_sqlite_options *options
     if (st == EMB_OK)
         st = switch_to_wal(db, err);
     if (st == EMB_OK)
-        st = emb_sqlite_run(db, options->durable ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL", err);
+        st = emb_sqlite_run(
+            db, options->durable ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL", err);
     if (st == EMB_OK)
-        st = emb_sqlite_run(db, "PRAGMA journal_size_limit = 16777216; PRAGMA foreign_keys = ON; "
-                                "PRAGMA cache_size = -4096; PRAGMA temp_store = MEMORY",
+        st = emb_sqlite_run(db,
+                            "PRAGMA journal_size_limit = 16777216; PRAGMA foreign_keys = ON; "
+                            "PRAGMA cache_size = -4096; PRAGMA temp_store = MEMORY",
                             err);
     if (st == EMB_OK && version < options->schema->version)
         st = migrate(db, options->schema, err);
@@ -416,8 +422,8 @@ static void close_connection(emb_sqlite *db)
     free(db);
 }
 
-/* Creating is open and close in one, for all threads: a close drops the locks of a connection that another thread has
- * opened in between. */
+/* Creating is open and close in one, for all threads: a close drops the locks of a connection that another
+ * thread has opened in between. */
 static pthread_mutex_t creating = PTHREAD_MUTEX_INITIALIZER;
 
 static emb_status make_file(const char *path, emb_error *err)
@@ -434,7 +440,8 @@ static emb_status make_file(const char *path, emb_error *err)
     return st == EMB_E_NOT_FOUND ? EMB_E_IO : st;
 }
 
-static emb_status open_connection(emb_sqlite_pool *pool, uint64_t deadline_ns, emb_sqlite **out, emb_error *err)
+static emb_status open_connection(emb_sqlite_pool *pool, uint64_t deadline_ns, emb_sqlite **out,
+                                  emb_error *err)
 {
     emb_status st = make_file(pool->path, err);
     if (st != EMB_OK)
@@ -505,7 +512,7 @@ static bool wait_for_one(emb_sqlite_pool *pool, uint64_t deadline_ns)
 {
     if (!deadline_ns)
         return pthread_cond_wait(&pool->freed, &pool->lock) == 0;
-    struct timespec until = { (time_t)(deadline_ns / 1000000000), (long)(deadline_ns % 1000000000) };
+    struct timespec until = {(time_t)(deadline_ns / 1000000000), (long)(deadline_ns % 1000000000)};
     return pthread_cond_timedwait(&pool->freed, &pool->lock, &until) == 0;
 }
 

@@ -1,5 +1,6 @@
 /*
- * sqlite.h: SQLite with what every user of it here needs: deadlines, schema versions, errors that name the file.
+ * sqlite.h: SQLite with what every user of it here needs: deadlines, schema versions, errors that name the
+ * file.
  *
  *     static const char *const MIGRATIONS[] = { "CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT)", … };
  *     static const emb_sqlite_schema SCHEMA = { 0x656D6231, "the job queue", MIGRATIONS, 1 };
@@ -16,39 +17,41 @@
  *     st = emb_sqlite_end(db, st, err);              // commits, or rolls back and keeps st
  *     emb_sqlite_release(pool, db);
  *
- * A file is created with mode 0600, in WAL mode, and carries an application id and a version: migration n takes it from
- * version n to n + 1, all in one transaction; a file of another program, of a newer version, or one that is no database
- * is an error and is left as it is. Several processes may use a file at once.
+ * A file is created with mode 0600, in WAL mode, and carries an application id and a version: migration n
+ * takes it from version n to n + 1, all in one transaction; a file of another program, of a newer version, or
+ * one that is no database is an error and is left as it is. Several processes may use a file at once.
  *
- * A deadline (emb_now_ns's clock, 0: none) bounds waiting for locks and the work of statements. After a failure of the file
- * (corrupt, input/output) the connection is closed when it is released, and the next acquire opens it again.
+ * A deadline (emb_now_ns's clock, 0: none) bounds waiting for locks and the work of statements. After a
+ * failure of the file (corrupt, input/output) the connection is closed when it is released, and the next
+ * acquire opens it again.
  *
- * Threads: a pool is thread-safe; a connection and its statements belong to one thread between acquire and release.
+ * Threads: a pool is thread-safe; a connection and its statements belong to one thread between acquire and
+ * release.
  */
 #ifndef EMB_STORE_SQLITE_H
 #define EMB_STORE_SQLITE_H
 
 #include <embedd.h>
 
-typedef struct emb_sqlite emb_sqlite;           /* a connection */
+typedef struct emb_sqlite emb_sqlite; /* a connection */
 typedef struct emb_sqlite_pool emb_sqlite_pool;
-typedef struct emb_sql emb_sql;                 /* a prepared statement, kept by its connection */
+typedef struct emb_sql emb_sql; /* a prepared statement, kept by its connection */
 
 typedef struct emb_sqlite_schema {
-    int32_t application_id;        /* not 0 */
-    const char *what;              /* "the vector cache", for messages */
+    int32_t application_id; /* not 0 */
+    const char *what;       /* "the vector cache", for messages */
     const char *const *migrations;
-    int32_t version;               /* how many there are */
+    int32_t version; /* how many there are */
 } emb_sqlite_schema;
 
 typedef struct emb_sqlite_options {
     const emb_sqlite_schema *schema;
-    bool durable;                  /* every commit survives loss of power, not only of the process */
-    bool shrinks;                  /* room of deleted rows can be given back by emb_sqlite_shrink; set at creation */
+    bool durable; /* every commit survives loss of power, not only of the process */
+    bool shrinks; /* room of deleted rows can be given back by emb_sqlite_shrink; set at creation */
 } emb_sqlite_options;
 
-EMB_MUST_CHECK emb_status emb_sqlite_pool_open(const char *path, const emb_sqlite_options *options, unsigned maximum,
-                                               emb_sqlite_pool **out, emb_error *err);
+EMB_MUST_CHECK emb_status emb_sqlite_pool_open(const char *path, const emb_sqlite_options *options,
+                                               unsigned maximum, emb_sqlite_pool **out, emb_error *err);
 void emb_sqlite_pool_close(emb_sqlite_pool *pool); /* everything is released; takes NULL */
 
 /* A connection with this deadline, opened if none is idle; waits while `maximum` are in use. */
@@ -81,7 +84,7 @@ void emb_sql_bytes(emb_sql *sql, int parameter, const void *data, size_t length)
 EMB_MUST_CHECK emb_status emb_sql_step(emb_sql *sql, bool *row, emb_error *err);
 /* Steps once and resets, for statements without rows. */
 EMB_MUST_CHECK emb_status emb_sql_do(emb_sql *sql, emb_error *err);
-void emb_sql_reset(emb_sql *sql); /* takes NULL */
+void emb_sql_reset(emb_sql *sql);                     /* takes NULL */
 int64_t emb_sql_column_int(emb_sql *sql, int column); /* columns are numbered from 0 */
 const void *emb_sql_column_bytes(emb_sql *sql, int column, size_t *length);
 /* NUL-terminated; NULL if the column is. length may be NULL. */

@@ -122,7 +122,7 @@ static const char *split(char *text, char *authority, emb_url *url)
     const char *why = take_host(authority, url);
     if (why || (query && (why = take_query(query, url))))
         return why;
-    char *parts[] = { url->user, url->password, url->host, url->path };
+    char *parts[] = {url->user, url->password, url->host, url->path};
     for (size_t i = 0; i < 4; i++)
         if (parts[i] && !decode(parts[i]))
             return "it has a '%' that is not followed by two hexadecimal digits other than 00";
@@ -131,7 +131,7 @@ static const char *split(char *text, char *authority, emb_url *url)
 
 emb_status emb_url_parse(const char *text, emb_url *out, emb_error *err)
 {
-    *out = (emb_url){ 0 };
+    *out = (emb_url){0};
     size_t length = strlen(text), tables = 2 * MAX_OPTIONS * sizeof(char *);
     if (length > MAX_LENGTH)
         return emb_fail(err, EMB_E_INVALID, "url", "the URL is longer than %d bytes", MAX_LENGTH);
@@ -152,7 +152,7 @@ emb_status emb_url_parse(const char *text, emb_url *out, emb_error *err)
 void emb_url_fini(emb_url *url)
 {
     free(url->storage);
-    *url = (emb_url){ 0 };
+    *url = (emb_url){0};
 }
 
 const char *emb_url_option(const emb_url *url, const char *name)

@@ -27,14 +27,14 @@ static inline emb_wait_result emb_wait(int fd, short events, uint64_t deadline_n
 {
     for (;;) {
         uint64_t now = emb_now_ns(), left = deadline_ns > now ? deadline_ns - now : 0;
-        struct pollfd p = { .fd = fd, .events = events };
+        struct pollfd p = {.fd = fd, .events = events};
         if (stop && atomic_load(stop))
             return EMB_WAIT_STOPPED;
         if (!left)
             return EMB_WAIT_LATE;
         if (left > (stop ? UINT64_C(20000000) : UINT64_C(3600000000000)))
             left = stop ? UINT64_C(20000000) : UINT64_C(3600000000000);
-        struct timespec t = { (time_t)(left / 1000000000u), (long)(left % 1000000000u) };
+        struct timespec t = {(time_t)(left / 1000000000u), (long)(left % 1000000000u)};
         int n = ppoll(&p, 1, &t, NULL);
         if (n > 0)
             return EMB_WAIT_READY;

@@ -26,7 +26,7 @@ enum { MAX_ADDED = 1 << 20 };
 void emb_sections_fini(emb_sections *sections)
 {
     free(sections->data);
-    *sections = (emb_sections){ 0 };
+    *sections = (emb_sections){0};
 }
 
 static emb_status add_section(emb_sections *out, size_t begin, size_t end, int32_t token)
@@ -41,7 +41,7 @@ static emb_status add_section(emb_sections *out, size_t begin, size_t end, int32
         out->data = data;
         out->capacity = capacity;
     }
-    out->data[out->count++] = (emb_section){ (uint32_t)begin, (uint32_t)end, token };
+    out->data[out->count++] = (emb_section){(uint32_t)begin, (uint32_t)end, token};
     return EMB_OK;
 }
 
@@ -146,10 +146,10 @@ static size_t spaces_behind(const char *text, size_t length, size_t end)
     return end;
 }
 
-emb_status emb_added_split(const emb_added_tokens *added, const emb_added_matcher *matcher,
-                           const char *text, size_t length, emb_sections *out)
+emb_status emb_added_split(const emb_added_tokens *added, const emb_added_matcher *matcher, const char *text,
+                           size_t length, emb_sections *out)
 {
-    finder f = { .matcher = matcher, .text = text, .length = length };
+    finder f = {.matcher = matcher, .text = text, .length = length};
     size_t done = 0, at = 0;
     emb_status status = EMB_OK;
     out->count = 0;
@@ -193,8 +193,8 @@ static emb_status read_flag(emb_json_value json, const char *key, bool otherwise
                     emb_json_type_name(emb_json_type_of(value)));
 }
 
-static emb_status read_token(emb_json_value json, emb_arena *arena, const char *where,
-                             emb_added_token *out, emb_error *err)
+static emb_status read_token(emb_json_value json, emb_arena *arena, const char *where, emb_added_token *out,
+                             emb_error *err)
 {
     emb_json_value value;
     const char *content;
@@ -293,11 +293,10 @@ static emb_status build_matcher(emb_added_matcher *matcher, const emb_trie_key *
 }
 
 /* The pattern of a token: itself, or itself normalized. */
-static emb_status pattern_of(const emb_added_token *token, const emb_normalizer *normalizer,
-                             emb_arena *arena, emb_span_text *text, emb_span_text *spare,
-                             emb_trie_key *key, emb_error *err)
+static emb_status pattern_of(const emb_added_token *token, const emb_normalizer *normalizer, emb_arena *arena,
+                             emb_span_text *text, emb_span_text *spare, emb_trie_key *key, emb_error *err)
 {
-    *key = (emb_trie_key){ token->content, token->length, 0 };
+    *key = (emb_trie_key){token->content, token->length, 0};
     if (!token->normalized || normalizer == NULL)
         return EMB_OK;
     emb_span_text_restart(text, false);
@@ -312,12 +311,12 @@ static emb_status pattern_of(const emb_added_token *token, const emb_normalizer 
         return emb_fail_nomem(err, "an added token", text->length);
     if (text->length > 0)
         memcpy(kept, text->data, text->length);
-    *key = (emb_trie_key){ kept, (uint32_t)text->length, 0 };
+    *key = (emb_trie_key){kept, (uint32_t)text->length, 0};
     return EMB_OK;
 }
 
-static emb_status build_matchers(emb_added_tokens *added, const emb_normalizer *normalizer,
-                                 emb_arena *arena, const char *where, emb_error *err)
+static emb_status build_matchers(emb_added_tokens *added, const emb_normalizer *normalizer, emb_arena *arena,
+                                 const char *where, emb_error *err)
 {
     size_t raw = 0, normalized = 0, room = added->count ? added->count : 1;
     emb_trie_key *raw_keys = malloc(room * sizeof *raw_keys);
@@ -332,7 +331,7 @@ static emb_status build_matchers(emb_added_tokens *added, const emb_normalizer *
     for (size_t i = 0; i < added->count && status == EMB_OK; i++) {
         const emb_added_token *token = &added->tokens[i];
         emb_trie_key key;
-        contents[i] = (emb_trie_key){ token->content, token->length, (int32_t)i };
+        contents[i] = (emb_trie_key){token->content, token->length, (int32_t)i};
         if (token->superseded)
             continue;
         text.limit = spare.limit = (size_t)token->length * 64 + 4096;
@@ -369,7 +368,7 @@ emb_status emb_added_parse(emb_added_tokens *added, emb_json_value list, const e
     emb_json_value item;
     const char *key;
     size_t key_length, entries = emb_json_count(list);
-    *added = (emb_added_tokens){ 0 };
+    *added = (emb_added_tokens){0};
     if (emb_json_type_of(list) != EMB_JSON_ARRAY && emb_json_type_of(list) != EMB_JSON_NULL)
         return emb_fail(err, EMB_E_CORRUPT, where, "added_tokens is %s, an array is needed",
                         emb_json_type_name(emb_json_type_of(list)));

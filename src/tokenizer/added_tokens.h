@@ -26,9 +26,9 @@ enum { EMB_ADDED_FIRSTS = 4 };
 
 /* Finds tokens in a text. */
 typedef struct emb_added_matcher {
-    emb_trie trie;        /* values: indices of tokens */
-    size_t count;         /* patterns; 0: nothing to look for */
-    bool first[256];      /* bytes that a pattern starts with */
+    emb_trie trie;   /* values: indices of tokens */
+    size_t count;    /* patterns; 0: nothing to look for */
+    bool first[256]; /* bytes that a pattern starts with */
     unsigned char firsts[EMB_ADDED_FIRSTS];
     unsigned first_count; /* of firsts; 0: more than fit */
 } emb_added_matcher;
@@ -37,7 +37,7 @@ typedef struct emb_added_tokens {
     emb_added_token *tokens; /* in the arena */
     size_t count;
     emb_added_matcher raw, normalized;
-    emb_trie by_content;     /* values: indices of tokens */
+    emb_trie by_content; /* values: indices of tokens */
 } emb_added_tokens;
 
 typedef struct emb_section {

@@ -87,8 +87,8 @@ static bool patterns_start_alone(const emb_bert_fast *fast, const emb_added_matc
 }
 
 emb_status emb_bert_fast_make(const emb_normalizer *normalizer, const emb_pre_tokenizer *pre,
-                              const emb_vocab_model *model, const emb_added_tokens *added,
-                              emb_arena *arena, emb_bert_fast **out, emb_error *err)
+                              const emb_vocab_model *model, const emb_added_tokens *added, emb_arena *arena,
+                              emb_bert_fast **out, emb_error *err)
 {
     emb_bert_flags flags;
     *out = NULL;
@@ -222,7 +222,7 @@ static emb_status add_char(pass *p, uint32_t c)
 /* Lowers a character and adds what comes out. */
 static emb_status add_lowered(pass *p, uint32_t c)
 {
-    uint32_t lower[2] = { c, 0 };
+    uint32_t lower[2] = {c, 0};
     size_t count = p->fast->flags.lowercase ? emb_unicode_lowercase(c, lower) : 1;
     emb_status status = EMB_OK;
     for (size_t i = 0; i < count && status == EMB_OK; i++)
@@ -327,9 +327,9 @@ static inline size_t run_end(const char *text, size_t at, size_t length)
     const __m128i tab = _mm_set1_epi8('\t'), carriage_return = _mm_set1_epi8('\r');
     for (; at + 16 <= length; at += 16) {
         __m128i bytes = _mm_loadu_si128((const __m128i *)(text + at));
-        __m128i hits = _mm_or_si128(
-            _mm_or_si128(_mm_cmpeq_epi8(bytes, space), _mm_cmpeq_epi8(bytes, newline)),
-            _mm_or_si128(_mm_cmpeq_epi8(bytes, tab), _mm_cmpeq_epi8(bytes, carriage_return)));
+        __m128i hits =
+            _mm_or_si128(_mm_or_si128(_mm_cmpeq_epi8(bytes, space), _mm_cmpeq_epi8(bytes, newline)),
+                         _mm_or_si128(_mm_cmpeq_epi8(bytes, tab), _mm_cmpeq_epi8(bytes, carriage_return)));
         unsigned mask = (unsigned)_mm_movemask_epi8(hits);
         if (mask != 0)
             return at + (unsigned)__builtin_ctz(mask);
@@ -421,7 +421,7 @@ emb_status emb_bert_fast_encode(const emb_bert_fast *fast, const char *text, siz
             return status;
     }
     (*scratch)->word_length = 0;
-    pass p = { .fast = fast, .s = *scratch, .text = text, .length = length, .sink = sink, .err = err };
+    pass p = {.fast = fast, .s = *scratch, .text = text, .length = length, .sink = sink, .err = err};
     emb_status status = add_all_runs(&p, limit);
     if (p.bail)
         sink->count = before;

@@ -18,10 +18,9 @@
 typedef struct emb_bert_fast emb_bert_fast;
 typedef struct emb_bert_fast_scratch emb_bert_fast_scratch;
 
-EMB_MUST_CHECK emb_status emb_bert_fast_make(const emb_normalizer *normalizer,
-                                             const emb_pre_tokenizer *pre, const emb_vocab_model *model,
-                                             const emb_added_tokens *added, emb_arena *arena,
-                                             emb_bert_fast **out, emb_error *err);
+EMB_MUST_CHECK emb_status emb_bert_fast_make(const emb_normalizer *normalizer, const emb_pre_tokenizer *pre,
+                                             const emb_vocab_model *model, const emb_added_tokens *added,
+                                             emb_arena *arena, emb_bert_fast **out, emb_error *err);
 
 /* Appends the ids of text (valid UTF-8, without added tokens that are not normalized). Stops soon after
  * the sink holds more than `limit` ids. */

@@ -113,7 +113,7 @@ emb_status emb_parse_bert_normalizer(emb_json_value json, emb_arena *arena, cons
     bert_normalizer *bert = emb_arena_calloc(arena, 1, sizeof *bert);
     if (bert == NULL)
         return emb_fail_nomem(err, "the normalizer", sizeof *bert);
-    bert->base = (emb_normalizer){ .kind = "BertNormalizer", .apply = bert_apply };
+    bert->base = (emb_normalizer){.kind = "BertNormalizer", .apply = bert_apply};
     emb_bert_flags *flags = &bert->flags;
     emb_status status = read_bool(json, "clean_text", true, where, &flags->clean_text, err);
     if (status == EMB_OK)

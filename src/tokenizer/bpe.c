@@ -36,9 +36,9 @@ typedef struct bpe {
     const char *prefix, *suffix; /* of continuing subwords, of a word's end */
     size_t prefix_length, suffix_length;
     bool has_unk, fuse_unk, byte_fallback, ignore_merges;
-    int32_t unk_id;         /* -1: named, but not in the vocabulary */
-    int32_t byte_ids[256];  /* -1: absent */
-    uint64_t serial;        /* tells scratch of one model from that of another */
+    int32_t unk_id;        /* -1: named, but not in the vocabulary */
+    int32_t byte_ids[256]; /* -1: absent */
+    uint64_t serial;       /* tells scratch of one model from that of another */
 } bpe;
 
 typedef struct symbol {
@@ -101,7 +101,7 @@ static emb_status add_symbol(scratch *s, int32_t id, uint32_t length)
     int32_t at = (int32_t)s->symbol_count++;
     if (at > 0)
         s->symbols[at - 1].next = at;
-    s->symbols[at] = (symbol){ id, at - 1, -1, length };
+    s->symbols[at] = (symbol){id, at - 1, -1, length};
     return EMB_OK;
 }
 
@@ -111,8 +111,8 @@ static emb_status add_symbol(scratch *s, int32_t id, uint32_t length)
 static int32_t character_id(const bpe *b, const char *c, size_t size, bool first, bool last)
 {
     uint32_t node = EMB_TRIE_ROOT;
-    const char *parts[] = { b->prefix, c, b->suffix };
-    size_t lengths[] = { first ? 0 : b->prefix_length, size, last ? b->suffix_length : 0 };
+    const char *parts[] = {b->prefix, c, b->suffix};
+    size_t lengths[] = {first ? 0 : b->prefix_length, size, last ? b->suffix_length : 0};
     for (int part = 0; part < 3; part++)
         for (size_t i = 0; i < lengths[part]; i++) {
             node = emb_trie_step(&b->vocab.trie, node, (unsigned char)parts[part][i]);
@@ -123,10 +123,11 @@ static int32_t character_id(const bpe *b, const char *c, size_t size, bool first
 }
 
 /* Adds the bytes of a character (with prefix and suffix) as tokens; *done is false if one is missing. */
-static emb_status add_bytes(const bpe *b, scratch *s, const char *c, size_t size, bool first, bool last, bool *done)
+static emb_status add_bytes(const bpe *b, scratch *s, const char *c, size_t size, bool first, bool last,
+                            bool *done)
 {
-    const char *parts[] = { b->prefix, c, b->suffix };
-    size_t lengths[] = { first ? 0 : b->prefix_length, size, last ? b->suffix_length : 0 };
+    const char *parts[] = {b->prefix, c, b->suffix};
+    size_t lengths[] = {first ? 0 : b->prefix_length, size, last ? b->suffix_length : 0};
     emb_status status = EMB_OK;
     *done = false;
     for (int part = 0; part < 3; part++)
@@ -155,7 +156,8 @@ static emb_status spell(const bpe *b, const char *text, uint32_t length, scratch
         if (done || status != EMB_OK || (id < 0 && !b->has_unk))
             continue;
         if (id < 0 && b->unk_id < 0)
-            return emb_fail(err, EMB_E_CORRUPT, "model.unk_token", "the unknown token is not in the vocabulary");
+            return emb_fail(err, EMB_E_CORRUPT, "model.unk_token",
+                            "the unknown token is not in the vocabulary");
         if (unknown > 0 && (id >= 0 || !b->fuse_unk)) {
             status = add_symbol(s, b->unk_id, unknown);
             unknown = 0;
@@ -224,7 +226,7 @@ static emb_status consider(const bpe *b, scratch *s, int32_t left)
     const merge_rule *rule = find_merge(b, s->symbols[left].id, s->symbols[s->symbols[left].next].id);
     if (rule == NULL)
         return EMB_OK;
-    return heap_push(s, (candidate){ (uint64_t)rule->rank << 32 | (uint32_t)left, rule->id });
+    return heap_push(s, (candidate){(uint64_t)rule->rank << 32 | (uint32_t)left, rule->id});
 }
 
 static emb_status merge_all(const bpe *b, scratch *s)
@@ -363,7 +365,7 @@ static void add_merge(bpe *b, int32_t left, int32_t right, uint32_t rank, int32_
     size_t at = (size_t)emb_hash_mix(pair ^ 0x9E3779B97F4A7C15u, 0xD6E8FEB86659FD93u) & b->merge_mask;
     while (b->merges[at].pair != NO_PAIR && b->merges[at].pair != pair)
         at = (at + 1) & b->merge_mask;
-    b->merges[at] = (merge_rule){ pair, rank, id }; /* of equal pairs the last one counts */
+    b->merges[at] = (merge_rule){pair, rank, id}; /* of equal pairs the last one counts */
 }
 
 /* The two parts of a merge: "a b", or ["a", "b"]. */
@@ -433,18 +435,21 @@ static emb_status read_merges(bpe *b, emb_json_value json, const char *where, em
         int32_t right = emb_trie_find(&b->vocab.trie, parts[1], lengths[1]);
         int32_t id = merged_id(b, parts, lengths);
         if (left < 0 || right < 0 || id < 0)
-            return emb_fail(err, EMB_E_CORRUPT, where, "merges[%u] names a token that vocab lacks: \"%.*s\" + \"%.*s\"",
-                            rank, (int)(lengths[0] < 64 ? lengths[0] : 64), parts[0],
+            return emb_fail(err, EMB_E_CORRUPT, where,
+                            "merges[%u] names a token that vocab lacks: \"%.*s\" + \"%.*s\"", rank,
+                            (int)(lengths[0] < 64 ? lengths[0] : 64), parts[0],
                             (int)(lengths[1] < 64 ? lengths[1] : 64), parts[1]);
         add_merge(b, left, right, rank++, id);
     }
     return EMB_OK;
 }
 
-static emb_status read_flag(emb_json_value json, const char *key, const char *where, bool *out, emb_error *err)
+static emb_status read_flag(emb_json_value json, const char *key, const char *where, bool *out,
+                            emb_error *err)
 {
     emb_json_value value;
-    if (!emb_json_get(json, key, &value) || emb_json_type_of(value) == EMB_JSON_NULL || emb_json_bool(value, out))
+    if (!emb_json_get(json, key, &value) || emb_json_type_of(value) == EMB_JSON_NULL ||
+        emb_json_bool(value, out))
         return EMB_OK;
     return emb_fail(err, EMB_E_CORRUPT, where, "%s is %s, true or false is needed", key,
                     emb_json_type_name(emb_json_type_of(value)));
@@ -467,26 +472,29 @@ static emb_status read_text(emb_json_value json, const char *key, emb_arena *are
     return *out != NULL ? EMB_OK : emb_fail_nomem(err, key, *length);
 }
 
-static emb_status read_options(bpe *b, emb_json_value json, emb_arena *arena, const char *where, emb_error *err)
+static emb_status read_options(bpe *b, emb_json_value json, emb_arena *arena, const char *where,
+                               emb_error *err)
 {
     emb_json_value value;
     double dropout = 0;
     if (emb_json_get(json, "dropout", &value) && emb_json_double(value, &dropout) && dropout != 0)
-        return emb_fail(err, EMB_E_UNSUPPORTED, where, "dropout %g makes tokens random, which is not supported",
-                        dropout);
+        return emb_fail(err, EMB_E_UNSUPPORTED, where,
+                        "dropout %g makes tokens random, which is not supported", dropout);
     emb_status status = read_flag(json, "fuse_unk", where, &b->fuse_unk, err);
     if (status == EMB_OK)
         status = read_flag(json, "byte_fallback", where, &b->byte_fallback, err);
     if (status == EMB_OK)
         status = read_flag(json, "ignore_merges", where, &b->ignore_merges, err);
     if (status == EMB_OK)
-        status = read_text(json, "continuing_subword_prefix", arena, where, &b->prefix, &b->prefix_length, err);
+        status =
+            read_text(json, "continuing_subword_prefix", arena, where, &b->prefix, &b->prefix_length, err);
     if (status == EMB_OK)
         status = read_text(json, "end_of_word_suffix", arena, where, &b->suffix, &b->suffix_length, err);
     return status;
 }
 
-static emb_status read_unknown(bpe *b, emb_json_value json, emb_arena *arena, const char *where, emb_error *err)
+static emb_status read_unknown(bpe *b, emb_json_value json, emb_arena *arena, const char *where,
+                               emb_error *err)
 {
     static const char digits[] = "0123456789ABCDEF";
     const char *unk;
@@ -495,7 +503,7 @@ static emb_status read_unknown(bpe *b, emb_json_value json, emb_arena *arena, co
     b->has_unk = unk != NULL;
     b->unk_id = unk != NULL ? emb_trie_find(&b->vocab.trie, unk, length) : -1;
     for (unsigned byte = 0; byte < 256; byte++) {
-        char piece[] = { '<', '0', 'x', digits[byte >> 4], digits[byte & 15], '>' };
+        char piece[] = {'<', '0', 'x', digits[byte >> 4], digits[byte & 15], '>'};
         b->byte_ids[byte] = emb_trie_find(&b->vocab.trie, piece, sizeof piece);
     }
     return status;
@@ -509,8 +517,8 @@ emb_status emb_bpe_parse(emb_json_value json, emb_arena *arena, const char *wher
     bpe *b = emb_arena_calloc(arena, 1, sizeof *b);
     if (b == NULL)
         return emb_fail_nomem(err, "BPE model", sizeof *b);
-    b->base = (emb_vocab_model){ "BPE", bpe_tokenize, scratch_free, bpe_size, bpe_entries, bpe_id, bpe_token,
-                                 bpe_release };
+    b->base = (emb_vocab_model){"BPE",       bpe_tokenize, scratch_free, bpe_size,
+                                bpe_entries, bpe_id,       bpe_token,    bpe_release};
     b->serial = atomic_fetch_add(&serials, 1);
     emb_status status = read_options(b, json, arena, where, err);
     if (status != EMB_OK)
@@ -521,7 +529,8 @@ emb_status emb_bpe_parse(emb_json_value json, emb_arena *arena, const char *wher
     if (status != EMB_OK)
         return status;
     status = read_unknown(b, json, arena, where, err);
-    if (status == EMB_OK && (!emb_json_get(json, "merges", &value) || emb_json_type_of(value) != EMB_JSON_ARRAY))
+    if (status == EMB_OK &&
+        (!emb_json_get(json, "merges", &value) || emb_json_type_of(value) != EMB_JSON_ARRAY))
         status = emb_fail(err, EMB_E_CORRUPT, where, "merges is missing or not an array");
     if (status == EMB_OK)
         status = read_merges(b, value, where, err);

@@ -10,8 +10,8 @@
  * Cutting and rewriting (each byte becomes a character of one or two bytes) happen in one pass, each
  * piece for itself. A prefix space is not inserted before scanning: the scanner is told of it.
  */
-#include "base/error.h"
 #include "tokenizer/byte_level.h"
+#include "base/error.h"
 #include "tokenizer/transform.h"
 #include "tokenizer/unicode.h"
 
@@ -26,15 +26,10 @@ typedef struct byte_level {
 
 enum class { LETTER, NUMBER, SPACE, OTHER };
 
-static enum class class_at(const char *s, size_t at, size_t *size)
-{
-    uint32_t c;
-    *size = emb_utf8_next(s + at, &c);
-    uint32_t flags = emb_unicode_flags(c);
-    if (flags & EMB_UNICODE_LETTER)
-        return LETTER;
-    if (flags & EMB_UNICODE_NUMBER)
-        return NUMBER;
+static enum class class_at(const char *s, size_t at, size_t *size) {
+    uint32_t c; *size = emb_utf8_next(s + at, &c); uint32_t flags = emb_unicode_flags(c);
+    if (flags & EMB_UNICODE_LETTER) return LETTER;
+    if (flags & EMB_UNICODE_NUMBER) return NUMBER;
     return flags & EMB_UNICODE_WHITESPACE ? SPACE : OTHER;
 }
 
@@ -113,8 +108,8 @@ static emb_status put_bytes(emb_span_text *out, const emb_span_text *in, size_t 
     return status;
 }
 
-static emb_status cut_piece(const byte_level *b, const emb_span_text *in, emb_piece piece,
-                            emb_span_text *out, emb_pieces *pieces)
+static emb_status cut_piece(const byte_level *b, const emb_span_text *in, emb_piece piece, emb_span_text *out,
+                            emb_pieces *pieces)
 {
     bool spaced = b->add_prefix_space && in->data[piece.begin] != ' ';
     emb_status status = EMB_OK;
@@ -144,9 +139,8 @@ static emb_status fail(emb_status status, size_t length, emb_error *err)
     return emb_fail_nomem(err, "byte-level text", length);
 }
 
-static emb_status byte_level_apply(const emb_pre_tokenizer *self, emb_span_text *text,
-                                   emb_span_text *spare, emb_pieces *pieces, emb_pieces *spare_pieces,
-                                   emb_error *err)
+static emb_status byte_level_apply(const emb_pre_tokenizer *self, emb_span_text *text, emb_span_text *spare,
+                                   emb_pieces *pieces, emb_pieces *spare_pieces, emb_error *err)
 {
     emb_span_text_clear(spare);
     spare_pieces->count = 0;
@@ -160,8 +154,8 @@ static emb_status byte_level_apply(const emb_pre_tokenizer *self, emb_span_text 
     return EMB_OK;
 }
 
-static emb_status byte_level_normalize(const emb_normalizer *self, emb_span_text *text,
-                                       emb_span_text *spare, emb_error *err)
+static emb_status byte_level_normalize(const emb_normalizer *self, emb_span_text *text, emb_span_text *spare,
+                                       emb_error *err)
 {
     (void)self;
     emb_span_text_clear(spare);
@@ -174,8 +168,8 @@ static emb_status byte_level_normalize(const emb_normalizer *self, emb_span_text
 
 /* ---- loading ---- */
 
-static emb_status flag(emb_json_value json, const char *key, bool otherwise, bool needed,
-                       const char *where, bool *out, emb_error *err)
+static emb_status flag(emb_json_value json, const char *key, bool otherwise, bool needed, const char *where,
+                       bool *out, emb_error *err)
 {
     emb_json_value value;
     *out = otherwise;
@@ -196,7 +190,7 @@ emb_status emb_parse_byte_level(emb_json_value json, emb_arena *arena, const cha
     byte_level *b = emb_arena_calloc(arena, 1, sizeof *b);
     if (b == NULL)
         return emb_fail_nomem(err, "pre-tokenizer", sizeof *b);
-    b->base = (emb_pre_tokenizer){ .kind = "ByteLevel", .apply = byte_level_apply };
+    b->base = (emb_pre_tokenizer){.kind = "ByteLevel", .apply = byte_level_apply};
     emb_status status = flag(json, "add_prefix_space", true, true, where, &b->add_prefix_space, err);
     if (status == EMB_OK)
         status = flag(json, "use_regex", true, false, where, &b->use_regex, err);
@@ -213,7 +207,7 @@ emb_status emb_parse_byte_level_normalizer(emb_json_value json, emb_arena *arena
     emb_normalizer *made = emb_arena_alloc(arena, sizeof *made);
     if (made == NULL)
         return emb_fail_nomem(err, "normalizer", sizeof *made);
-    *made = (emb_normalizer){ "ByteLevel", byte_level_normalize, NULL };
+    *made = (emb_normalizer){"ByteLevel", byte_level_normalize, NULL};
     *out = made;
     return EMB_OK;
 }

@@ -89,9 +89,12 @@ static emb_status write_added(emb_buf *out, const special *tokens)
     for (int i = 0; i < SPECIALS && status == EMB_OK; i++) {
         if (!tokens[i].present)
             continue;
-        status = emb_buf_addf(out, "%s{\"id\":%lld,\"special\":true,\"normalized\":false,\"lstrip\":%s,\"rstrip\":%s,"
-                              "\"content\":", first ? "" : ",", (long long)tokens[i].id,
-                              tokens[i].lstrip ? "true" : "false", tokens[i].rstrip ? "true" : "false");
+        status =
+            emb_buf_addf(out,
+                         "%s{\"id\":%lld,\"special\":true,\"normalized\":false,\"lstrip\":%s,\"rstrip\":%s,"
+                         "\"content\":",
+                         first ? "" : ",", (long long)tokens[i].id, tokens[i].lstrip ? "true" : "false",
+                         tokens[i].rstrip ? "true" : "false");
         if (status == EMB_OK)
             status = emb_json_write_string(out, tokens[i].text, tokens[i].length);
         if (status == EMB_OK)
@@ -104,10 +107,13 @@ static emb_status write_added(emb_buf *out, const special *tokens)
 static emb_status write_stages(emb_buf *out, const special *tokens, bool prefix_space)
 {
     const char *prefix = prefix_space ? "true" : "false";
-    emb_status status = emb_buf_addf(out, "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":%s,"
-                                     "\"trim_offsets\":true,\"use_regex\":true},"
-                                     "\"post_processor\":{\"type\":\"RobertaProcessing\",\"trim_offsets\":true,"
-                                     "\"add_prefix_space\":%s,\"sep\":", prefix, prefix);
+    emb_status status =
+        emb_buf_addf(out,
+                     "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":%s,"
+                     "\"trim_offsets\":true,\"use_regex\":true},"
+                     "\"post_processor\":{\"type\":\"RobertaProcessing\",\"trim_offsets\":true,"
+                     "\"add_prefix_space\":%s,\"sep\":",
+                     prefix, prefix);
     if (status == EMB_OK)
         status = write_token(out, &tokens[SEP]);
     if (status == EMB_OK)
@@ -153,11 +159,11 @@ static emb_status write_json(emb_buf *out, const special *tokens, bool prefix_sp
 emb_status emb_convert_vocab_merges(const char *directory, char **json, size_t *length, emb_error *err)
 {
     special tokens[SPECIALS] = {
-        [CLS] = { .key = "cls_token", .text = "<s>", .length = 3 },
-        [PAD] = { .key = "pad_token", .text = "<pad>", .length = 5 },
-        [SEP] = { .key = "sep_token", .text = "</s>", .length = 4 },
-        [UNK] = { .key = "unk_token", .text = "<unk>", .length = 5 },
-        [MASK] = { .key = "mask_token", .text = "<mask>", .length = 6, .lstrip = true },
+        [CLS] = {.key = "cls_token", .text = "<s>", .length = 3},
+        [PAD] = {.key = "pad_token", .text = "<pad>", .length = 5},
+        [SEP] = {.key = "sep_token", .text = "</s>", .length = 4},
+        [UNK] = {.key = "unk_token", .text = "<unk>", .length = 5},
+        [MASK] = {.key = "mask_token", .text = "<mask>", .length = 6, .lstrip = true},
     };
     emb_buf out = EMB_BUF_INIT((size_t)8 * MAX_VOCAB_BYTES);
     emb_json *vocab = NULL, *config = NULL;
@@ -165,11 +171,13 @@ emb_status emb_convert_vocab_merges(const char *directory, char **json, size_t *
     size_t vocab_length = 0, merges_length = 0, config_length = 0;
     emb_json_value value;
     bool prefix_space = false;
-    emb_status status = read_part(directory, "vocab.json", MAX_VOCAB_BYTES, false, &vocab_text, &vocab_length, err);
+    emb_status status =
+        read_part(directory, "vocab.json", MAX_VOCAB_BYTES, false, &vocab_text, &vocab_length, err);
     if (status == EMB_OK)
         status = read_part(directory, "merges.txt", MAX_VOCAB_BYTES, false, &merges, &merges_length, err);
     if (status == EMB_OK)
-        status = read_part(directory, "tokenizer_config.json", MAX_CONFIG_BYTES, true, &config_text, &config_length, err);
+        status = read_part(directory, "tokenizer_config.json", MAX_CONFIG_BYTES, true, &config_text,
+                           &config_length, err);
     if (status == EMB_OK)
         status = emb_json_open(vocab_text, vocab_length, "vocab.json", &vocab, err);
     if (status == EMB_OK && config_text != NULL)
@@ -191,7 +199,8 @@ emb_status emb_convert_vocab_merges(const char *directory, char **json, size_t *
     }
     status = write_json(&out, tokens, prefix_space, vocab_text, vocab_length, merges, merges_length);
     if (status != EMB_OK) {
-        status = emb_fail(err, status, directory, "cannot convert vocab.json and merges.txt: %s", emb_status_text(status));
+        status = emb_fail(err, status, directory, "cannot convert vocab.json and merges.txt: %s",
+                          emb_status_text(status));
         goto out;
     }
     *json = out.data;

@@ -1,10 +1,10 @@
 /*
  * decoder.c: three decoders, token by token.
  *
- * The reference makes a string of each token and joins them; here each is written straight behind the others, which is
- * the same, with two exceptions that decide the order of work: WordPiece's clean-up looks at one token with the space
- * before it, never across tokens, and ByteLevel repairs UTF-8 only after all bytes are there, since characters are
- * split among tokens.
+ * The reference makes a string of each token and joins them; here each is written straight behind the others,
+ * which is the same, with two exceptions that decide the order of work: WordPiece's clean-up looks at one
+ * token with the space before it, never across tokens, and ByteLevel repairs UTF-8 only after all bytes are
+ * there, since characters are split among tokens.
  */
 #include "tokenizer/decoder.h"
 
@@ -31,10 +31,10 @@ static emb_status take_mark(emb_json_value json, const char *member, emb_arena *
 static emb_decoder usual_of(const char *model)
 {
     if (strcmp(model, "WordPiece") == 0)
-        return (emb_decoder){ EMB_DECODER_WORDPIECE, "##", 2, true, false };
+        return (emb_decoder){EMB_DECODER_WORDPIECE, "##", 2, true, false};
     if (strcmp(model, "Unigram") == 0)
-        return (emb_decoder){ EMB_DECODER_METASPACE, "\xE2\x96\x81", 3, false, false };
-    return (emb_decoder){ EMB_DECODER_BYTE_LEVEL, "", 0, false, false };
+        return (emb_decoder){EMB_DECODER_METASPACE, "\xE2\x96\x81", 3, false, false};
+    return (emb_decoder){EMB_DECODER_BYTE_LEVEL, "", 0, false, false};
 }
 
 emb_status emb_decoder_parse(emb_json_value json, const char *model, emb_arena *arena, emb_decoder *out)
@@ -69,8 +69,8 @@ emb_status emb_decoder_parse(emb_json_value json, const char *model, emb_arena *
 static const struct {
     const char *from, *to;
 } cleanups[] = {
-    { " .", "." },     { " ?", "?" },           { " !", "!" },   { " ,", "," },     { " ' ", "'" },  { " n't", "n't" },
-    { " 'm", "'m" },   { " do not", " don't" }, { " 's", "'s" }, { " 've", "'ve" }, { " 're", "'re" },
+    {" .", "."},   {" ?", "?"},           {" !", "!"},   {" ,", ","},     {" ' ", "'"},    {" n't", "n't"},
+    {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"},
 };
 
 /* Replaces in place from `begin` on: nothing gets longer. */
@@ -89,7 +89,8 @@ static void replace_all(emb_buf *out, size_t begin, const char *from, const char
     out->length = write;
 }
 
-static emb_status add_word_piece(const emb_decoder *d, const char *token, size_t length, bool first, emb_buf *out)
+static emb_status add_word_piece(const emb_decoder *d, const char *token, size_t length, bool first,
+                                 emb_buf *out)
 {
     size_t begin = out->length;
     emb_status status = EMB_OK;
@@ -108,7 +109,8 @@ static emb_status add_word_piece(const emb_decoder *d, const char *token, size_t
 
 /* ---- Metaspace ---- */
 
-static emb_status add_metaspace(const emb_decoder *d, const char *token, size_t length, bool first, emb_buf *out)
+static emb_status add_metaspace(const emb_decoder *d, const char *token, size_t length, bool first,
+                                emb_buf *out)
 {
     for (size_t i = 0; i < length;) {
         emb_status status = EMB_OK;
@@ -130,10 +132,10 @@ static emb_status add_metaspace(const emb_decoder *d, const char *token, size_t 
 /* emb_byte_character backwards; -1 for others. */
 static int byte_of(uint32_t character)
 {
-    uint32_t byte = character < 0x100    ? character
-                    : character < 0x121  ? character - 0x100
-                    : character < 0x143  ? character - 0x121 + 0x7F
-                                         : 0xAD;
+    uint32_t byte = character < 0x100   ? character
+                    : character < 0x121 ? character - 0x100
+                    : character < 0x143 ? character - 0x121 + 0x7F
+                                        : 0xAD;
     return byte < 0x100 && emb_byte_character((unsigned char)byte) == character ? (int)byte : -1;
 }
 

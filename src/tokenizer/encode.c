@@ -25,7 +25,7 @@ enum { GROWTH = 64, GROWTH_BASE = 4096 }; /* most bytes that stages may make of 
 
 /* An added token in the text: what its offsets need for trimming. */
 typedef struct added_hit {
-    size_t index;            /* in the sink */
+    size_t index;               /* in the sink */
     uint32_t leading, trailing; /* characters that are spaces */
 } added_hit;
 
@@ -39,7 +39,7 @@ struct emb_encode_scratch {
     emb_sections raw, inner;
     emb_token_sink sink;
     emb_buf repaired;
-    uint32_t *back;       /* for each byte of repaired, and its end: the byte of the caller's text */
+    uint32_t *back; /* for each byte of repaired, and its end: the byte of the caller's text */
     size_t back_capacity;
     added_hit *hits;
     size_t hit_count, hit_capacity;
@@ -51,7 +51,7 @@ typedef struct run {
     struct emb_encode_scratch *s;
     const char *text; /* valid UTF-8 */
     size_t length;
-    size_t limit;     /* ids beyond this many cannot matter */
+    size_t limit; /* ids beyond this many cannot matter */
     bool offsets;
     emb_error *err;
 } run;
@@ -60,7 +60,7 @@ typedef struct run {
 
 void emb_encoding_init(emb_encoding *encoding)
 {
-    *encoding = (emb_encoding){ .count = 0 };
+    *encoding = (emb_encoding){.count = 0};
 }
 
 static void forget_tokenizer(struct emb_encode_scratch *s)
@@ -121,8 +121,8 @@ static emb_status fill_text(run *r, size_t begin, size_t end, bool with_align)
 {
     emb_span_text *text = &r->s->text;
     size_t length = end - begin;
-    text->limit = r->s->spare.limit = length * GROWTH + GROWTH_BASE < EMB_SPAN_TEXT_MAX
-                                          ? length * GROWTH + GROWTH_BASE : EMB_SPAN_TEXT_MAX;
+    text->limit = r->s->spare.limit =
+        length * GROWTH + GROWTH_BASE < EMB_SPAN_TEXT_MAX ? length * GROWTH + GROWTH_BASE : EMB_SPAN_TEXT_MAX;
     text->origin = r->s->spare.origin = (uint32_t)begin;
     emb_span_text_restart(text, with_align);
     emb_span_text_restart(&r->s->spare, with_align);
@@ -132,7 +132,7 @@ static emb_status fill_text(run *r, size_t begin, size_t end, bool with_align)
     for (size_t i = 0; with_align && i < length;) {
         uint32_t c;
         size_t taken = emb_utf8_decode(text->data + i, length - i, &c);
-        emb_align align = { (uint32_t)(begin + i), (uint32_t)(begin + i + taken) };
+        emb_align align = {(uint32_t)(begin + i), (uint32_t)(begin + i + taken)};
         for (size_t k = 0; k < taken; k++)
             text->align[i + k] = align;
         i += taken;
@@ -165,7 +165,7 @@ static void count_spaces(const char *text, size_t length, uint32_t *leading, uin
 static emb_status note_hit(run *r, const char *text, size_t length)
 {
     struct emb_encode_scratch *s = r->s;
-    added_hit hit = { .index = s->sink.count };
+    added_hit hit = {.index = s->sink.count};
     count_spaces(text, length, &hit.leading, &hit.trailing);
     if (s->hit_count == s->hit_capacity) {
         size_t capacity = s->hit_capacity ? s->hit_capacity * 2 : 16;
@@ -185,9 +185,9 @@ static void ranges_to_offsets(const emb_span_text *text, emb_token_sink *sink, s
     for (size_t i = first; i < sink->count; i++) {
         emb_piece range = sink->ranges[i];
         if (range.begin < range.end && range.end <= text->length)
-            sink->ranges[i] = (emb_piece){ text->align[range.begin].start, text->align[range.end - 1].end };
+            sink->ranges[i] = (emb_piece){text->align[range.begin].start, text->align[range.end - 1].end};
         else
-            sink->ranges[i] = (emb_piece){ text->origin, text->origin };
+            sink->ranges[i] = (emb_piece){text->origin, text->origin};
     }
 }
 
@@ -397,7 +397,7 @@ static void trim_offsets(run *r, const emb_trim *trim, size_t from, size_t count
     size_t hit = 0;
     for (size_t i = 0; i < count; i++) {
         emb_piece *range = &s->sink.ranges[from + i];
-        added_hit spaces = { .index = from + i };
+        added_hit spaces = {.index = from + i};
         while (hit < s->hit_count && s->hits[hit].index < from + i)
             hit++;
         if (hit < s->hit_count && s->hits[hit].index == from + i) {
@@ -444,9 +444,9 @@ static emb_status finish(run *r, const emb_encode_options *options, emb_encoding
     bool repaired = s->repaired.length > 0 && r->text == s->repaired.data;
     for (size_t i = 0; i < count; i++) {
         bool special = i < before || i >= before + kept;
-        emb_piece range = special ? (emb_piece){ 0, 0 } : s->sink.ranges[from + i - before];
+        emb_piece range = special ? (emb_piece){0, 0} : s->sink.ranges[from + i - before];
         if (repaired && !special)
-            range = (emb_piece){ s->back[range.begin], s->back[range.end] };
+            range = (emb_piece){s->back[range.begin], s->back[range.end]};
         e->special[i] = special;
         e->starts[i] = range.begin;
         e->ends[i] = range.end;
@@ -468,8 +468,13 @@ emb_status emb_tokenizer_encode(const emb_tokenizer *tokenizer, const char *text
     if (status != EMB_OK)
         return status;
     struct emb_encode_scratch *s = encoding->scratch;
-    run r = { .t = tokenizer, .s = s, .text = text, .length = length, .limit = SIZE_MAX,
-              .offsets = options->offsets, .err = err };
+    run r = {.t = tokenizer,
+             .s = s,
+             .text = text,
+             .length = length,
+             .limit = SIZE_MAX,
+             .offsets = options->offsets,
+             .err = err};
     if (options->max_tokens > 0 && !options->truncate_left)
         r.limit = options->max_tokens - special;
     s->sink.count = s->hit_count = 0;

@@ -40,7 +40,7 @@ static bool prepends(const metaspace *m, const emb_span_text *in, emb_piece piec
 static emb_status put_replacement(const metaspace *m, emb_span_text *out, const emb_span_text *in,
                                   size_t source)
 {
-    emb_align align = { 0, 0 };
+    emb_align align = {0, 0};
     if (in->with_align)
         align = in->align[source];
     return emb_span_text_add(out, m->replacement, m->length, align.start, align.end);
@@ -104,7 +104,7 @@ static emb_status metaspace_apply(const emb_pre_tokenizer *self, emb_span_text *
 
 static emb_status parse_scheme(emb_json_value json, const char *where, enum prepend *out, emb_error *err)
 {
-    static const char *const names[] = { "always", "first", "never" };
+    static const char *const names[] = {"always", "first", "never"};
     emb_json_value value;
     bool add, known = true;
     *out = ALWAYS;
@@ -116,7 +116,8 @@ static emb_status parse_scheme(emb_json_value json, const char *where, enum prep
         }
     }
     if (!known)
-        return emb_fail(err, EMB_E_UNSUPPORTED, where, "prepend_scheme is not \"always\", \"first\" or \"never\"");
+        return emb_fail(err, EMB_E_UNSUPPORTED, where,
+                        "prepend_scheme is not \"always\", \"first\" or \"never\"");
     if (emb_json_get(json, "add_prefix_space", &value) && emb_json_bool(value, &add) && !add) {
         /* The older form of "never"; the two must not contradict each other. */
         if (*out != NEVER && emb_json_get(json, "prepend_scheme", &value))
@@ -135,7 +136,7 @@ emb_status emb_parse_metaspace(emb_json_value json, emb_arena *arena, const char
     metaspace *m = emb_arena_calloc(arena, 1, sizeof *m);
     if (m == NULL)
         return emb_fail_nomem(err, "pre-tokenizer", sizeof *m);
-    m->base = (emb_pre_tokenizer){ .kind = "Metaspace", .apply = metaspace_apply };
+    m->base = (emb_pre_tokenizer){.kind = "Metaspace", .apply = metaspace_apply};
     if (!emb_json_get(json, "replacement", &value) || !emb_json_string(value, &text, &length) ||
         length == 0 || length > 4 || emb_utf8_size(text[0]) != length)
         return emb_fail(err, EMB_E_CORRUPT, where, "replacement is not a string of one character");

@@ -10,8 +10,8 @@
  *
  * Text in ASCII is in every form already and is left alone.
  */
-#include "base/error.h"
 #include "tokenizer/normalizer_unicode.h"
+#include "base/error.h"
 #include "tokenizer/transform.h"
 #include "tokenizer/unicode.h"
 
@@ -33,12 +33,12 @@ typedef struct run {
 typedef struct former {
     emb_transform to;
     bool compatible, compose;
-    run pending;            /* marks behind the last starter, not sorted yet */
-    run apart;              /* marks that did not compose with the starter */
+    run pending; /* marks behind the last starter, not sorted yet */
+    run apart;   /* marks that did not compose with the starter */
     bool has_starter;
     uint32_t starter;
     long starter_change;
-    int last_class;         /* of the last mark in apart; -1: none */
+    int last_class; /* of the last mark in apart; -1: none */
 } former;
 
 static void run_init(run *r)
@@ -66,7 +66,7 @@ static emb_status run_add(run *r, uint32_t c, uint8_t class, long change)
         r->data = data;
         r->capacity *= 2;
     }
-    r->data[r->count] = (mark){ c, class, change, r->count };
+    r->data[r->count] = (mark){c, class, change, r->count};
     r->count++;
     return EMB_OK;
 }
@@ -121,8 +121,8 @@ static emb_status take(former *f, uint32_t c, uint8_t class, long change)
     }
     if (f->last_class < (int)class) {
         /* Nothing stands between the starter and this (last_class is -1 then) or only lower classes. */
-        uint32_t composed = emb_unicode_is(c, EMB_UNICODE_COMPOSES_BACK)
-                                ? emb_unicode_compose(f->starter, c) : 0;
+        uint32_t composed =
+            emb_unicode_is(c, EMB_UNICODE_COMPOSES_BACK) ? emb_unicode_compose(f->starter, c) : 0;
         if (composed != 0) {
             f->starter = composed;
             f->starter_change += change - 1;
@@ -192,8 +192,8 @@ emb_status emb_normalize_form(emb_span_text *text, emb_span_text *spare, bool co
 {
     if (all_ascii(text->data, text->length))
         return EMB_OK;
-    former f = { .compatible = compatible, .compose = compose, .last_class = -1 };
-    f.to = (emb_transform){ spare, text, 0 };
+    former f = {.compatible = compatible, .compose = compose, .last_class = -1};
+    f.to = (emb_transform){spare, text, 0};
     run_init(&f.pending);
     run_init(&f.apart);
     emb_span_text_clear(spare);
@@ -254,10 +254,10 @@ emb_status emb_parse_unicode_form(emb_json_value json, emb_arena *arena, const c
                                   emb_normalizer **out, emb_error *err)
 {
     static const emb_normalizer forms[] = {
-        { "NFC", nfc_apply, NULL },
-        { "NFD", nfd_apply, NULL },
-        { "NFKC", nfkc_apply, NULL },
-        { "NFKD", nfkd_apply, NULL },
+        {"NFC", nfc_apply, NULL},
+        {"NFD", nfd_apply, NULL},
+        {"NFKC", nfkc_apply, NULL},
+        {"NFKD", nfkd_apply, NULL},
     };
     emb_json_value type;
     for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {

@@ -29,11 +29,11 @@ typedef struct emb_align {
 } emb_align;
 
 typedef struct emb_span_text {
-    char *data;          /* UTF-8, valid */
-    emb_align *align;    /* one per byte, or NULL when offsets are not wanted */
+    char *data;       /* UTF-8, valid */
+    emb_align *align; /* one per byte, or NULL when offsets are not wanted */
     size_t length, capacity;
-    size_t limit;        /* most bytes it may hold; 0: EMB_SPAN_TEXT_MAX */
-    uint32_t origin;     /* where this section starts in the original text */
+    size_t limit;    /* most bytes it may hold; 0: EMB_SPAN_TEXT_MAX */
+    uint32_t origin; /* where this section starts in the original text */
     bool with_align;
 } emb_span_text;
 
@@ -45,14 +45,17 @@ void emb_span_text_fini(emb_span_text *text);
 /* Empties text and says whether its next contents carry alignments. */
 void emb_span_text_restart(emb_span_text *text, bool with_align);
 /* Empties text; stages do this with spare, after restarting it like text. */
-static inline void emb_span_text_clear(emb_span_text *text) { text->length = 0; }
+static inline void emb_span_text_clear(emb_span_text *text)
+{
+    text->length = 0;
+}
 void emb_span_text_swap(emb_span_text *a, emb_span_text *b);
 /* Appends bytes that all come from original bytes [start, end). */
 EMB_MUST_CHECK emb_status emb_span_text_add(emb_span_text *text, const char *data, size_t length,
                                             uint32_t start, uint32_t end);
 /* Appends bytes [begin, end) of `from` with their alignments. */
-EMB_MUST_CHECK emb_status emb_span_text_copy(emb_span_text *text, const emb_span_text *from,
-                                             size_t begin, size_t end);
+EMB_MUST_CHECK emb_status emb_span_text_copy(emb_span_text *text, const emb_span_text *from, size_t begin,
+                                             size_t end);
 /* Appends one code point with the alignment of byte `source` of `from`; source ==
  * EMB_NO_SOURCE gives the empty range at the section's origin, as the reference does for what is
  * inserted before the first byte. */
@@ -107,7 +110,7 @@ EMB_MUST_CHECK emb_status emb_split_behavior_parse(emb_json_value object, const 
 typedef struct emb_splitter {
     emb_pieces *out;
     emb_split_behavior behavior;
-    emb_piece held;  /* not added yet: what comes next may extend it */
+    emb_piece held; /* not added yet: what comes next may extend it */
     bool holds, previous_match;
 } emb_splitter;
 void emb_splitter_begin(emb_splitter *splitter, emb_split_behavior behavior, emb_pieces *out);
@@ -140,8 +143,8 @@ void emb_normalizer_release(emb_normalizer *normalizer);
 /* Parsers of the kinds, in files of their own. */
 emb_status emb_parse_bert_normalizer(emb_json_value json, emb_arena *arena, const char *where,
                                      emb_normalizer **out, emb_error *err);
-emb_status emb_parse_replace(emb_json_value json, emb_arena *arena, const char *where,
-                             emb_normalizer **out, emb_error *err);
+emb_status emb_parse_replace(emb_json_value json, emb_arena *arena, const char *where, emb_normalizer **out,
+                             emb_error *err);
 emb_status emb_parse_unicode_form(emb_json_value json, emb_arena *arena, const char *where,
                                   emb_normalizer **out, emb_error *err); /* NFC, NFD, NFKC, NFKD */
 /* The same without an object: NFD, NFC (compose), NFKD (compatible), NFKC (both). */
@@ -170,9 +173,8 @@ struct emb_pre_tokenizer {
 typedef emb_status (*emb_pre_tokenizer_parser)(emb_json_value json, emb_arena *arena, const char *where,
                                                emb_pre_tokenizer **out, emb_error *err);
 
-EMB_MUST_CHECK emb_status emb_pre_tokenizer_parse(emb_json_value json, emb_arena *arena,
-                                                  const char *where, emb_pre_tokenizer **out,
-                                                  emb_error *err);
+EMB_MUST_CHECK emb_status emb_pre_tokenizer_parse(emb_json_value json, emb_arena *arena, const char *where,
+                                                  emb_pre_tokenizer **out, emb_error *err);
 /* NULL leaves the pieces as they are. */
 EMB_MUST_CHECK emb_status emb_pre_tokenizer_apply(const emb_pre_tokenizer *pre, emb_span_text *text,
                                                   emb_span_text *spare, emb_pieces *pieces,
@@ -183,22 +185,21 @@ emb_status emb_parse_byte_level(emb_json_value json, emb_arena *arena, const cha
                                 emb_pre_tokenizer **out, emb_error *err);
 emb_status emb_parse_metaspace(emb_json_value json, emb_arena *arena, const char *where,
                                emb_pre_tokenizer **out, emb_error *err);
-emb_status emb_parse_split(emb_json_value json, emb_arena *arena, const char *where,
-                           emb_pre_tokenizer **out, emb_error *err);
-emb_status emb_parse_digits(emb_json_value json, emb_arena *arena, const char *where,
-                            emb_pre_tokenizer **out, emb_error *err);
+emb_status emb_parse_split(emb_json_value json, emb_arena *arena, const char *where, emb_pre_tokenizer **out,
+                           emb_error *err);
+emb_status emb_parse_digits(emb_json_value json, emb_arena *arena, const char *where, emb_pre_tokenizer **out,
+                            emb_error *err);
 
 /* ---- model ---- */
 
 /* Receives tokens: id, and the bytes [begin, end) of the text that it stands for. */
 typedef struct emb_token_sink {
     int32_t *ids;
-    emb_piece *ranges;   /* NULL unless offsets are wanted */
+    emb_piece *ranges; /* NULL unless offsets are wanted */
     size_t count, capacity;
     bool with_ranges;
 } emb_token_sink;
-EMB_MUST_CHECK emb_status emb_token_sink_add(emb_token_sink *sink, int32_t id, uint32_t begin,
-                                             uint32_t end);
+EMB_MUST_CHECK emb_status emb_token_sink_add(emb_token_sink *sink, int32_t id, uint32_t begin, uint32_t end);
 EMB_MUST_CHECK emb_status emb_token_sink_reserve(emb_token_sink *sink, size_t more);
 void emb_token_sink_fini(emb_token_sink *sink);
 
@@ -209,11 +210,11 @@ struct emb_vocab_model {
     /* Appends the tokens of one piece; text is valid UTF-8 of `length` bytes at offset `base` in the
      * whole (for ranges). *scratch is the model's own between pieces and calls (lattices, merge lists,
      * word cache), NULL at first, used by one thread at a time. */
-    emb_status (*tokenize)(const emb_vocab_model *model, const char *text, uint32_t length,
-                           uint32_t base, void **scratch, emb_token_sink *sink, emb_error *err);
-    void (*scratch_free)(void *scratch); /* NULL if it has none */
-    size_t (*size)(const emb_vocab_model *model);    /* highest id + 1 */
-    size_t (*entries)(const emb_vocab_model *model); /* number of tokens */
+    emb_status (*tokenize)(const emb_vocab_model *model, const char *text, uint32_t length, uint32_t base,
+                           void **scratch, emb_token_sink *sink, emb_error *err);
+    void (*scratch_free)(void *scratch);                                           /* NULL if it has none */
+    size_t (*size)(const emb_vocab_model *model);                                  /* highest id + 1 */
+    size_t (*entries)(const emb_vocab_model *model);                               /* number of tokens */
     int32_t (*id)(const emb_vocab_model *model, const char *token, size_t length); /* -1 if absent */
     const char *(*token)(const emb_vocab_model *model, int32_t id, size_t *length);
     void (*release)(emb_vocab_model *model); /* what lies outside the arena; may be NULL */

@@ -10,9 +10,9 @@
  * Literals never go through the engine. Compiled code is shared by threads; what a match needs beside it
  * is made for each scan. A step limit bounds backtracking on hostile text.
  */
-#include "base/error.h"
-#include "base/buf.h"
 #include "tokenizer/pattern.h"
+#include "base/buf.h"
+#include "base/error.h"
 #include "tokenizer/transform.h"
 #include "tokenizer/unicode_classes.h"
 
@@ -32,8 +32,9 @@ struct emb_pattern {
 
 /* ---- translation ---- */
 
-#define SPACES "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}" \
-               "\\x{202f}\\x{205f}\\x{3000}"
+#define SPACES                                                                         \
+    "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}" \
+    "\\x{202f}\\x{205f}\\x{3000}"
 
 typedef struct rule {
     const char *from;
@@ -42,14 +43,14 @@ typedef struct rule {
 } rule;
 
 static const rule rules[] = {
-    { "\\s", SPACES, false },
-    { "\\S", SPACES, true },
-    { "\\h", "0-9a-fA-F", false },
-    { "\\H", "0-9a-fA-F", true },
-    { "\\p{L}", "\\p{L}" EMB_UNICODE_NEW_LETTERS, false },
-    { "\\P{L}", "\\p{L}" EMB_UNICODE_NEW_LETTERS, true },
-    { "\\p{N}", "\\p{N}" EMB_UNICODE_NEW_NUMBERS, false },
-    { "\\P{N}", "\\p{N}" EMB_UNICODE_NEW_NUMBERS, true },
+    {"\\s", SPACES, false},
+    {"\\S", SPACES, true},
+    {"\\h", "0-9a-fA-F", false},
+    {"\\H", "0-9a-fA-F", true},
+    {"\\p{L}", "\\p{L}" EMB_UNICODE_NEW_LETTERS, false},
+    {"\\P{L}", "\\p{L}" EMB_UNICODE_NEW_LETTERS, true},
+    {"\\p{N}", "\\p{N}" EMB_UNICODE_NEW_NUMBERS, false},
+    {"\\P{N}", "\\p{N}" EMB_UNICODE_NEW_NUMBERS, true},
 };
 
 static const rule *rule_at(const char *text, size_t length)
@@ -115,10 +116,11 @@ static emb_status translate(const char *text, size_t length, const char *where, 
 {
     const char *odd = refused(text, length);
     if (odd != NULL)
-        return emb_fail(err, EMB_E_UNSUPPORTED, where, "the regular expression uses %s, which is not supported", odd);
+        return emb_fail(err, EMB_E_UNSUPPORTED, where,
+                        "the regular expression uses %s, which is not supported", odd);
     if (length > PATTERN_BYTES_MAX)
-        return emb_fail(err, EMB_E_LIMIT, where, "the regular expression has %zu bytes, the limit is %d", length,
-                        PATTERN_BYTES_MAX);
+        return emb_fail(err, EMB_E_LIMIT, where, "the regular expression has %zu bytes, the limit is %d",
+                        length, PATTERN_BYTES_MAX);
     unsigned depth = 0;
     for (size_t i = 0, taken; i < length; i += taken) {
         /* A bracket right behind the opening one is a member. */
@@ -161,7 +163,7 @@ static emb_status compile(emb_pattern *p, const char *text, size_t length, const
     if (p->code == NULL && code == PCRE2_ERROR_HEAP_FAILED) {
         status = emb_fail_nomem(err, "regular expression", length);
     } else if (p->code == NULL) {
-        PCRE2_UCHAR message[128] = { 0 };
+        PCRE2_UCHAR message[128] = {0};
         pcre2_get_error_message(code, message, sizeof message);
         status = emb_fail(err, EMB_E_CORRUPT, where, "the regular expression does not compile: %s",
                           (const char *)message);
@@ -220,8 +222,8 @@ void emb_pattern_release(emb_pattern *pattern)
 emb_status emb_pattern_scan_begin(emb_pattern_scan *scan, const emb_pattern *pattern, const char *text,
                                   size_t length, emb_error *err)
 {
-    *scan = (emb_pattern_scan){ .pattern = pattern, .text = length ? text : "", .length = length,
-                                .last_end = SIZE_MAX };
+    *scan = (emb_pattern_scan){
+        .pattern = pattern, .text = length ? text : "", .length = length, .last_end = SIZE_MAX};
     if (pattern->literal != NULL)
         return EMB_OK;
     scan->match_data = pcre2_match_data_create(1, NULL);
@@ -240,9 +242,9 @@ static emb_status search(emb_pattern_scan *scan, bool *found, size_t *start, siz
     const emb_pattern *p = scan->pattern;
     *found = false;
     if (p->literal != NULL) {
-        const char *hit = p->literal_length == 0
-                              ? scan->text + scan->at
-                              : memmem(scan->text + scan->at, scan->length - scan->at, p->literal, p->literal_length);
+        const char *hit = p->literal_length == 0 ? scan->text + scan->at
+                                                 : memmem(scan->text + scan->at, scan->length - scan->at,
+                                                          p->literal, p->literal_length);
         if (hit != NULL) {
             *found = true;
             *start = (size_t)(hit - scan->text);
@@ -261,8 +263,10 @@ static emb_status search(emb_pattern_scan *scan, bool *found, size_t *start, siz
     if (count == PCRE2_ERROR_NOMEMORY || count == PCRE2_ERROR_HEAPLIMIT)
         return emb_fail_nomem(err, "match", scan->length);
     if (count < 0)
-        return emb_fail(err, EMB_E_LIMIT, NULL, "a regular expression of the tokenizer takes too many steps on "
-                        "this text (PCRE2 error %d)", count);
+        return emb_fail(err, EMB_E_LIMIT, NULL,
+                        "a regular expression of the tokenizer takes too many steps on "
+                        "this text (PCRE2 error %d)",
+                        count);
     const PCRE2_SIZE *ends = pcre2_get_ovector_pointer(scan->match_data);
     *found = true;
     *start = ends[0];

@@ -27,9 +27,9 @@ void emb_pattern_release(emb_pattern *pattern);
 
 typedef struct emb_pattern_scan {
     const emb_pattern *pattern;
-    const char *text;      /* valid UTF-8 */
+    const char *text; /* valid UTF-8 */
     size_t length, at;
-    size_t last_end;       /* of the last match; SIZE_MAX before the first */
+    size_t last_end; /* of the last match; SIZE_MAX before the first */
     void *match_data;
 } emb_pattern_scan;
 

@@ -173,7 +173,7 @@ static emb_status add_block(builder *b)
         return EMB_E_NOMEM;
     uint32_t first = (uint32_t)b->count;
     for (uint32_t slot = first; slot < first + BLOCK; slot++) {
-        b->nodes[slot] = (emb_piece_node){ EMB_PIECE_LEAF, FREE, -1 };
+        b->nodes[slot] = (emb_piece_node){EMB_PIECE_LEAF, FREE, -1};
         if (slot == 0) {
             b->next[0] = b->previous[0] = 0;
             continue;
@@ -272,17 +272,17 @@ static emb_status expand(builder *b, task t)
         if (starts[i + 1] - starts[i] == 1)
             b->nodes[child].id = (int32_t)b->keys[starts[i]].id; /* a leaf, as slots are from the start */
         else
-            status = push(b, (task){ starts[i], starts[i + 1], t.depth + 1, child });
+            status = push(b, (task){starts[i], starts[i + 1], t.depth + 1, child});
     }
     return status;
 }
 
 emb_status emb_piece_trie_build(emb_piece_trie *trie, const char *text, const uint32_t *begins, size_t count)
 {
-    *trie = (emb_piece_trie){ 0 };
+    *trie = (emb_piece_trie){0};
     if (count > INT32_MAX)
         return EMB_E_LIMIT;
-    builder b = { .text = text, .begins = begins, .capacity = count + count / 2 + 2 * BLOCK };
+    builder b = {.text = text, .begins = begins, .capacity = count + count / 2 + 2 * BLOCK};
     emb_status status = EMB_E_NOMEM;
     b.keys = malloc((count ? count : 1) * sizeof *b.keys);
     b.nodes = malloc(b.capacity * sizeof *b.nodes);
@@ -291,12 +291,12 @@ emb_status emb_piece_trie_build(emb_piece_trie *trie, const char *text, const ui
     if (b.keys == NULL || b.nodes == NULL || b.next == NULL || b.previous == NULL)
         goto out;
     for (size_t i = 0; i < count; i++)
-        b.keys[i] = (key){ head_of(&b, (uint32_t)i), (uint32_t)i };
+        b.keys[i] = (key){head_of(&b, (uint32_t)i), (uint32_t)i};
     status = sort_keys(&b, count);
     if (status == EMB_OK)
         status = add_block(&b);
     if (status == EMB_OK)
-        status = push(&b, (task){ 0, (uint32_t)count, 0, 0 });
+        status = push(&b, (task){0, (uint32_t)count, 0, 0});
     while (b.task_count > 0 && status == EMB_OK)
         status = expand(&b, b.tasks[--b.task_count]);
 out:
@@ -309,14 +309,14 @@ out:
         return status;
     }
     emb_piece_node *trimmed = realloc(b.nodes, b.count * sizeof *trimmed);
-    *trie = (emb_piece_trie){ trimmed != NULL ? trimmed : b.nodes, b.count, text, begins };
+    *trie = (emb_piece_trie){trimmed != NULL ? trimmed : b.nodes, b.count, text, begins};
     return EMB_OK;
 }
 
 void emb_piece_trie_fini(emb_piece_trie *trie)
 {
     free(trie->nodes);
-    *trie = (emb_piece_trie){ 0 };
+    *trie = (emb_piece_trie){0};
 }
 
 int32_t emb_piece_trie_find(const emb_piece_trie *trie, const char *text, size_t length)

@@ -19,9 +19,9 @@
 /* The child for byte b is base ^ b, if its check is this node. A leaf has one piece below it, whose
  * other bytes are compared with the text. */
 typedef struct emb_piece_node {
-    uint32_t base;  /* EMB_PIECE_LEAF: leaf */
+    uint32_t base; /* EMB_PIECE_LEAF: leaf */
     uint32_t check;
-    int32_t id;     /* of the piece that ends here (or, in a leaf, below); -1: none */
+    int32_t id; /* of the piece that ends here (or, in a leaf, below); -1: none */
 } emb_piece_node;
 
 #define EMB_PIECE_LEAF UINT32_MAX
@@ -34,8 +34,8 @@ typedef struct emb_piece_trie {
 } emb_piece_trie;
 
 /* EMB_E_NOMEM; EMB_E_LIMIT for more than 2^31 nodes. On failure *trie is empty. */
-EMB_MUST_CHECK emb_status emb_piece_trie_build(emb_piece_trie *trie, const char *text,
-                                               const uint32_t *begins, size_t count);
+EMB_MUST_CHECK emb_status emb_piece_trie_build(emb_piece_trie *trie, const char *text, const uint32_t *begins,
+                                               size_t count);
 void emb_piece_trie_fini(emb_piece_trie *trie);
 /* The id of a whole piece, -1 if there is none. */
 int32_t emb_piece_trie_find(const emb_piece_trie *trie, const char *text, size_t length);
@@ -51,7 +51,7 @@ typedef struct emb_piece_walk {
 
 static inline emb_piece_walk emb_piece_walk_begin(const emb_piece_trie *trie, const char *text, size_t length)
 {
-    return (emb_piece_walk){ trie, text, length, 0, 0, -1, 0 };
+    return (emb_piece_walk){trie, text, length, 0, 0, -1, 0};
 }
 
 /* Goes on to the next longer piece; false when there is none. The empty piece is never reported. */

@@ -18,10 +18,10 @@ struct emb_tokenizer {
     emb_added_tokens added;
     emb_post_processor post;
     emb_decoder decoder;
-    emb_bert_fast *fast;              /* NULL: only the general path applies */
-    uint64_t serial;                  /* unlike any other tokenizer's, for scratch that belongs to one */
-    size_t vocab_size;                /* highest id + 1, added tokens included */
-    const emb_added_token **by_id;    /* added tokens whose id lies behind the model's, by id - model size */
+    emb_bert_fast *fast;           /* NULL: only the general path applies */
+    uint64_t serial;               /* unlike any other tokenizer's, for scratch that belongs to one */
+    size_t vocab_size;             /* highest id + 1, added tokens included */
+    const emb_added_token **by_id; /* added tokens whose id lies behind the model's, by id - model size */
     size_t by_id_count;
 };
 

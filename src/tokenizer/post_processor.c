@@ -37,8 +37,7 @@ static emb_status add_prefix(emb_post_processor *post, const int32_t *ids, size_
     return EMB_OK;
 }
 
-static emb_status add_trim(emb_post_processor *post, emb_json_value json, const char *where,
-                           emb_error *err)
+static emb_status add_trim(emb_post_processor *post, emb_json_value json, const char *where, emb_error *err)
 {
     emb_json_value value;
     bool trim = true, prefix_space = true;
@@ -50,7 +49,7 @@ static emb_status add_trim(emb_post_processor *post, emb_json_value json, const 
         return EMB_OK;
     if (post->trim_count == EMB_POST_MAX_STEPS)
         return emb_fail(err, EMB_E_LIMIT, where, "post_processor: more than %d steps", EMB_POST_MAX_STEPS);
-    post->trims[post->trim_count++] = (emb_trim){ prefix_space, post->glued };
+    post->trims[post->trim_count++] = (emb_trim){prefix_space, post->glued};
     return EMB_OK;
 }
 
@@ -208,6 +207,6 @@ emb_status emb_post_processor_parse(emb_post_processor *post, emb_json_value jso
                                     emb_error *err)
 {
     unsigned steps = 0;
-    *post = (emb_post_processor){ .prefix_count = 0 };
+    *post = (emb_post_processor){.prefix_count = 0};
     return parse_step(post, json, &steps, where, err);
 }

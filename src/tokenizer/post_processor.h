@@ -15,8 +15,8 @@
 
 /* A step that takes spaces at the ends of tokens out of their offsets. */
 typedef struct emb_trim {
-    bool add_prefix_space;  /* one leading space of the first token was added and belongs to nothing */
-    size_t prefix_before;   /* tokens that earlier steps have put in front, but for templates */
+    bool add_prefix_space; /* one leading space of the first token was added and belongs to nothing */
+    size_t prefix_before;  /* tokens that earlier steps have put in front, but for templates */
 } emb_trim;
 
 enum { EMB_POST_MAX_IDS = 64, EMB_POST_MAX_STEPS = 16 };

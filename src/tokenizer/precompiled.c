@@ -14,9 +14,9 @@
  * Most text is ASCII that no key touches, for which there is a table; ASCII never joins ASCII but in CR
  * LF. The trie comes from a file, so every step is checked; a broken map matches less, no more.
  */
+#include "tokenizer/precompiled.h"
 #include "base/error.h"
 #include "base/utf8.h"
-#include "tokenizer/precompiled.h"
 #include "tokenizer/transform.h"
 #include "tokenizer/unicode.h"
 
@@ -101,8 +101,8 @@ static bool cluster_joins(const cluster_state *state, const emb_unicode_info *ne
     uint8_t a = state->class, b = next->grapheme;
     if (a == EMB_GRAPHEME_CR)
         return b == EMB_GRAPHEME_LF;
-    if (a == EMB_GRAPHEME_LF || a == EMB_GRAPHEME_CONTROL || b == EMB_GRAPHEME_CR ||
-        b == EMB_GRAPHEME_LF || b == EMB_GRAPHEME_CONTROL)
+    if (a == EMB_GRAPHEME_LF || a == EMB_GRAPHEME_CONTROL || b == EMB_GRAPHEME_CR || b == EMB_GRAPHEME_LF ||
+        b == EMB_GRAPHEME_CONTROL)
         return false;
     if (b == EMB_GRAPHEME_EXTEND || b == EMB_GRAPHEME_ZWJ || b == EMB_GRAPHEME_SPACING_MARK ||
         a == EMB_GRAPHEME_PREPEND)
@@ -122,7 +122,7 @@ static bool cluster_joins(const cluster_state *state, const emb_unicode_info *ne
 static size_t cluster_end(const char *s, size_t n, size_t at)
 {
     uint32_t c;
-    cluster_state state = { 0 };
+    cluster_state state = {0};
     at += emb_utf8_next(s + at, &c);
     if (at == n || (c < 0x80 && c != '\r' && (unsigned char)s[at] < 0x80))
         return at;
@@ -228,14 +228,14 @@ static size_t plain_run(const precompiled *p, const char *s, size_t n, size_t at
     return i;
 }
 
-static emb_status precompiled_apply(const emb_normalizer *self, emb_span_text *text,
-                                    emb_span_text *spare, emb_error *err)
+static emb_status precompiled_apply(const emb_normalizer *self, emb_span_text *text, emb_span_text *spare,
+                                    emb_error *err)
 {
     const precompiled *p = (const precompiled *)self;
     size_t n = text->length, at = plain_run(p, text->data, n, 0);
     if (at == n)
         return EMB_OK;
-    rewriter r = { .map = p, .to = { spare, text, 0 } };
+    rewriter r = {.map = p, .to = {spare, text, 0}};
     emb_span_text_clear(spare);
     emb_status status = emb_span_text_reserve(spare, n + n / 8);
     if (status == EMB_OK)
@@ -261,22 +261,24 @@ static emb_status precompiled_apply(const emb_normalizer *self, emb_span_text *t
 
 /* ---- loading ---- */
 
-emb_status emb_precompiled_from_bytes(const void *bytes, size_t length, emb_arena *arena,
-                                      const char *where, emb_normalizer **out, emb_error *err)
+emb_status emb_precompiled_from_bytes(const void *bytes, size_t length, emb_arena *arena, const char *where,
+                                      emb_normalizer **out, emb_error *err)
 {
     const unsigned char *b = bytes;
     if (length < 4)
-        return emb_fail(err, EMB_E_CORRUPT, where, "precompiled_charsmap has %zu bytes, at least 4 are needed",
-                        length);
+        return emb_fail(err, EMB_E_CORRUPT, where,
+                        "precompiled_charsmap has %zu bytes, at least 4 are needed", length);
     size_t trie_bytes = b[0] | (size_t)b[1] << 8 | (size_t)b[2] << 16 | (size_t)b[3] << 24;
     size_t units = trie_bytes / 4;
     if (units > (length - 4) / 4)
         return emb_fail(err, EMB_E_CORRUPT, where,
-                        "precompiled_charsmap declares a trie of %zu bytes but has %zu", trie_bytes, length - 4);
+                        "precompiled_charsmap declares a trie of %zu bytes but has %zu", trie_bytes,
+                        length - 4);
     const unsigned char *blob = b + 4 + units * 4;
     size_t blob_length = length - 4 - units * 4;
     if (emb_utf8_valid_prefix((const char *)blob, blob_length) != blob_length)
-        return emb_fail(err, EMB_E_CORRUPT, where, "precompiled_charsmap holds replacements that are not UTF-8");
+        return emb_fail(err, EMB_E_CORRUPT, where,
+                        "precompiled_charsmap holds replacements that are not UTF-8");
     precompiled *p = emb_arena_calloc(arena, 1, sizeof *p);
     uint32_t *copied = emb_arena_calloc(arena, units ? units : 1, sizeof *copied);
     char *text = emb_arena_strndup(arena, (const char *)blob, blob_length);
@@ -286,8 +288,11 @@ emb_status emb_precompiled_from_bytes(const void *bytes, size_t length, emb_aren
         const unsigned char *u = b + 4 + i * 4;
         copied[i] = u[0] | (uint32_t)u[1] << 8 | (uint32_t)u[2] << 16 | (uint32_t)u[3] << 24;
     }
-    *p = (precompiled){ .base = { "Precompiled", precompiled_apply, NULL },
-                        .units = copied, .unit_count = units, .blob = text, .blob_length = blob_length };
+    *p = (precompiled){.base = {"Precompiled", precompiled_apply, NULL},
+                       .units = copied,
+                       .unit_count = units,
+                       .blob = text,
+                       .blob_length = blob_length};
     for (unsigned c = 0; c < 128; c++) {
         char character = (char)c;
         const char *replacement;

@@ -12,7 +12,6 @@
 
 /* From the map itself (not its base64); the bytes are copied into the arena. */
 EMB_MUST_CHECK emb_status emb_precompiled_from_bytes(const void *bytes, size_t length, emb_arena *arena,
-                                                     const char *where, emb_normalizer **out,
-                                                     emb_error *err);
+                                                     const char *where, emb_normalizer **out, emb_error *err);
 
 #endif

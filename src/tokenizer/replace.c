@@ -26,7 +26,7 @@ static emb_status replace_all(const replace *self, emb_pattern_scan *scan, const
             return status;
         if (!found)
             break;
-        emb_align align = { text->origin, text->origin };
+        emb_align align = {text->origin, text->origin};
         if (text->with_align && end > 0)
             align = text->align[end - 1];
         status = emb_span_text_copy(spare, text, copied, start);
@@ -40,8 +40,8 @@ static emb_status replace_all(const replace *self, emb_pattern_scan *scan, const
     return status == EMB_OK ? EMB_OK : emb_text_fail(err, status);
 }
 
-static emb_status replace_apply(const emb_normalizer *normalizer, emb_span_text *text,
-                                emb_span_text *spare, emb_error *err)
+static emb_status replace_apply(const emb_normalizer *normalizer, emb_span_text *text, emb_span_text *spare,
+                                emb_error *err)
 {
     const replace *self = (const replace *)normalizer;
     emb_pattern_scan scan;
@@ -63,8 +63,8 @@ static void replace_release(emb_normalizer *normalizer)
     emb_pattern_release(((replace *)normalizer)->pattern);
 }
 
-emb_status emb_parse_replace(emb_json_value json, emb_arena *arena, const char *where,
-                             emb_normalizer **out, emb_error *err)
+emb_status emb_parse_replace(emb_json_value json, emb_arena *arena, const char *where, emb_normalizer **out,
+                             emb_error *err)
 {
     emb_json_value value;
     const char *content;
@@ -77,7 +77,7 @@ emb_status emb_parse_replace(emb_json_value json, emb_arena *arena, const char *
     char *kept = emb_arena_strndup(arena, content, length);
     if (made == NULL || kept == NULL)
         return emb_fail_nomem(err, "the normalizer", sizeof *made + length);
-    made->base = (emb_normalizer){ .kind = "Replace", .apply = replace_apply, .release = replace_release };
+    made->base = (emb_normalizer){.kind = "Replace", .apply = replace_apply, .release = replace_release};
     made->content = kept;
     made->length = length;
     emb_status status = emb_pattern_parse(value, arena, where, &made->pattern, err);

@@ -63,7 +63,7 @@ static bool next_field(message *m, field *f)
     m->broken = true;
     if (!read_varint(m, &tag))
         return false;
-    *f = (field){ .number = tag >> 3, .wire = tag & 7 };
+    *f = (field){.number = tag >> 3, .wire = tag & 7};
     size_t left, fixed = f->wire == FIXED64 ? 8 : 4;
     uint64_t length;
     switch (f->wire) {
@@ -114,9 +114,9 @@ typedef struct piece {
 
 static bool read_piece(const field *source, piece *p)
 {
-    message m = { source->bytes, source->bytes + source->length, false };
+    message m = {source->bytes, source->bytes + source->length, false};
     field f;
-    *p = (piece){ "", 0, 0.0f };
+    *p = (piece){"", 0, 0.0f};
     while (next_field(&m, &f)) {
         if (f.number == 1 && f.wire == BYTES) {
             p->text = (const char *)f.bytes;
@@ -131,7 +131,7 @@ static bool read_piece(const field *source, piece *p)
 
 static bool read_trainer(const field *source, model *out)
 {
-    message m = { source->bytes, source->bytes + source->length, false };
+    message m = {source->bytes, source->bytes + source->length, false};
     field f;
     while (next_field(&m, &f)) {
         if (f.number == 3 && f.wire == VARINT)
@@ -144,7 +144,7 @@ static bool read_trainer(const field *source, model *out)
 
 static bool read_normalizer(const field *source, model *out)
 {
-    message m = { source->bytes, source->bytes + source->length, false };
+    message m = {source->bytes, source->bytes + source->length, false};
     field f;
     while (next_field(&m, &f)) {
         if (f.number == 2 && f.wire == BYTES) {
@@ -163,7 +163,7 @@ static emb_status read_model(message m, const char *where, model *out, emb_error
 {
     field f;
     piece p;
-    *out = (model){ .type = 1, .add_dummy_prefix = true, .remove_extra_whitespaces = true };
+    *out = (model){.type = 1, .add_dummy_prefix = true, .remove_extra_whitespaces = true};
     while (next_field(&m, &f)) {
         if (f.wire != BYTES)
             continue;
@@ -179,10 +179,12 @@ static emb_status read_model(message m, const char *where, model *out, emb_error
     if (m.broken)
         return emb_fail(err, EMB_E_CORRUPT, where, "is not a SentencePiece model, or is cut short");
     if (out->type != 1)
-        return emb_fail(err, EMB_E_UNSUPPORTED, where, "trainer_spec.model_type is %llu, only 1 (Unigram) is supported",
+        return emb_fail(err, EMB_E_UNSUPPORTED, where,
+                        "trainer_spec.model_type is %llu, only 1 (Unigram) is supported",
                         (unsigned long long)out->type);
     if (out->pieces < OWN_PIECES || out->pieces > 1u << 28)
-        return emb_fail(err, EMB_E_CORRUPT, where, "has %zu pieces, at least %d are needed", out->pieces, OWN_PIECES);
+        return emb_fail(err, EMB_E_CORRUPT, where, "has %zu pieces, at least %d are needed", out->pieces,
+                        OWN_PIECES);
     return EMB_OK;
 }
 
@@ -196,8 +198,8 @@ static emb_status write_base64(emb_buf *out, const unsigned char *bytes, size_t 
         size_t left = length - i;
         uint32_t word = (uint32_t)bytes[i] << 16 | (left > 1 ? (uint32_t)bytes[i + 1] << 8 : 0) |
                         (left > 2 ? bytes[i + 2] : 0);
-        char text[4] = { digits[word >> 18], digits[word >> 12 & 63], left > 1 ? digits[word >> 6 & 63] : '=',
-                         left > 2 ? digits[word & 63] : '=' };
+        char text[4] = {digits[word >> 18], digits[word >> 12 & 63], left > 1 ? digits[word >> 6 & 63] : '=',
+                        left > 2 ? digits[word & 63] : '='};
         status = emb_buf_add(out, text, 4);
     }
     return status;
@@ -217,27 +219,33 @@ static emb_status write_stages(emb_buf *out, const model *m)
             status = emb_buf_add_str(out, "\"}");
     }
     if (status == EMB_OK && !words && m->remove_extra_whitespaces)
-        status = emb_buf_addf(out, "%s{\"type\":\"Strip\",\"strip_left\":true,\"strip_right\":true},"
+        status = emb_buf_addf(out,
+                              "%s{\"type\":\"Strip\",\"strip_left\":true,\"strip_right\":true},"
                               "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\" {2,}\"},\"content\":\" \"}",
                               m->charsmap_length > 0 ? "," : "");
     if (status == EMB_OK)
-        status = emb_buf_addf(out, "]},\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[%s"
-                              "{\"type\":\"Metaspace\",\"replacement\":\"\u2581\",\"prepend_scheme\":\"%s\"}]},",
-                              words ? "{\"type\":\"WhitespaceSplit\"}," : "",
-                              m->add_dummy_prefix ? "always" : "never");
+        status = emb_buf_addf(
+            out,
+            "]},\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[%s"
+            "{\"type\":\"Metaspace\",\"replacement\":\"\u2581\",\"prepend_scheme\":\"%s\"}]},",
+            words ? "{\"type\":\"WhitespaceSplit\"}," : "", m->add_dummy_prefix ? "always" : "never");
     return status;
 }
 
 static emb_status write_added(emb_buf *out, size_t mask_id)
 {
-    static const char *const names[] = { "<s>", "<pad>", "</s>", "<unk>" };
+    static const char *const names[] = {"<s>", "<pad>", "</s>", "<unk>"};
     emb_status status = emb_buf_add_str(out, "{\"version\":\"1.0\",\"added_tokens\":[");
     for (size_t i = 0; i < sizeof names / sizeof names[0] && status == EMB_OK; i++)
-        status = emb_buf_addf(out, "{\"id\":%zu,\"content\":\"%s\",\"lstrip\":false,\"normalized\":false,"
-                              "\"special\":true},", i, names[i]);
+        status = emb_buf_addf(out,
+                              "{\"id\":%zu,\"content\":\"%s\",\"lstrip\":false,\"normalized\":false,"
+                              "\"special\":true},",
+                              i, names[i]);
     if (status == EMB_OK)
-        status = emb_buf_addf(out, "{\"id\":%zu,\"content\":\"<mask>\",\"lstrip\":true,\"normalized\":false,"
-                              "\"special\":true}],", mask_id);
+        status = emb_buf_addf(out,
+                              "{\"id\":%zu,\"content\":\"<mask>\",\"lstrip\":true,\"normalized\":false,"
+                              "\"special\":true}],",
+                              mask_id);
     return status;
 }
 
@@ -259,20 +267,22 @@ static emb_status write_vocab(emb_buf *out, message m, const model *about)
     field f;
     piece p;
     size_t number = 0;
-    emb_status status = emb_buf_addf(out, "\"model\":{\"type\":\"Unigram\",\"unk_id\":3,\"byte_fallback\":%s,\"vocab\":["
-                                     "[\"<s>\",0.0],[\"<pad>\",0.0],[\"</s>\",0.0],[\"<unk>\",0.0]",
-                                     about->byte_fallback ? "true" : "false");
+    emb_status status =
+        emb_buf_addf(out,
+                     "\"model\":{\"type\":\"Unigram\",\"unk_id\":3,\"byte_fallback\":%s,\"vocab\":["
+                     "[\"<s>\",0.0],[\"<pad>\",0.0],[\"</s>\",0.0],[\"<unk>\",0.0]",
+                     about->byte_fallback ? "true" : "false");
     while (status == EMB_OK && next_field(&m, &f))
         if (f.number == 1 && f.wire == BYTES && number++ >= OWN_PIECES && read_piece(&f, &p))
             status = write_piece(out, &p);
     return status == EMB_OK ? emb_buf_add_str(out, ",[\"<mask>\",0.0]]}}") : status;
 }
 
-emb_status emb_sentencepiece_json(const void *bytes, size_t size, const char *where, char **json, size_t *length,
-                                  emb_error *err)
+emb_status emb_sentencepiece_json(const void *bytes, size_t size, const char *where, char **json,
+                                  size_t *length, emb_error *err)
 {
     model about;
-    message m = { bytes, (const unsigned char *)bytes + size, false };
+    message m = {bytes, (const unsigned char *)bytes + size, false};
     emb_buf out = EMB_BUF_INIT((size_t)16 * MAX_MODEL_BYTES);
     emb_status status = read_model(m, where, &about, err);
     if (status != EMB_OK)
@@ -281,11 +291,13 @@ emb_status emb_sentencepiece_json(const void *bytes, size_t size, const char *wh
     if (status == EMB_OK)
         status = write_stages(&out, &about);
     if (status == EMB_OK)
-        status = emb_buf_add_str(&out, "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":["
-                                 "{\"SpecialToken\":{\"id\":\"<s>\",\"type_id\":0}},{\"Sequence\":{\"id\":\"A\",\"type_id\":0}},"
-                                 "{\"SpecialToken\":{\"id\":\"</s>\",\"type_id\":0}}],\"pair\":[],\"special_tokens\":{"
-                                 "\"<s>\":{\"id\":\"<s>\",\"ids\":[0],\"tokens\":[\"<s>\"]},"
-                                 "\"</s>\":{\"id\":\"</s>\",\"ids\":[2],\"tokens\":[\"</s>\"]}}},");
+        status = emb_buf_add_str(
+            &out,
+            "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":["
+            "{\"SpecialToken\":{\"id\":\"<s>\",\"type_id\":0}},{\"Sequence\":{\"id\":\"A\",\"type_id\":0}},"
+            "{\"SpecialToken\":{\"id\":\"</s>\",\"type_id\":0}}],\"pair\":[],\"special_tokens\":{"
+            "\"<s>\":{\"id\":\"<s>\",\"ids\":[0],\"tokens\":[\"<s>\"]},"
+            "\"</s>\":{\"id\":\"</s>\",\"ids\":[2],\"tokens\":[\"</s>\"]}}},");
     if (status == EMB_OK)
         status = write_vocab(&out, m, &about);
     if (status != EMB_OK) {
@@ -306,10 +318,11 @@ emb_status emb_convert_sentencepiece(const char *directory, char **json, size_t 
     emb_status status = emb_mapping_open(&file, path, err);
     if (status == EMB_OK) {
         if (file.length > MAX_MODEL_BYTES)
-            status = emb_fail(err, EMB_E_LIMIT, path, "has %zu bytes, the limit is %d", file.length, MAX_MODEL_BYTES);
+            status = emb_fail(err, EMB_E_LIMIT, path, "has %zu bytes, the limit is %d", file.length,
+                              MAX_MODEL_BYTES);
         else
-            status = emb_sentencepiece_json(file.length ? (const void *)file.data : "", file.length, path, json, length,
-                                            err);
+            status = emb_sentencepiece_json(file.length ? (const void *)file.data : "", file.length, path,
+                                            json, length, err);
         emb_mapping_close(&file);
     }
     free(path);

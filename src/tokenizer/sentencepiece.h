@@ -13,7 +13,7 @@
 
 /* The text of the equivalent tokenizer.json (malloc'ed). EMB_E_CORRUPT, EMB_E_UNSUPPORTED name the field
  * of the model file. */
-EMB_MUST_CHECK emb_status emb_sentencepiece_json(const void *bytes, size_t size, const char *where, char **json,
-                                                 size_t *length, emb_error *err);
+EMB_MUST_CHECK emb_status emb_sentencepiece_json(const void *bytes, size_t size, const char *where,
+                                                 char **json, size_t *length, emb_error *err);
 
 #endif

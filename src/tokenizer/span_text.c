@@ -36,14 +36,14 @@ static bool resize(void **data, size_t capacity, size_t size)
 
 void emb_span_text_init(emb_span_text *text, bool with_align)
 {
-    *text = (emb_span_text){ .with_align = with_align };
+    *text = (emb_span_text){.with_align = with_align};
 }
 
 void emb_span_text_fini(emb_span_text *text)
 {
     free(text->data);
     free(text->align);
-    *text = (emb_span_text){ .limit = 0 };
+    *text = (emb_span_text){.limit = 0};
 }
 
 void emb_span_text_restart(emb_span_text *text, bool with_align)
@@ -93,7 +93,7 @@ emb_status emb_span_text_add(emb_span_text *text, const char *data, size_t lengt
         memcpy(text->data + text->length, data, length);
     if (text->with_align)
         for (size_t i = 0; i < length; i++)
-            text->align[text->length + i] = (emb_align){ start, end };
+            text->align[text->length + i] = (emb_align){start, end};
     text->length += length;
     return EMB_OK;
 }
@@ -119,8 +119,8 @@ emb_status emb_span_text_put(emb_span_text *text, uint32_t code_point, const emb
         return status;
     size_t length = emb_utf8_encode(code_point, text->data + text->length);
     if (text->with_align) {
-        emb_align align = source == EMB_NO_SOURCE ? (emb_align){ from->origin, from->origin }
-                                                  : from->align[source];
+        emb_align align =
+            source == EMB_NO_SOURCE ? (emb_align){from->origin, from->origin} : from->align[source];
         for (size_t i = 0; i < length; i++)
             text->align[text->length + i] = align;
     }
@@ -147,7 +147,7 @@ emb_status emb_pieces_add(emb_pieces *pieces, uint32_t begin, uint32_t end)
             return EMB_E_NOMEM;
         pieces->capacity = capacity;
     }
-    pieces->data[pieces->count++] = (emb_piece){ begin, end };
+    pieces->data[pieces->count++] = (emb_piece){begin, end};
     return EMB_OK;
 }
 
@@ -161,7 +161,7 @@ void emb_pieces_swap(emb_pieces *a, emb_pieces *b)
 void emb_pieces_fini(emb_pieces *pieces)
 {
     free(pieces->data);
-    *pieces = (emb_pieces){ 0 };
+    *pieces = (emb_pieces){0};
 }
 
 /* ---- tokens ---- */
@@ -189,7 +189,7 @@ emb_status emb_token_sink_add(emb_token_sink *sink, int32_t id, uint32_t begin, 
         return status;
     sink->ids[sink->count] = id;
     if (sink->with_ranges)
-        sink->ranges[sink->count] = (emb_piece){ begin, end };
+        sink->ranges[sink->count] = (emb_piece){begin, end};
     sink->count++;
     return EMB_OK;
 }
@@ -198,7 +198,7 @@ void emb_token_sink_fini(emb_token_sink *sink)
 {
     free(sink->ids);
     free(sink->ranges);
-    *sink = (emb_token_sink){ 0 };
+    *sink = (emb_token_sink){0};
 }
 
 /* ---- splitting ---- */
@@ -206,8 +206,8 @@ void emb_token_sink_fini(emb_token_sink *sink)
 emb_status emb_split_behavior_parse(emb_json_value object, const char *key, emb_split_behavior otherwise,
                                     const char *where, emb_split_behavior *out, emb_error *err)
 {
-    static const char *const names[] = { "Removed", "Isolated", "MergedWithPrevious", "MergedWithNext",
-                                         "Contiguous" };
+    static const char *const names[] = {"Removed", "Isolated", "MergedWithPrevious", "MergedWithNext",
+                                        "Contiguous"};
     emb_json_value value;
     const char *text;
     size_t length;
@@ -232,7 +232,7 @@ emb_status emb_split_behavior_parse(emb_json_value object, const char *key, emb_
 
 void emb_splitter_begin(emb_splitter *splitter, emb_split_behavior behavior, emb_pieces *out)
 {
-    *splitter = (emb_splitter){ .out = out, .behavior = behavior };
+    *splitter = (emb_splitter){.out = out, .behavior = behavior};
 }
 
 /* Adds what is held and holds [begin, end) instead. */
@@ -241,7 +241,7 @@ static emb_status hold(emb_splitter *splitter, uint32_t begin, uint32_t end)
     emb_status status = EMB_OK;
     if (splitter->holds)
         status = emb_pieces_add(splitter->out, splitter->held.begin, splitter->held.end);
-    splitter->held = (emb_piece){ begin, end };
+    splitter->held = (emb_piece){begin, end};
     splitter->holds = true;
     return status;
 }

@@ -15,7 +15,8 @@ typedef struct split {
     bool invert;
 } split;
 
-static emb_status split_piece(const split *s, const char *text, emb_piece piece, emb_pieces *out, emb_error *err)
+static emb_status split_piece(const split *s, const char *text, emb_piece piece, emb_pieces *out,
+                              emb_error *err)
 {
     emb_splitter splitter;
     emb_pattern_scan scan;
@@ -28,8 +29,8 @@ static emb_status split_piece(const split *s, const char *text, emb_piece piece,
     while ((status = emb_pattern_scan_next(&scan, &found, &start, &end, err)) == EMB_OK && found) {
         emb_status added = EMB_OK;
         if (previous != start)
-            added = emb_splitter_range(&splitter, piece.begin + (uint32_t)previous, piece.begin + (uint32_t)start,
-                                       s->invert);
+            added = emb_splitter_range(&splitter, piece.begin + (uint32_t)previous,
+                                       piece.begin + (uint32_t)start, s->invert);
         if (added == EMB_OK)
             added = emb_splitter_range(&splitter, piece.begin + (uint32_t)start, piece.begin + (uint32_t)end,
                                        !s->invert);
@@ -74,12 +75,13 @@ emb_status emb_parse_split(emb_json_value json, emb_arena *arena, const char *wh
     split *s = emb_arena_calloc(arena, 1, sizeof *s);
     if (s == NULL)
         return emb_fail_nomem(err, "pre-tokenizer", sizeof *s);
-    s->base = (emb_pre_tokenizer){ .kind = "Split", .apply = split_apply, .release = split_release };
+    s->base = (emb_pre_tokenizer){.kind = "Split", .apply = split_apply, .release = split_release};
     if (emb_json_get(json, "invert", &value) && !emb_json_bool(value, &s->invert))
         return emb_fail(err, EMB_E_CORRUPT, where, "invert is not true or false");
     if (!emb_json_get(json, "behavior", &value))
         return emb_fail(err, EMB_E_CORRUPT, where, "behavior is missing");
-    emb_status status = emb_split_behavior_parse(json, "behavior", EMB_SPLIT_ISOLATED, where, &s->behavior, err);
+    emb_status status =
+        emb_split_behavior_parse(json, "behavior", EMB_SPLIT_ISOLATED, where, &s->behavior, err);
     if (status != EMB_OK)
         return status;
     if (!emb_json_get(json, "pattern", &value))
@@ -141,7 +143,7 @@ emb_status emb_parse_digits(emb_json_value json, emb_arena *arena, const char *w
     digits *d = emb_arena_calloc(arena, 1, sizeof *d);
     if (d == NULL)
         return emb_fail_nomem(err, "pre-tokenizer", sizeof *d);
-    d->base = (emb_pre_tokenizer){ .kind = "Digits", .apply = digits_apply };
+    d->base = (emb_pre_tokenizer){.kind = "Digits", .apply = digits_apply};
     d->behavior = individual ? EMB_SPLIT_ISOLATED : EMB_SPLIT_CONTIGUOUS;
     *out = &d->base;
     return EMB_OK;

@@ -1,11 +1,11 @@
 /*
  * tiktoken.c: byte-pair encoding by rank.
  *
- * A file of its own rather than another loader for bpe.c: that one follows a list of merges over characters, and
- * cl100k_base has none: two neighbours merge if their bytes together are a token, and the token's number is the
- * order. A list of merges that is derived from the ranks says less (one way to each token, where here every
- * way counts). Bytes need no rewriting to characters either, and a piece that is a token is done after one
- * look-up.
+ * A file of its own rather than another loader for bpe.c: that one follows a list of merges over characters,
+ * and cl100k_base has none: two neighbours merge if their bytes together are a token, and the token's number
+ * is the order. A list of merges that is derived from the ranks says less (one way to each token, where here
+ * every way counts). Bytes need no rewriting to characters either, and a piece that is a token is done after
+ * one look-up.
  *
  * Ranks: tokens lie end to end as in the file; an open hash table of twice as many slots or more leads from
  * bytes to id. A slot keeps a part of the hash, so that a token's bytes are read only when they are the right
@@ -105,7 +105,8 @@ static emb_status read_lengths(emb_tiktoken *t, const unsigned char *lengths, si
     }
     t->starts[t->count] = (uint32_t)sum;
     if (sum != rest)
-        return emb_fail(err, EMB_E_CORRUPT, where, "the tokens take %zu bytes, the file has %zu for them", sum, rest);
+        return emb_fail(err, EMB_E_CORRUPT, where, "the tokens take %zu bytes, the file has %zu for them",
+                        sum, rest);
     return EMB_OK;
 }
 
@@ -139,13 +140,15 @@ static emb_status allocate(emb_tiktoken *t, size_t bytes, emb_error *err)
     return EMB_OK;
 }
 
-static emb_status load(emb_tiktoken *t, const unsigned char *data, size_t length, const char *where, emb_error *err)
+static emb_status load(emb_tiktoken *t, const unsigned char *data, size_t length, const char *where,
+                       emb_error *err)
 {
     if (length < HEADER_BYTES || memcmp(data, "EMBRANKS", MAGIC_BYTES) != 0)
         return emb_fail(err, EMB_E_CORRUPT, where, "this is not a file of byte-pair ranks");
     t->count = data[8] | (uint32_t)data[9] << 8 | (uint32_t)data[10] << 16 | (uint32_t)data[11] << 24;
     if (t->count > TOKENS_MAX || length - HEADER_BYTES < t->count || length > RANKS_FILE_MAX)
-        return emb_fail(err, EMB_E_CORRUPT, where, "%u tokens do not fit in a file of %zu bytes", t->count, length);
+        return emb_fail(err, EMB_E_CORRUPT, where, "%u tokens do not fit in a file of %zu bytes", t->count,
+                        length);
     size_t rest = length - HEADER_BYTES - t->count;
     emb_status status = allocate(t, rest, err);
     if (status == EMB_OK)
@@ -337,7 +340,8 @@ static size_t merge_short(const emb_tiktoken *t, const char *p, size_t n, int32_
         memmove(starts + best + 1, starts + best + 2, (parts - best - 1) * sizeof *starts);
         memmove(ranks + best + 1, ranks + best + 2, (parts - best - 2) * sizeof *ranks);
         parts--;
-        ranks[best] = best + 1 < parts ? find(t, p + starts[best], (size_t)(starts[best + 2] - starts[best])) : NONE;
+        ranks[best] =
+            best + 1 < parts ? find(t, p + starts[best], (size_t)(starts[best + 2] - starts[best])) : NONE;
         if (best > 0)
             ranks[best - 1] = find(t, p + starts[best - 1], (size_t)(starts[best + 1] - starts[best - 1]));
     }
@@ -439,7 +443,8 @@ static void long_merge(long_piece *l, size_t at)
     }
 }
 
-static emb_status merge_long(const emb_tiktoken *t, emb_tiktoken_scratch *s, const char *p, size_t n, output *out)
+static emb_status merge_long(const emb_tiktoken *t, emb_tiktoken_scratch *s, const char *p, size_t n,
+                             output *out)
 {
     if (tree_reserve(s, n) != EMB_OK)
         return EMB_E_NOMEM;
@@ -480,8 +485,8 @@ static inline emb_status encode_piece(const emb_tiktoken *t, emb_tiktoken_scratc
     return put(out, ids, count);
 }
 
-static emb_status encode(const emb_tiktoken *t, emb_tiktoken_scratch *s, const char *text, size_t length, output *out,
-                         emb_error *err)
+static emb_status encode(const emb_tiktoken *t, emb_tiktoken_scratch *s, const char *text, size_t length,
+                         output *out, emb_error *err)
 {
     if (length > TEXT_MAX)
         return emb_fail(err, EMB_E_LIMIT, NULL, "the text has %zu bytes, the limit is %zu", length, TEXT_MAX);

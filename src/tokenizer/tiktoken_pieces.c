@@ -5,10 +5,10 @@
  *     \s*[\r\n]+ | \s+(?!\S) | \s+
  *
  * Its alternatives are told apart by the first two characters, so that nothing is ever taken back but the end
- * of a run of white space, which at most two pieces look at: the scan is linear, which PCRE2 could not promise,
- * and many times faster. Newer tiktoken writes the last three as \s++$|\s*[\r\n]|\s+(?!\S)|\s. That leaves white space
- * at the end of a text in one piece where this one cuts behind its last line end, but no token goes over such
- * a place, so the tokens are the same (compared with both).
+ * of a run of white space, which at most two pieces look at: the scan is linear, which PCRE2 could not
+ * promise, and many times faster. Newer tiktoken writes the last three as \s++$|\s*[\r\n]|\s+(?!\S)|\s. That
+ * leaves white space at the end of a text in one piece where this one cuts behind its last line end, but no
+ * token goes over such a place, so the tokens are the same (compared with both).
  */
 #include "tokenizer/tiktoken_pieces.h"
 

@@ -44,17 +44,17 @@ size_t emb_tokenizer_added_count(const emb_tokenizer *tokenizer);
 
 typedef struct emb_encode_options {
     bool add_special_tokens;
-    bool offsets;              /* fill starts, ends and special */
-    size_t max_tokens;         /* special tokens included; 0: no limit */
-    bool truncate_left;        /* keep the end of the text instead of its beginning */
+    bool offsets;       /* fill starts, ends and special */
+    size_t max_tokens;  /* special tokens included; 0: no limit */
+    bool truncate_left; /* keep the end of the text instead of its beginning */
 } emb_encode_options;
 
 typedef struct emb_encoding {
     int32_t *ids;
-    uint32_t *starts, *ends;   /* bytes in the text as given; valid if options.offsets */
-    uint8_t *special;          /* 1 for tokens that the post-processor added; valid if options.offsets */
+    uint32_t *starts, *ends; /* bytes in the text as given; valid if options.offsets */
+    uint8_t *special;        /* 1 for tokens that the post-processor added; valid if options.offsets */
     size_t count;
-    size_t untruncated;        /* tokens there would be without max_tokens */
+    size_t untruncated; /* tokens there would be without max_tokens */
     struct emb_encode_scratch *scratch;
     size_t capacity;
 } emb_encoding;

@@ -61,7 +61,7 @@ static sorted_key *sort_keys(const emb_trie_key *keys, size_t count)
         uint64_t head = 0;
         for (uint32_t j = 0; j < 8; j++)
             head = head << 8 | (j < keys[i].length ? (unsigned char)keys[i].text[j] : 0);
-        sorted[i] = (sorted_key){ head, &keys[i] };
+        sorted[i] = (sorted_key){head, &keys[i]};
     }
     qsort(sorted, count, sizeof *sorted, compare_keys);
     return sorted;
@@ -95,7 +95,7 @@ static emb_status add_block(builder *b)
     }
     uint32_t first = (uint32_t)b->count;
     for (uint32_t slot = first; slot < first + BLOCK; slot++) {
-        b->nodes[slot] = (emb_trie_node){ 0, FREE, -1 };
+        b->nodes[slot] = (emb_trie_node){0, FREE, -1};
         if (slot == 0) {
             b->next_free[0] = b->previous_free[0] = 0;
             continue;
@@ -184,22 +184,22 @@ static emb_status expand(builder *b, pending item)
     starts[count] = item.end;
     emb_status status = place(b, item.node, bytes, count);
     for (unsigned i = 0; i < count && status == EMB_OK; i++)
-        status = enqueue(b, (pending){ starts[i], starts[i + 1], item.depth + 1,
-                                       b->nodes[item.node].base ^ bytes[i] });
+        status = enqueue(
+            b, (pending){starts[i], starts[i + 1], item.depth + 1, b->nodes[item.node].base ^ bytes[i]});
     return status;
 }
 
 emb_status emb_trie_build(emb_trie *trie, const emb_trie_key *keys, size_t count)
 {
-    builder b = { 0 };
-    *trie = (emb_trie){ 0 };
+    builder b = {0};
+    *trie = (emb_trie){0};
     if (count > INT32_MAX)
         return EMB_E_LIMIT;
     sorted_key *sorted = sort_keys(keys, count);
     b.keys = sorted;
     emb_status status = sorted == NULL ? EMB_E_NOMEM : add_block(&b);
     if (status == EMB_OK)
-        status = enqueue(&b, (pending){ 0, (uint32_t)count, 0, EMB_TRIE_ROOT });
+        status = enqueue(&b, (pending){0, (uint32_t)count, 0, EMB_TRIE_ROOT});
     for (size_t i = 0; i < b.queued && status == EMB_OK; i++)
         status = expand(&b, b.queue[i]);
     if (status == EMB_OK) {
@@ -219,7 +219,7 @@ emb_status emb_trie_build(emb_trie *trie, const emb_trie_key *keys, size_t count
 void emb_trie_fini(emb_trie *trie)
 {
     free(trie->nodes);
-    *trie = (emb_trie){ 0 };
+    *trie = (emb_trie){0};
 }
 
 bool emb_trie_prefix(const emb_trie *trie, const char *text, size_t length, uint32_t *node)

@@ -66,9 +66,8 @@ size_t emb_unicode_decompose(uint32_t c, bool compatible, uint32_t out[EMB_UNICO
     if (c - HANGUL_S < HANGUL_S_COUNT)
         return decompose_hangul(c - HANGUL_S, out);
     if (c >= 128 && c <= 0x10FFFF)
-        at = compatible
-                 ? unicode_compatible_offsets[(unicode_compatible_blocks[c >> 6] << 6) | (c & 63)]
-                 : unicode_canonical_offsets[(unicode_canonical_blocks[c >> 6] << 6) | (c & 63)];
+        at = compatible ? unicode_compatible_offsets[(unicode_compatible_blocks[c >> 6] << 6) | (c & 63)]
+                        : unicode_canonical_offsets[(unicode_canonical_blocks[c >> 6] << 6) | (c & 63)];
     if (at == 0) {
         out[0] = c;
         return 1;
@@ -82,8 +81,7 @@ size_t emb_unicode_decompose(uint32_t c, bool compatible, uint32_t out[EMB_UNICO
 uint32_t emb_unicode_compose(uint32_t first, uint32_t second)
 {
     if (first - HANGUL_L < HANGUL_L_COUNT && second - HANGUL_V < HANGUL_V_COUNT)
-        return HANGUL_S +
-               ((first - HANGUL_L) * HANGUL_V_COUNT + (second - HANGUL_V)) * HANGUL_T_COUNT;
+        return HANGUL_S + ((first - HANGUL_L) * HANGUL_V_COUNT + (second - HANGUL_V)) * HANGUL_T_COUNT;
     if (first - HANGUL_S < HANGUL_S_COUNT && (first - HANGUL_S) % HANGUL_T_COUNT == 0 &&
         second - (HANGUL_T + 1) < HANGUL_T_COUNT - 1)
         return first + (second - HANGUL_T);
@@ -97,7 +95,8 @@ uint32_t emb_unicode_compose(uint32_t first, uint32_t second)
         else
             high = middle;
     }
-    if (low < sizeof(unicode_compose_keys) / sizeof(*unicode_compose_keys) && unicode_compose_keys[low] == key)
+    if (low < sizeof(unicode_compose_keys) / sizeof(*unicode_compose_keys) &&
+        unicode_compose_keys[low] == key)
         return unicode_compose_values[low];
     return 0;
 }

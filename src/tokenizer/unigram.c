@@ -27,11 +27,11 @@ typedef struct unigram {
     const uint32_t *begins; /* count + 1 */
     const double *scores;
     size_t count;
-    int32_t unk_id;         /* -1: none */
+    int32_t unk_id; /* -1: none */
     double unk_score;
     bool byte_fallback;
-    int32_t byte_ids[256];  /* -1: absent */
-    uint64_t serial;        /* tells scratch of one model from that of another */
+    int32_t byte_ids[256]; /* -1: absent */
+    uint64_t serial;       /* tells scratch of one model from that of another */
 } unigram;
 
 /* The best way to reach a position. */
@@ -44,7 +44,7 @@ typedef struct reach {
 typedef struct scratch {
     uint64_t serial;
     reach *best;
-    int32_t *ids;   /* tokens of a piece, last first */
+    int32_t *ids; /* tokens of a piece, last first */
     uint32_t *begins;
     size_t capacity;
     emb_word_cache cache;
@@ -103,7 +103,7 @@ static bool scratch_reserve(scratch *s, size_t length)
 static inline void offer(reach *at, double score, uint32_t start, int32_t id)
 {
     if (at->id < 0 || score > at->score)
-        *at = (reach){ score, start, id };
+        *at = (reach){score, start, id};
 }
 
 /* Fills s->best[1 .. length]; false if a character cannot be crossed. */
@@ -112,7 +112,7 @@ static bool search(const unigram *u, const char *text, uint32_t length, scratch 
     reach *best = s->best;
     for (uint32_t i = 0; i <= length; i++)
         best[i].id = -1;
-    best[0] = (reach){ 0.0, 0, 0 };
+    best[0] = (reach){0.0, 0, 0};
     for (uint32_t start = 0; start < length;) {
         double score = best[start].score;
         uint32_t size = (uint32_t)emb_utf8_size(text[start]);
@@ -168,7 +168,8 @@ static emb_status emit(const unigram *u, const char *text, int32_t id, uint32_t 
             emb_status status = EMB_OK;
             *plain = false;
             for (uint32_t i = begin; i < end && status == EMB_OK; i++)
-                status = emb_token_sink_add(sink, u->byte_ids[(unsigned char)text[i]], base + begin, base + end);
+                status =
+                    emb_token_sink_add(sink, u->byte_ids[(unsigned char)text[i]], base + begin, base + end);
             return status;
         }
         if (known >= 0)
@@ -206,7 +207,8 @@ static emb_status unigram_tokenize(const emb_vocab_model *model, const char *tex
     if (!scratch_reserve(s, length))
         return emb_fail_nomem(err, "tokenizer scratch", length);
     if (!search(u, text, length, s))
-        return emb_fail(err, EMB_E_INVALID, "text", "holds a character that the tokenizer has no piece for, "
+        return emb_fail(err, EMB_E_INVALID, "text",
+                        "holds a character that the tokenizer has no piece for, "
                         "and the tokenizer has no unknown token");
     size_t count = trace(u, length, s);
     bool plain = count <= EMB_WORD_TOKENS;
@@ -262,8 +264,8 @@ static void unigram_release(emb_vocab_model *model)
  * scores that occur. */
 static double as_reference_reads(double score)
 {
-    static const double powers[] = { 1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14,
-                                     1e15, 1e16, 1e17, 1e18, 1e19, 1e20 };
+    static const double powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9, 1e10,
+                                    1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20};
     double x = fabs(score);
     if (!(x >= 0x1p-10 && x < 0x1p20))
         return score;
@@ -316,7 +318,8 @@ static emb_status read_vocab(unigram *u, emb_json_value vocab, emb_arena *arena,
         return emb_fail_nomem(err, "vocabulary", bytes);
     uint32_t at = 0;
     i = 0;
-    for (emb_json_iter it = emb_json_begin(vocab); emb_json_next(&it, NULL, NULL, &entry) && i < u->count; i++) {
+    for (emb_json_iter it = emb_json_begin(vocab); emb_json_next(&it, NULL, NULL, &entry) && i < u->count;
+         i++) {
         if (!read_entry(entry, &piece, &length, &score))
             break;
         memcpy(text + at, piece, length);
@@ -342,8 +345,8 @@ static emb_status read_unk(unigram *u, emb_json_value json, const char *where, e
     if (!emb_json_get(json, "unk_id", &value) || emb_json_type_of(value) == EMB_JSON_NULL)
         return EMB_OK;
     if (!emb_json_int(value, &id) || id < 0 || (uint64_t)id >= u->count)
-        return emb_fail(err, EMB_E_CORRUPT, where, "unk_id is not an id of the vocabulary, which has %zu pieces",
-                        u->count);
+        return emb_fail(err, EMB_E_CORRUPT, where,
+                        "unk_id is not an id of the vocabulary, which has %zu pieces", u->count);
     u->unk_id = (int32_t)id;
     return EMB_OK;
 }
@@ -352,7 +355,7 @@ static void find_byte_pieces(unigram *u)
 {
     static const char digits[] = "0123456789ABCDEF";
     for (unsigned byte = 0; byte < 256; byte++) {
-        char piece[] = { '<', '0', 'x', digits[byte >> 4], digits[byte & 15], '>' };
+        char piece[] = {'<', '0', 'x', digits[byte >> 4], digits[byte & 15], '>'};
         u->byte_ids[byte] = emb_piece_trie_find(&u->trie, piece, sizeof piece);
     }
 }
@@ -365,14 +368,15 @@ emb_status emb_unigram_parse(emb_json_value json, emb_arena *arena, const char *
     unigram *u = emb_arena_calloc(arena, 1, sizeof *u);
     if (u == NULL)
         return emb_fail_nomem(err, "Unigram model", sizeof *u);
-    u->base = (emb_vocab_model){ "Unigram", unigram_tokenize, scratch_free, unigram_size, unigram_size,
-                                 unigram_id, unigram_token, unigram_release };
+    u->base = (emb_vocab_model){"Unigram",    unigram_tokenize, scratch_free,  unigram_size,
+                                unigram_size, unigram_id,       unigram_token, unigram_release};
     u->serial = atomic_fetch_add(&serials, 1);
     if (!emb_json_get(json, "vocab", &value) || emb_json_type_of(value) != EMB_JSON_ARRAY)
         return emb_fail(err, EMB_E_CORRUPT, where, "vocab is missing or not an array");
     u->count = emb_json_count(value);
     if (u->count > INT32_MAX)
-        return emb_fail(err, EMB_E_LIMIT, where, "vocab has %zu pieces, the limit is %d", u->count, INT32_MAX);
+        return emb_fail(err, EMB_E_LIMIT, where, "vocab has %zu pieces, the limit is %d", u->count,
+                        INT32_MAX);
     emb_status status = read_vocab(u, value, arena, where, err);
     if (status == EMB_OK)
         status = read_unk(u, json, where, err);

@@ -46,7 +46,7 @@ emb_status emb_vocab_parse(emb_vocab *vocab, emb_json_value object, emb_arena *a
     size_t bytes, length, count = 0;
     const char *key;
     emb_json_value value;
-    *vocab = (emb_vocab){ 0 };
+    *vocab = (emb_vocab){0};
     if (emb_json_type_of(object) != EMB_JSON_OBJECT)
         return emb_fail(err, EMB_E_CORRUPT, where, "is %s, an object is needed",
                         emb_json_type_name(emb_json_type_of(object)));
@@ -65,8 +65,8 @@ emb_status emb_vocab_parse(emb_vocab *vocab, emb_json_value object, emb_arena *a
         if (!emb_json_int(value, &id))
             continue;
         memcpy(text, key, length);
-        keys[count++] = (emb_trie_key){ text, (uint32_t)length, (int32_t)id };
-        vocab->tokens[id] = (emb_vocab_token){ text, (uint32_t)length };
+        keys[count++] = (emb_trie_key){text, (uint32_t)length, (int32_t)id};
+        vocab->tokens[id] = (emb_vocab_token){text, (uint32_t)length};
         text += length;
     }
     status = emb_trie_build(&vocab->trie, keys, count);

@@ -1,6 +1,6 @@
 /*
- * Alerts at the end of a pipe: reads commands, one a line, and answers each with one line, so that a test in Python can do
- * to the sinks what it likes in between.
+ * Alerts at the end of a pipe: reads commands, one a line, and answers each with one line, so that a test in
+ * Python can do to the sinks what it likes in between.
  *
  *     sink webhook|alertmanager NAME URL BEARER|- SEVERITY    before open
  *     open STORE|-                                            ok, or what is wrong
@@ -62,9 +62,17 @@ static void open_alerts(void)
 {
     const char *url = kept(word());
     const emb_alerts_options o = {
-        .url = url, .sinks = sinks, .sink_count = sink_count, .instance = "driver:1",
-        .thresholds = { .p95_warning_ms = 500, .p95_error_ms = 1000, .hit_warning = 0.7, .hit_error = 0.5,
-                        .error_rate_warning = 0.05, .budget_warning = 0.8, .budget_critical = 0.95 },
+        .url = url,
+        .sinks = sinks,
+        .sink_count = sink_count,
+        .instance = "driver:1",
+        .thresholds = {.p95_warning_ms = 500,
+                       .p95_error_ms = 1000,
+                       .hit_warning = 0.7,
+                       .hit_error = 0.5,
+                       .error_rate_warning = 0.05,
+                       .budget_warning = 0.8,
+                       .budget_critical = 0.95},
     };
     say(emb_alerts_open(&o, &alerts, &err));
     free((void *)url);
@@ -72,9 +80,9 @@ static void open_alerts(void)
 
 static void evaluate(void)
 {
-    emb_alert_signals s = { .requests = 100, .p95_ms = atof(word()) };
+    emb_alert_signals s = {.requests = 100, .p95_ms = atof(word())};
     const char *name = word();
-    const emb_provider_signal provider = { name, false, false, "it does not answer" };
+    const emb_provider_signal provider = {name, false, false, "it does not answer"};
     if (strcmp(name, "-") != 0) {
         s.providers = &provider;
         s.provider_count = 1;

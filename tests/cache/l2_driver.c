@@ -90,12 +90,12 @@ static void put(unsigned first, unsigned count, unsigned long deadline_ms, unsig
         abort();
     for (unsigned i = 0; i < count; i++) {
         float vector[DIMENSION];
-        emb_value value = { vector, DIMENSION, 1, (uint64_t)time(NULL), 0 };
+        emb_value value = {vector, DIMENSION, 1, (uint64_t)time(NULL), 0};
         keys[i] = key_of(first + i);
         vector_of(first + i, vector);
         if (!emb_value_pack(&keys[i], &value, values + i * size))
             abort();
-        items[i] = (emb_l2_item){ &keys[i], values + i * size, size, ttl_s, "m", NULL, 0 };
+        items[i] = (emb_l2_item){&keys[i], values + i * size, size, ttl_s, "m", NULL, 0};
     }
     uint64_t start = emb_now_ns();
     emb_status st = l2->ops->put_many(l2, items, count, after_ms(deadline_ms), &err);
@@ -161,7 +161,7 @@ static void *flood_one(void *argument)
     flooding *f = argument;
     emb_error e;
     for (; emb_now_ns() < f->until_ns; f->calls++) {
-        getting g = { 0 };
+        getting g = {0};
         double ms;
         emb_status st = get(&g, FLOOD_KEYS, f->deadline_ms, &ms, &e);
         f->ok += st == EMB_OK;
@@ -171,17 +171,17 @@ static void *flood_one(void *argument)
         if (ms > f->worst)
             f->worst = ms;
         if (st != EMB_OK && st != EMB_E_DEADLINE) /* refused at once: no storm */
-            nanosleep(&(struct timespec){ 0, 1000000 }, NULL);
+            nanosleep(&(struct timespec){0, 1000000}, NULL);
     }
     return NULL;
 }
 
 static void flood(unsigned threads, unsigned long ms, unsigned long deadline_ms)
 {
-    flooding all = { 0 }, f[32];
+    flooding all = {0}, f[32];
     threads = threads > 32 ? 32 : threads;
     for (unsigned i = 0; i < threads; i++) {
-        f[i] = (flooding){ .until_ns = after_ms(ms), .deadline_ms = deadline_ms };
+        f[i] = (flooding){.until_ns = after_ms(ms), .deadline_ms = deadline_ms};
         if (pthread_create(&f[i].thread, NULL, flood_one, &f[i]))
             abort();
     }
@@ -201,7 +201,7 @@ static void flood(unsigned threads, unsigned long ms, unsigned long deadline_ms)
 static void open_store(const char *url, unsigned connect_ms)
 {
     const emb_l2_kind *kind = emb_l2_find(url);
-    emb_l2_options options = { 0, connect_ms };
+    emb_l2_options options = {0, connect_ms};
     uint64_t start = emb_now_ns();
     if (!kind) {
         fprintf(stderr, "l2_driver: no kind of store has this URL\n");
@@ -217,19 +217,19 @@ static bool obey(const char *line)
     unsigned a, b;
     unsigned long ms, ttl;
     uint64_t count = 0, start = emb_now_ns();
-    emb_cache_tier_stats stats = { 0 };
+    emb_cache_tier_stats stats = {0};
     double took;
     if (sscanf(line, "open %4095s %u", word, &a) == 2)
         open_store(word, a);
     else if (sscanf(line, "put %u %u %lu %lu", &a, &b, &ms, &ttl) == 4 && b <= MOST)
         put(a, b, ms, ttl);
     else if (sscanf(line, "get %u %u %lu", &a, &b, &ms) == 3 && b <= MOST) {
-        getting g = { .first = a };
+        getting g = {.first = a};
         emb_status st = get(&g, b, ms, &took, &err);
         say(st, took, "found", g.found);
         printf(", \"wrong\": %u", g.wrong);
     } else if (sscanf(line, "remove %4095s %lu", word, &ms) == 2) {
-        emb_cache_filter filter = { .model = strcmp(word, "-") == 0 ? NULL : word };
+        emb_cache_filter filter = {.model = strcmp(word, "-") == 0 ? NULL : word};
         emb_status st = l2->ops->remove(l2, &filter, after_ms(ms), &count, &err);
         say(st, ms_since(start), "count", count);
     } else if (sscanf(line, "stats %lu", &ms) == 1) {

@@ -8,9 +8,10 @@ static const char *url;
 /* Dropped tables are the hardest: those who are connected have to notice. */
 static void reset(void)
 {
-    static const emb_pg_statement drop[] = { { "drop_cache", "DROP TABLE IF EXISTS embedd_cache, embedd_cache_uses" },
-                                             { "drop_schema", "DROP TABLE IF EXISTS embedd_schema" } };
-    emb_error err = { 0 };
+    static const emb_pg_statement drop[] = {
+        {"drop_cache", "DROP TABLE IF EXISTS embedd_cache, embedd_cache_uses"},
+        {"drop_schema", "DROP TABLE IF EXISTS embedd_schema"}};
+    emb_error err = {0};
     emb_pg *pg;
     assert_int_equal(emb_pg_open(url, NULL, &pg, &err), EMB_OK);
     for (int i = 0; i < 2; i++)
@@ -24,6 +25,6 @@ int main(void)
     url = getenv("EMBEDD_TEST_POSTGRESQL");
     if (!url)
         return 77;
-    const l2_subject subject = { &emb_l2_postgresql, url, reset, .has_tidy = true };
+    const l2_subject subject = {&emb_l2_postgresql, url, reset, .has_tidy = true};
     return l2_conformance(&subject);
 }

@@ -7,7 +7,7 @@ static const char *url;
 
 static void reset(void)
 {
-    emb_error err = { 0 };
+    emb_error err = {0};
     emb_redis *redis;
     emb_redis_batch batch;
     emb_redis_replies replies;
@@ -27,6 +27,6 @@ int main(void)
     url = getenv("EMBEDD_TEST_REDIS");
     if (!url)
         return 77;
-    const l2_subject subject = { &emb_l2_redis, url, reset, .has_tidy = true };
+    const l2_subject subject = {&emb_l2_redis, url, reset, .has_tidy = true};
     return l2_conformance(&subject);
 }

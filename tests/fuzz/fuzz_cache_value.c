@@ -1,6 +1,7 @@
 /*
- * A value from a store: whatever the bytes, unpacking says "corrupt" or gives a whole vector of numbers. The input is a key
- * (32 bytes) and a value; the checksum of half of them is put right first, so that what lies behind it is reached too.
+ * A value from a store: whatever the bytes, unpacking says "corrupt" or gives a whole vector of numbers. The
+ * input is a key (32 bytes) and a value; the checksum of half of them is put right first, so that what lies
+ * behind it is reached too.
  */
 #include "cache/value.h"
 
@@ -47,9 +48,9 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
         if (!mended)
             return 0;
         memcpy(mended, value, length);
-        const emb_bytes pieces[] = { { key.bytes, sizeof key.bytes },
-                                     { mended, 32 },
-                                     { mended + EMB_VALUE_HEADER, length - EMB_VALUE_HEADER } };
+        const emb_bytes pieces[] = {{key.bytes, sizeof key.bytes},
+                                    {mended, 32},
+                                    {mended + EMB_VALUE_HEADER, length - EMB_VALUE_HEADER}};
         if (emb_sha256_pieces(pieces, 3, digest))
             memcpy(mended + 32, digest, 8);
         unpack(&key, mended, length);

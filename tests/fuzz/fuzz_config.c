@@ -51,8 +51,8 @@ static void check(const emb_model_spec *s)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    input in = { (const char *)data, size };
-    emb_spec_source source = { read_piece, &in };
+    input in = {(const char *)data, size};
+    emb_spec_source source = {read_piece, &in};
     emb_model_spec spec;
     emb_error err;
     if (emb_model_spec_read_from(&spec, "model", &source, &err) == EMB_OK) {

@@ -99,12 +99,15 @@ static emb_status finish(emb_config_state *state, emb_error *err)
         return EMB_OK;
     const emb_gateway_config *g = &state->values.gateway;
     for (size_t i = 0; i < g->provider_count && !status; i++) {
-        must(*g->providers[i].name && *g->providers[i].base_url && g->providers[i].model_count && g->providers[i].api_key);
+        must(*g->providers[i].name && *g->providers[i].base_url && g->providers[i].model_count &&
+             g->providers[i].api_key);
         for (size_t j = 0; j < g->providers[i].model_count; j++)
-            must(*g->providers[i].models[j].name && *g->providers[i].models[j].upstream && *g->providers[i].models[j].origin);
+            must(*g->providers[i].models[j].name && *g->providers[i].models[j].upstream &&
+                 *g->providers[i].models[j].origin);
     }
     if (!status)
-        must(!emb_config_write_yaml(&state->values, true, &text) && !emb_config_write_yaml(&state->values, false, &text));
+        must(!emb_config_write_yaml(&state->values, true, &text) &&
+             !emb_config_write_yaml(&state->values, false, &text));
     emb_buf_fini(&text);
     return status;
 }

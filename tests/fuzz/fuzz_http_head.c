@@ -1,7 +1,7 @@
 /*
- * A request's head and what follows it as a chunked body, from any bytes. Whatever is accepted must hold what the
- * server builds on: positions inside the head, no line end or NUL in any of them, at most one way to frame the body;
- * and the verdict must not depend on how the network cut the bytes.
+ * A request's head and what follows it as a chunked body, from any bytes. Whatever is accepted must hold what
+ * the server builds on: positions inside the head, no line end or NUL in any of them, at most one way to
+ * frame the body; and the verdict must not depend on how the network cut the bytes.
  */
 #include "http/head.h"
 
@@ -99,7 +99,7 @@ static void dechunk(const char *text, size_t n, size_t step, body *out)
 
 static void check_chunks(const char *text, size_t n, size_t step)
 {
-    body whole = { .data = malloc(n + 1) }, cut = { .data = malloc(n + 1) };
+    body whole = {.data = malloc(n + 1)}, cut = {.data = malloc(n + 1)};
     if (whole.data && cut.data) {
         dechunk(text, n, n, &whole);
         dechunk(text, n, step, &cut);

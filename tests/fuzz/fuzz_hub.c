@@ -12,9 +12,11 @@ static void check_names(const emb_hub_listing *l)
 {
     for (size_t i = 0; i < l->count; i++) {
         const char *name = l->entries[i].name;
-        if (name[0] == '/' || strstr(name, "/../") || strncmp(name, "../", 3) == 0 || strcmp(name, "..") == 0 ||
-            strchr(name, '\\') || (l->entries[i].etag && strchr(l->entries[i].etag, '/')) ||
-            (i > 0 && strcmp(l->entries[i - 1].name, name) >= 0) || emb_hub_listing_find(l, name) != &l->entries[i])
+        if (name[0] == '/' || strstr(name, "/../") || strncmp(name, "../", 3) == 0 ||
+            strcmp(name, "..") == 0 || strchr(name, '\\') ||
+            (l->entries[i].etag && strchr(l->entries[i].etag, '/')) ||
+            (i > 0 && strcmp(l->entries[i - 1].name, name) >= 0) ||
+            emb_hub_listing_find(l, name) != &l->entries[i])
             abort();
     }
 }
@@ -26,7 +28,8 @@ static void read_headers(const char *text, size_t length)
     int64_t wait = emb_hub_parse_retry_after(text, 1700000000);
     if (wait < -1)
         abort();
-    if (emb_hub_parse_content_range(text, &start, &total) && start == EMB_HUB_SIZE_UNKNOWN && strstr(text, "*") == NULL)
+    if (emb_hub_parse_content_range(text, &start, &total) && start == EMB_HUB_SIZE_UNKNOWN &&
+        strstr(text, "*") == NULL)
         abort();
     if (emb_hub_normalize_etag(text, length, etag, sizeof etag) && strlen(etag) >= sizeof etag)
         abort();

@@ -1,4 +1,5 @@
-/* What a server may answer to a load test: in two pieces, cut where the first byte says, it comes out as in one. */
+/* What a server may answer to a load test: in two pieces, cut where the first byte says, it comes out as in
+ * one. */
 #include "cli/load_response.h"
 
 #include <stdint.h>
@@ -19,8 +20,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t first = emb_load_response_feed(&parts, text, cut), second = 0;
     if (parts.state == EMB_LOAD_MORE)
         second = emb_load_response_feed(&parts, text + first, length - first);
-    if (used > length || whole.state != parts.state || used != first + second || whole.status != parts.status ||
-        whole.body_bytes != parts.body_bytes || whole.tokens != parts.tokens)
+    if (used > length || whole.state != parts.state || used != first + second ||
+        whole.status != parts.status || whole.body_bytes != parts.body_bytes || whole.tokens != parts.tokens)
         abort();
     emb_load_response_end(&whole);
     if (whole.state == EMB_LOAD_MORE)

@@ -1,4 +1,5 @@
-/* URLs of databases from any bytes: what is taken has sound parts, and no refusal quotes what may be a password. */
+/* URLs of databases from any bytes: what is taken has sound parts, and no refusal quotes what may be a
+ * password. */
 #include "store/redis.h"
 #include "store/url.h"
 
@@ -14,11 +15,12 @@ static size_t length_of(const char *part)
 
 static void check(const emb_url *url, size_t size)
 {
-    size_t parts = length_of(url->scheme) + length_of(url->user) + length_of(url->password) + length_of(url->host) +
-                   length_of(url->path);
+    size_t parts = length_of(url->scheme) + length_of(url->user) + length_of(url->password) +
+                   length_of(url->host) + length_of(url->path);
     for (size_t i = 0; i < url->options; i++)
         parts += strlen(url->names[i]) + strlen(url->values[i]);
-    if (parts > size || !url->scheme || !*url->scheme || url->port > 65535 || (url->path && *url->path != '/'))
+    if (parts > size || !url->scheme || !*url->scheme || url->port > 65535 ||
+        (url->path && *url->path != '/'))
         abort();
 }
 
@@ -26,7 +28,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     char *text = malloc(size + 1);
     emb_url url;
-    emb_error err = { 0 };
+    emb_error err = {0};
     if (!text)
         return 0;
     memcpy(text, data, size);

@@ -1,6 +1,6 @@
 /*
- * Any bytes as a file of ranks and as a text for cl100k_base. The tokens of a text must be its bytes again, and
- * counting must agree.
+ * Any bytes as a file of ranks and as a text for cl100k_base. The tokens of a text must be its bytes again,
+ * and counting must agree.
  */
 #include "base/utf8.h"
 #include "tokenizer/tiktoken.h"

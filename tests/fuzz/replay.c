@@ -52,7 +52,8 @@ int main(int argc, char **argv)
     for (struct dirent *entry; (entry = readdir(directory));) {
         char *path = emb_path_join(argv[1], entry->d_name), *data;
         size_t size;
-        if (path && emb_is_file(path) && emb_read_file(path, (size_t)64 << 20, &data, &size, NULL) == EMB_OK) {
+        if (path && emb_is_file(path) &&
+            emb_read_file(path, (size_t)64 << 20, &data, &size, NULL) == EMB_OK) {
             run_mutated(data, size);
             free(data);
             count++;

@@ -4,9 +4,10 @@
  *     echo_server key=value …     the options of emb_http_options by name; prints "listening ADDRESS" for each
  *                                 address, then obeys lines on stdin and prints one line for each
  *
- * Routes: /echo answers in place with the body; /park the same from a worker; /sleep?ms=N from a worker after N ms or
- * when the client has left; /hold from a worker when "release" is said on stdin; /large?bytes=N; /stream?pieces=N&
- * bytes=M as pieces; /about a JSON of what was seen; /nothing gives no answer; /park-nothing neither, from a worker.
+ * Routes: /echo answers in place with the body; /park the same from a worker; /sleep?ms=N from a worker after
+ * N ms or when the client has left; /hold from a worker when "release" is said on stdin; /large?bytes=N;
+ * /stream?pieces=N& bytes=M as pieces; /about a JSON of what was seen; /nothing gives no answer;
+ * /park-nothing neither, from a worker.
  *
  * Commands: stats, records (what was told so far), release, adjust key=value …, stop, drain MS, close.
  */
@@ -130,9 +131,11 @@ static void about(emb_exchange *x)
     emb_exchange_add_header(x, "X-Dropped", "a\r\nX-Injected: 1");
     emb_exchange_add_header(x, "Content-Length", "5");
     emb_exchange_add_headerf(x, "X-Number", "%d", 42);
-    if (emb_buf_addf(&body, "{\"method\":\"%s\",\"path\":\"%s\",\"a\":%s%s%s,\"header\":\"%s\",\"body\":%zu,\"peer\":\"%s\"}",
-                     emb_exchange_method_name(x), emb_exchange_path(x), a ? "\"" : "", a ? a : "null", a ? "\"" : "",
-                     header ? header : "", length, emb_exchange_peer(x)))
+    if (emb_buf_addf(
+            &body,
+            "{\"method\":\"%s\",\"path\":\"%s\",\"a\":%s%s%s,\"header\":\"%s\",\"body\":%zu,\"peer\":\"%s\"}",
+            emb_exchange_method_name(x), emb_exchange_path(x), a ? "\"" : "", a ? a : "null", a ? "\"" : "",
+            header ? header : "", length, emb_exchange_peer(x)))
         abort();
     emb_exchange_reply(x, 200, "application/json", &body);
 }
@@ -153,10 +156,10 @@ static void handle(void *context, emb_exchange *x)
         const char *path;
         void (*work)(emb_exchange *x);
         bool parked;
-    } routes[] = { { "/echo", echo, false },     { "/park", echo, true },     { "/sleep", nap, true },
-                   { "/hold", hold, true },      { "/large", large, false },  { "/park-large", large, true },
-                   { "/stream", stream, true },  { "/about", about, false },  { "/nothing", nothing, false },
-                   { "/park-nothing", nothing, true } };
+    } routes[] = {{"/echo", echo, false},          {"/park", echo, true},    {"/sleep", nap, true},
+                  {"/hold", hold, true},           {"/large", large, false}, {"/park-large", large, true},
+                  {"/stream", stream, true},       {"/about", about, false}, {"/nothing", nothing, false},
+                  {"/park-nothing", nothing, true}};
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
         if (strcmp(emb_exchange_path(x), routes[i].path) == 0) {
             emb_exchange_set_route(x, routes[i].path);
@@ -182,7 +185,8 @@ static void set_option(emb_http_options *o, char *text)
 #define SIZE(name) else if (strcmp(text, #name) == 0) o->name = n
 #define SHORT(name) else if (strcmp(text, #name) == 0) o->name = (uint32_t)n
 #define TEXT(name) else if (strcmp(text, #name) == 0) o->name = value
-    if (0) {}
+    if (0) {
+    }
     TEXT(listen);
     SHORT(loops);
     SHORT(max_parked);
@@ -204,8 +208,8 @@ static void set_option(emb_http_options *o, char *text)
 static void say_records(void)
 {
     pthread_mutex_lock(&lock);
-    printf("{\"total\":%zu,\"gone\":%zu,\"parked\":%zu,\"dropped\":%zu,\"held\":%u,\"refused\":\"%s\"", seen.total,
-           seen.gone, seen.parked, seen.dropped, held, seen.last_refused);
+    printf("{\"total\":%zu,\"gone\":%zu,\"parked\":%zu,\"dropped\":%zu,\"held\":%u,\"refused\":\"%s\"",
+           seen.total, seen.gone, seen.parked, seen.dropped, held, seen.last_refused);
     for (int i = 0; i < 600; i++)
         if (seen.status[i])
             printf(",\"%d\":%zu", i, seen.status[i]);
@@ -218,8 +222,8 @@ static void say_stats(const emb_http_server *server)
     emb_http_stats s;
     emb_http_get_stats(server, &s);
     uint64_t now = emb_now_ns();
-    printf("{\"connections\":%zu,\"active\":%zu,\"parked\":%zu,\"turn_ms\":%" PRIu64 "}\n", s.connections, s.active,
-           s.parked, now > s.last_turn_ns ? (now - s.last_turn_ns) / 1000000 : 0);
+    printf("{\"connections\":%zu,\"active\":%zu,\"parked\":%zu,\"turn_ms\":%" PRIu64 "}\n", s.connections,
+           s.active, s.parked, now > s.last_turn_ns ? (now - s.last_turn_ns) / 1000000 : 0);
 }
 
 static void adjust(emb_http_server *server, emb_http_options *o, char *rest)
@@ -253,7 +257,8 @@ static bool obey(emb_http_server *server, emb_http_options *o, char *line)
         emb_http_stop_accepting(server);
         puts("ok");
     } else if (strncmp(line, "drain ", 6) == 0) {
-        puts(emb_http_drain(server, emb_now_ns() + strtoull(line + 6, NULL, 10) * 1000000u) ? "drained" : "late");
+        puts(emb_http_drain(server, emb_now_ns() + strtoull(line + 6, NULL, 10) * 1000000u) ? "drained"
+                                                                                            : "late");
     } else {
         return false;
     }
@@ -285,7 +290,8 @@ int main(int argc, char **argv)
     puts("ready");
     fflush(stdout);
     char line[4096];
-    while (fgets(line, sizeof line, stdin) && obey(server, &o, line)) {}
+    while (fgets(line, sizeof line, stdin) && obey(server, &o, line)) {
+    }
     emb_http_close(server);
     puts("closed");
     say_records();

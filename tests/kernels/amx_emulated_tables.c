@@ -11,7 +11,7 @@ static bool supported(void)
 
 const emb_isa *amx_emulated_tables(size_t *count)
 {
-    static const emb_isa tables[] = { { &emb_kernels_amx_emulated, supported } };
+    static const emb_isa tables[] = {{&emb_kernels_amx_emulated, supported}};
     *count = 1;
     return tables;
 }

@@ -8,10 +8,9 @@ static const char *url;
 static void reset(void)
 {
     static const emb_pg_statement drop[] = {
-        { "drop_ledger", "DROP TABLE IF EXISTS embedd_ledger, embedd_ledger_writers" },
-        { "drop_schema", "DROP TABLE IF EXISTS embedd_schema" }
-    };
-    emb_error err = { 0 };
+        {"drop_ledger", "DROP TABLE IF EXISTS embedd_ledger, embedd_ledger_writers"},
+        {"drop_schema", "DROP TABLE IF EXISTS embedd_schema"}};
+    emb_error err = {0};
     emb_pg *pg;
     assert_int_equal(emb_pg_open(url, NULL, &pg, &err), EMB_OK);
     for (int i = 0; i < 2; i++)
@@ -25,5 +24,5 @@ int main(void)
     url = getenv("EMBEDD_TEST_POSTGRESQL");
     if (!url)
         return 77;
-    return ledger_conformance(&(ledger_subject){ url, reset });
+    return ledger_conformance(&(ledger_subject){url, reset});
 }

@@ -1,6 +1,6 @@
 /*
- * A provider at the end of a pipe: reads commands, one JSON object a line, and answers each with one line of JSON, so
- * that a test in Python can script the upstream in between.
+ * A provider at the end of a pipe: reads commands, one JSON object a line, and answers each with one line of
+ * JSON, so that a test in Python can script the upstream in between.
  *
  *     {"open": {"kind": "openai", "name": "p", "base_url": "http://127.0.0.1:1/v1", "api_key": "k", …}}
  *         the members of emb_provider_config by their names, "headers": {"X-A": "b"}, "model": one model's name with
@@ -51,7 +51,9 @@ static const char *text_of(emb_json_value object, const char *name, const char *
     emb_json_value v;
     const char *s;
     size_t n;
-    return emb_json_get(object, name, &v) && emb_json_string(v, &s, &n) ? must(emb_arena_strndup(&memory, s, n)) : fallback;
+    return emb_json_get(object, name, &v) && emb_json_string(v, &s, &n)
+               ? must(emb_arena_strndup(&memory, s, n))
+               : fallback;
 }
 
 static int64_t int_of(emb_json_value object, const char *name, int64_t fallback)
@@ -72,7 +74,7 @@ static bool bool_of(emb_json_value object, const char *name, bool fallback)
 
 static emb_provider_kind kind_of(const char *name)
 {
-#define EMB_X(id, text)        \
+#define EMB_X(id, text)          \
     if (strcmp(name, text) == 0) \
         return EMB_PROVIDER_##id;
     EMB_PROVIDER_KIND_TABLE(EMB_X)
@@ -97,26 +99,43 @@ static size_t headers_of(emb_json_value object, emb_header_config *headers)
     return count;
 }
 
-static void read_config(emb_json_value o, emb_provider_config *c, emb_provider_model_config *model, emb_header_config *headers)
+static void read_config(emb_json_value o, emb_provider_config *c, emb_provider_model_config *model,
+                        emb_header_config *headers)
 {
-    *model = (emb_provider_model_config){ .name = text_of(o, "model", "m"), .encoding = "", .origin = "", .revision = "api",
-                                          .query_prompt = "", .document_prompt = "" };
+    *model = (emb_provider_model_config){.name = text_of(o, "model", "m"),
+                                         .encoding = "",
+                                         .origin = "",
+                                         .revision = "api",
+                                         .query_prompt = "",
+                                         .document_prompt = ""};
     model->upstream = text_of(o, "upstream", model->name);
     *c = (emb_provider_config){
-        .name = text_of(o, "name", "upstream"), .kind = kind_of(text_of(o, "kind", "openai")),
-        .base_url = text_of(o, "base_url", ""), .api_key = text_of(o, "api_key", ""),
-        .api_version = text_of(o, "api_version", ""), .proxy = text_of(o, "proxy", ""), .ca_file = text_of(o, "ca_file", ""),
-        .headers = headers, .header_count = headers_of(o, headers), .weight = 1,
+        .name = text_of(o, "name", "upstream"),
+        .kind = kind_of(text_of(o, "kind", "openai")),
+        .base_url = text_of(o, "base_url", ""),
+        .api_key = text_of(o, "api_key", ""),
+        .api_version = text_of(o, "api_version", ""),
+        .proxy = text_of(o, "proxy", ""),
+        .ca_file = text_of(o, "ca_file", ""),
+        .headers = headers,
+        .header_count = headers_of(o, headers),
+        .weight = 1,
         .concurrency = (size_t)int_of(o, "concurrency", 8),
         .requests_per_minute = (size_t)int_of(o, "requests_per_minute", 0),
         .tokens_per_minute = (size_t)int_of(o, "tokens_per_minute", 0),
         .connect_timeout_ms = (uint32_t)int_of(o, "connect_timeout_ms", 2000),
-        .timeout_ms = (uint32_t)int_of(o, "timeout_ms", 10000), .max_retries = (unsigned)int_of(o, "max_retries", 2),
-        .hedge_ms = (uint32_t)int_of(o, "hedge_ms", 0), .max_batch_texts = (size_t)int_of(o, "max_batch_texts", 0),
+        .timeout_ms = (uint32_t)int_of(o, "timeout_ms", 10000),
+        .max_retries = (unsigned)int_of(o, "max_retries", 2),
+        .hedge_ms = (uint32_t)int_of(o, "hedge_ms", 0),
+        .max_batch_texts = (size_t)int_of(o, "max_batch_texts", 0),
         .max_batch_tokens = (size_t)int_of(o, "max_batch_tokens", 0),
-        .max_body_bytes = (size_t)int_of(o, "max_body_bytes", 0), .http2 = bool_of(o, "http2", true),
-        .compress = bool_of(o, "compress", true), .base64 = bool_of(o, "base64", true),
-        .keep_warm_s = (uint32_t)int_of(o, "keep_warm_s", 0), .models = model, .model_count = 1,
+        .max_body_bytes = (size_t)int_of(o, "max_body_bytes", 0),
+        .http2 = bool_of(o, "http2", true),
+        .compress = bool_of(o, "compress", true),
+        .base64 = bool_of(o, "base64", true),
+        .keep_warm_s = (uint32_t)int_of(o, "keep_warm_s", 0),
+        .models = model,
+        .model_count = 1,
     };
 }
 
@@ -174,7 +193,7 @@ static void read_texts(emb_json_value o, emb_provider_call *c)
         c->texts = texts = must(emb_arena_calloc(&memory, c->count + 1, sizeof *texts));
         for (size_t i = 0; i < c->count; i++) {
             int n = snprintf(line, sizeof line, "%s%zu", text_of(list, "prefix", "text "), i);
-            texts[i] = (emb_text){ must(emb_arena_strndup(&memory, line, (size_t)n)), (size_t)n };
+            texts[i] = (emb_text){must(emb_arena_strndup(&memory, line, (size_t)n)), (size_t)n};
         }
     } else if (emb_json_get(o, "texts", &list)) {
         emb_json_iter it = emb_json_begin(list);
@@ -212,7 +231,9 @@ static void read_call(emb_json_value o, emb_provider_call *c)
     c->dimensions = (size_t)int_of(o, "dimensions", 0);
     c->max_batch_texts = (size_t)int_of(o, "max_batch_texts", 0);
     c->max_batch_tokens = (size_t)int_of(o, "max_batch_tokens", 0);
-    c->role = strcmp(role, "query") == 0 ? EMB_ROLE_QUERY : strcmp(role, "document") == 0 ? EMB_ROLE_DOCUMENT : EMB_ROLE_NONE;
+    c->role = strcmp(role, "query") == 0      ? EMB_ROLE_QUERY
+              : strcmp(role, "document") == 0 ? EMB_ROLE_DOCUMENT
+                                              : EMB_ROLE_NONE;
     emb_json_value v;
     if (emb_json_get(o, "normalize", &v))
         c->normalize = bool_of(o, "normalize", true) ? EMB_ON : EMB_OFF;
@@ -295,11 +316,12 @@ static void say_trial(const trial *t, bool vectors)
 {
     const emb_provider_result *r = &t->result;
     say_status(t->status, &t->error);
-    say(", \"ms\": %.3f, \"end\": \"%s\", \"checksum\": \"%016llx\", \"tokens\": %llu, \"tokens_known\": %s", t->ms,
-        emb_attempt_end_name(r->end), (unsigned long long)(t->status ? 0 : checksum(r->vectors, t->call.count * r->dimension)),
+    say(", \"ms\": %.3f, \"end\": \"%s\", \"checksum\": \"%016llx\", \"tokens\": %llu, \"tokens_known\": %s",
+        t->ms, emb_attempt_end_name(r->end),
+        (unsigned long long)(t->status ? 0 : checksum(r->vectors, t->call.count * r->dimension)),
         (unsigned long long)r->tokens, r->tokens_known ? "true" : "false");
-    say(", \"attempts\": %u, \"parts\": %u, \"provider_ms\": %.3f, \"retry_after_ms\": %lld", r->attempts, r->parts,
-        (double)r->provider_ns / 1e6, (long long)r->retry_after_ms);
+    say(", \"attempts\": %u, \"parts\": %u, \"provider_ms\": %.3f, \"retry_after_ms\": %lld", r->attempts,
+        r->parts, (double)r->provider_ns / 1e6, (long long)r->retry_after_ms);
     say_hooks(t);
     if (vectors && !t->status) {
         say(", \"vectors\": [");
@@ -324,7 +346,7 @@ static void do_embed(emb_json_value o)
     for (size_t i = 0; i < threads; i++) {
         trial *t = &trials[i];
         read_call(o, &t->call);
-        t->hooks = (emb_provider_hooks){ before, after, t };
+        t->hooks = (emb_provider_hooks){before, after, t};
         t->allowed = (unsigned)int_of(o, "refuse_after", 1 << 30);
         t->call.hooks = &t->hooks;
         t->call.cancel = &t->cancel;
@@ -334,7 +356,7 @@ static void do_embed(emb_json_value o)
             abort();
     }
     if (cancel_ms >= 0) {
-        struct timespec pause = { cancel_ms / 1000, cancel_ms % 1000 * 1000000 };
+        struct timespec pause = {cancel_ms / 1000, cancel_ms % 1000 * 1000000};
         while (nanosleep(&pause, &pause) && errno == EINTR)
             ;
         for (size_t i = 0; i < threads; i++)
@@ -360,11 +382,12 @@ static void do_open(emb_json_value o)
     emb_provider_model_config model;
     emb_header_config headers[MOST_HEADERS];
     emb_provider_config config;
-    emb_error err = { 0 };
+    emb_error err = {0};
     emb_provider_close(provider);
     provider = NULL;
     read_config(o, &config, &model, headers);
-    emb_provider_options options = { .metrics = metrics, .user_agent = text_of(o, "user_agent", "embedd/test") };
+    emb_provider_options options = {.metrics = metrics,
+                                    .user_agent = text_of(o, "user_agent", "embedd/test")};
     emb_status status = emb_provider_open(&config, &options, &provider, &err);
     say_status(status, &err);
     say("}");
@@ -372,7 +395,7 @@ static void do_open(emb_json_value o)
 
 static void do_probe(emb_json_value o)
 {
-    emb_error err = { 0 };
+    emb_error err = {0};
     size_t dimension = 0;
     uint64_t deadline = emb_now_ns() + (uint64_t)int_of(o, "timeout_ms", 5000) * 1000000u;
     emb_status status = emb_provider_probe(provider, text_of(o, "model", "m"), deadline, &dimension, &err);
@@ -387,7 +410,8 @@ static void do_state(void)
     emb_provider_get_state(provider, &s);
     say("{\"status\": 0, \"active\": %zu, \"waiting\": %zu, \"limited_ms\": %.3f", s.active, s.waiting,
         s.limited_until_ns > now ? (double)(s.limited_until_ns - now) / 1e6 : 0);
-    say(", \"calls\": %llu, \"attempts\": %llu, \"retries\": %llu, \"failures\": %llu, \"tokens\": %llu, \"last_error\": ",
+    say(", \"calls\": %llu, \"attempts\": %llu, \"retries\": %llu, \"failures\": %llu, \"tokens\": %llu, "
+        "\"last_error\": ",
         (unsigned long long)s.calls, (unsigned long long)s.attempts, (unsigned long long)s.retries,
         (unsigned long long)s.failures, (unsigned long long)s.tokens);
     say_text(s.last_error);
@@ -415,7 +439,7 @@ static void obey(const char *line, size_t length)
 {
     emb_json *doc;
     emb_json_value v;
-    emb_error err = { 0 };
+    emb_error err = {0};
     if (emb_json_open(line, length, "command", &doc, &err)) {
         refuse(err.message);
         return;

@@ -3,7 +3,7 @@
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { BREAKER_CONFORMANCE };
+    const struct CMUnitTest tests[] = {BREAKER_CONFORMANCE};
     breaker_url = getenv("EMBEDD_TEST_STATE");
     if (!breaker_url)
         return 77;

@@ -3,7 +3,7 @@
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { BUDGET_CONFORMANCE };
+    const struct CMUnitTest tests[] = {BUDGET_CONFORMANCE};
     budget_url = getenv("EMBEDD_TEST_STATE");
     if (!budget_url)
         return 77;

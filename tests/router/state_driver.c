@@ -1,5 +1,6 @@
 /*
- * A budget and a breaker at the end of a pipe: reads commands, one a line, and answers each with one line of JSON.
+ * A budget and a breaker at the end of a pipe: reads commands, one a line, and answers each with one line of
+ * JSON.
  *
  *     open URL RESERVATION_S COMMAND_MS    status
  *     storm THREADS CALLS SCOPE LIMIT NUSD granted, refused, failed, worst (ms); reservations are kept
@@ -37,7 +38,7 @@ typedef struct storm {
 
 static emb_status reserve(const char *scope, uint64_t limit, uint64_t nusd, uint64_t *took_ns)
 {
-    emb_budget_scope s[] = { { "global", UINT64_MAX }, { scope, limit } };
+    emb_budget_scope s[] = {{"global", UINT64_MAX}, {scope, limit}};
     emb_budget_ticket t;
     emb_error err;
     uint64_t start = emb_now_ns();
@@ -64,7 +65,7 @@ static void *storm_run(void *context)
 
 static void do_storm(const char *line)
 {
-    storm s = { .scope = "" };
+    storm s = {.scope = ""};
     unsigned threads = 0;
     int calls = 0;
     pthread_t ids[64];
@@ -75,16 +76,16 @@ static void do_storm(const char *line)
             exit(1);
     for (unsigned i = 0; i < threads && i < 64; i++)
         pthread_join(ids[i], NULL);
-    printf("{\"granted\": %d, \"refused\": %d, \"failed\": %d, \"worst\": %.1f}\n", s.granted, s.refused, s.failed,
-           (double)s.worst_ns / 1e6);
+    printf("{\"granted\": %d, \"refused\": %d, \"failed\": %d, \"worst\": %.1f}\n", s.granted, s.refused,
+           s.failed, (double)s.worst_ns / 1e6);
 }
 
 static void do_open(const char *line)
 {
     char url[512] = "";
     emb_error err;
-    emb_budget_options b = { 0 };
-    emb_breakers_options o = { .probe_s = 5 };
+    emb_budget_options b = {0};
+    emb_breakers_options o = {.probe_s = 5};
     sscanf(line, "open %511s %u %u", url, &b.reservation_s, &b.command_ms);
     o.command_ms = b.command_ms;
     emb_status st = emb_budget_open(url, &b, &budget, &err);
@@ -121,13 +122,14 @@ static void do_read(const char *line)
     emb_error err;
     sscanf(line, "read %127s", scope);
     emb_status st = emb_budget_read(budget, scope, emb_now_ns() + UINT64_C(5000000000), &use, &err);
-    printf("{\"status\": %d, \"spent\": %" PRIu64 ", \"reserved\": %" PRIu64 "}\n", st, use.spent_nusd, use.reserved_nusd);
+    printf("{\"status\": %d, \"spent\": %" PRIu64 ", \"reserved\": %" PRIu64 "}\n", st, use.spent_nusd,
+           use.reserved_nusd);
 }
 
 static emb_breaker *breaker_of(const char *name)
 {
-    static const emb_breaker_rules RULES = { .failure_threshold = 1, .window_s = 60, .recovery_timeout_s = 1,
-                                             .recovery_longest_s = 3 };
+    static const emb_breaker_rules RULES = {
+        .failure_threshold = 1, .window_s = 60, .recovery_timeout_s = 1, .recovery_longest_s = 3};
     emb_breaker *b;
     emb_error err;
     if (emb_breaker_get(breakers, name, &RULES, &b, &err) != EMB_OK)
@@ -138,15 +140,19 @@ static emb_breaker *breaker_of(const char *name)
 static void do_call(const char *line)
 {
     char name[128] = "", how = 's';
-    emb_breaker_permit p = { 0 };
+    emb_breaker_permit p = {0};
     sscanf(line, "call %127s %c", name, &how);
     emb_breaker *b = breaker_of(name);
     uint64_t start = emb_now_ns();
     bool allowed = emb_breaker_allow(b, start, &p);
     if (allowed)
-        emb_breaker_report(b, p, how == 's' ? EMB_BREAKER_SUCCESS : how == 'f' ? EMB_BREAKER_FAILURE : EMB_BREAKER_FATAL, 0,
-                           "driver", emb_now_ns());
-    printf("{\"allowed\": %d, \"probe\": %d, \"ms\": %.1f}\n", allowed, p.probe, (double)(emb_now_ns() - start) / 1e6);
+        emb_breaker_report(b, p,
+                           how == 's'   ? EMB_BREAKER_SUCCESS
+                           : how == 'f' ? EMB_BREAKER_FAILURE
+                                        : EMB_BREAKER_FATAL,
+                           0, "driver", emb_now_ns());
+    printf("{\"allowed\": %d, \"probe\": %d, \"ms\": %.1f}\n", allowed, p.probe,
+           (double)(emb_now_ns() - start) / 1e6);
 }
 
 static void do_view(const char *line)
@@ -161,7 +167,8 @@ static void do_view(const char *line)
 static void do_up(const char *line)
 {
     (void)line;
-    printf("{\"budget\": %d, \"breakers\": %d}\n", emb_budget_is_up(budget), emb_breakers_store_is_up(breakers));
+    printf("{\"budget\": %d, \"breakers\": %d}\n", emb_budget_is_up(budget),
+           emb_breakers_store_is_up(breakers));
 }
 
 int main(void)
@@ -169,8 +176,9 @@ int main(void)
     static const struct {
         const char *name;
         void (*run)(const char *line);
-    } COMMANDS[] = { { "open ", do_open }, { "storm ", do_storm }, { "reserve ", do_reserve }, { "settle ", do_settle },
-                     { "read ", do_read }, { "call ", do_call },   { "view ", do_view },       { "up", do_up } };
+    } COMMANDS[] = {{"open ", do_open},     {"storm ", do_storm}, {"reserve ", do_reserve},
+                    {"settle ", do_settle}, {"read ", do_read},   {"call ", do_call},
+                    {"view ", do_view},     {"up", do_up}};
     char line[1024];
     tickets = calloc(MOST, sizeof *tickets);
     while (tickets && fgets(line, sizeof line, stdin)) {

@@ -20,7 +20,8 @@ enum { DIMENSION = 8 };
 
 static emb_shadow *shadow;
 
-static emb_status run(void *context, const emb_shadow_pair *pair, emb_arena *arena, emb_shadow_side *out, emb_error *err)
+static emb_status run(void *context, const emb_shadow_pair *pair, emb_arena *arena, emb_shadow_side *out,
+                      emb_error *err)
 {
     (void)context, (void)arena, (void)err;
     *out = pair->legacy;
@@ -30,8 +31,8 @@ static emb_status run(void *context, const emb_shadow_pair *pair, emb_arena *are
 
 static void open_it(const char *url)
 {
-    const emb_shadow_options options = { .queue = 100000, .window = 100, .run = run };
-    emb_error err = { 0 };
+    const emb_shadow_options options = {.queue = 100000, .window = 100, .run = run};
+    emb_error err = {0};
     printf("{\"ok\": %s}\n", emb_shadow_open(url, &options, &shadow, &err) == EMB_OK ? "true" : "false");
 }
 
@@ -42,12 +43,19 @@ static void submit(unsigned count)
         char text[32];
         float vector[DIMENSION];
         int length = snprintf(text, sizeof text, "text %u", i);
-        emb_text t = { text, (size_t)length };
+        emb_text t = {text, (size_t)length};
         for (int j = 0; j < DIMENSION; j++)
             vector[j] = (float)((i * 31 + (unsigned)j * 17) % 23) + 1;
-        emb_shadow_pair pair = { .texts = &t, .count = 1, .category = "c", .context = "batch",
-                                 .legacy = { .provider = "legacy", .model = "m", .space = "s", .vectors = vector,
-                                             .dimension = DIMENSION, .latency_ns = 5 } };
+        emb_shadow_pair pair = {.texts = &t,
+                                .count = 1,
+                                .category = "c",
+                                .context = "batch",
+                                .legacy = {.provider = "legacy",
+                                           .model = "m",
+                                           .space = "s",
+                                           .vectors = vector,
+                                           .dimension = DIMENSION,
+                                           .latency_ns = 5}};
         accepted += emb_shadow_submit(shadow, &pair);
     }
     printf("{\"accepted\": %u}\n", accepted);
@@ -55,17 +63,18 @@ static void submit(unsigned count)
 
 static void report(void)
 {
-    const emb_shadow_query query = { 0 };
+    const emb_shadow_query query = {0};
     emb_shadow_report r;
     emb_arena arena;
-    emb_error err = { 0 };
+    emb_error err = {0};
     emb_arena_init(&arena);
     if (emb_shadow_make_report(shadow, &query, &arena, &r, &err))
         printf("{\"ok\": false, \"status\": %d}\n", err.code);
     else
-        printf("{\"ok\": true, \"comparisons\": %llu, \"dropped\": %llu, \"cosine\": %.6f, \"overlap\": %.6f}\n",
-               (unsigned long long)r.all.comparisons, (unsigned long long)r.dropped, r.all.cosine.mean,
-               r.has_overlap ? r.overlap.mean : -1);
+        printf(
+            "{\"ok\": true, \"comparisons\": %llu, \"dropped\": %llu, \"cosine\": %.6f, \"overlap\": %.6f}\n",
+            (unsigned long long)r.all.comparisons, (unsigned long long)r.dropped, r.all.cosine.mean,
+            r.has_overlap ? r.overlap.mean : -1);
     emb_arena_fini(&arena);
 }
 

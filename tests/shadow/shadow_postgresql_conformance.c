@@ -1,4 +1,5 @@
-/* The suite of shadow_conformance.h on the PostgreSQL of EMBEDD_TEST_POSTGRESQL, whose comparisons it removes. */
+/* The suite of shadow_conformance.h on the PostgreSQL of EMBEDD_TEST_POSTGRESQL, whose comparisons it
+ * removes. */
 #include "unit/shadow/shadow_conformance.h"
 
 #include "store/postgresql.h"
@@ -8,8 +9,8 @@ static const char *url;
 static void reset(void)
 {
     static const emb_pg_statement drop[] = {
-        { "drop_shadow", "DROP TABLE IF EXISTS embedd_shadow, embedd_shadow_state" },
-        { "drop_schema", "DROP TABLE IF EXISTS embedd_schema" },
+        {"drop_shadow", "DROP TABLE IF EXISTS embedd_shadow, embedd_shadow_state"},
+        {"drop_schema", "DROP TABLE IF EXISTS embedd_schema"},
     };
     emb_pg *pg;
     ok(emb_pg_open(url, NULL, &pg, ERR));
@@ -23,6 +24,6 @@ int main(void)
     url = getenv("EMBEDD_TEST_POSTGRESQL");
     if (!url)
         return 77;
-    const shadow_subject subject = { url, reset };
+    const shadow_subject subject = {url, reset};
     return shadow_conformance(&subject);
 }

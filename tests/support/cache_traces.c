@@ -1,4 +1,5 @@
-/* Zipf by inversion of the cumulative distribution; LRU with a list and a table over the small integers that keys are. */
+/* Zipf by inversion of the cumulative distribution; LRU with a list and a table over the small integers that
+ * keys are. */
 #include "support/cache_traces.h"
 
 #include "cache/l1.h"
@@ -47,7 +48,8 @@ static uint32_t zipf_draw(const double *table, uint32_t keys, uint64_t *state)
     return low;
 }
 
-cache_trace *cache_trace_make(cache_trace_kind kind, double alpha, uint32_t keys, size_t length, uint64_t seed)
+cache_trace *cache_trace_make(cache_trace_kind kind, double alpha, uint32_t keys, size_t length,
+                              uint64_t seed)
 {
     cache_trace *t = get(1, sizeof *t);
     t->keys = get(length, sizeof *t->keys);
@@ -127,7 +129,7 @@ double cache_trace_l1(const cache_trace *t, size_t entries)
     emb_l1 *l1;
     emb_error err;
     size_t hits = 0;
-    const emb_l1_query query = { 1000, 0, EMB_L1_COUNT };
+    const emb_l1_query query = {1000, 0, EMB_L1_COUNT};
     if (emb_l1_open(entries, (size_t)1 << 30, 0, &l1, &err) != EMB_OK)
         exit(1);
     for (size_t i = 0; i < t->length; i++) {
@@ -144,7 +146,7 @@ double cache_trace_l1(const cache_trace *t, size_t entries)
                 exit(1);
             hits++;
         } else {
-            emb_l1_put(l1, &key, &(emb_value){ &vector, 1, 1, 1000, 0 }, "m", 1000);
+            emb_l1_put(l1, &key, &(emb_value){&vector, 1, 1, 1000, 0}, "m", 1000);
         }
     }
     emb_l1_close(l1);

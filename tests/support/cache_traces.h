@@ -14,9 +14,10 @@
 
 typedef enum cache_trace_kind {
     TRACE_ZIPF,
-    TRACE_ZIPF_AND_SCANS, /* now and then, a run of keys that never come again, as long as a third of all keys */
-    TRACE_LOOP,           /* all keys in turn */
-    TRACE_SHIFT           /* Zipf over a set of keys that is another one after each tenth of the trace */
+    /* now and then, a run of keys that never come again, as long as a third of all keys */
+    TRACE_ZIPF_AND_SCANS,
+    TRACE_LOOP, /* all keys in turn */
+    TRACE_SHIFT /* Zipf over a set of keys that is another one after each tenth of the trace */
 } cache_trace_kind;
 
 typedef struct cache_trace {
@@ -24,7 +25,8 @@ typedef struct cache_trace {
     size_t length;
 } cache_trace;
 
-cache_trace *cache_trace_make(cache_trace_kind kind, double alpha, uint32_t keys, size_t length, uint64_t seed);
+cache_trace *cache_trace_make(cache_trace_kind kind, double alpha, uint32_t keys, size_t length,
+                              uint64_t seed);
 void cache_trace_free(cache_trace *trace);
 /* Hit rates. Both exit the program if memory is short. */
 double cache_trace_lru(const cache_trace *trace, size_t entries);

@@ -36,12 +36,13 @@ bool world_is(unsigned n, const float *vector)
     return memcmp(expected, vector, world_dimension(n) * sizeof *expected) == 0;
 }
 
-static emb_status compute(world_call *c, emb_cache_lookup *l, const unsigned *numbers, const size_t *todo, size_t n)
+static emb_status compute(world_call *c, emb_cache_lookup *l, const unsigned *numbers, const size_t *todo,
+                          size_t n)
 {
     if (c->before)
         c->before(c->context);
     if (c->compute_us)
-        nanosleep(&(struct timespec){ 0, c->compute_us * 1000L }, NULL);
+        nanosleep(&(struct timespec){0, c->compute_us * 1000L}, NULL);
     c->rounds++;
     if (c->fail)
         return c->fail;
@@ -63,9 +64,11 @@ emb_status world_embed(world_call *c, const unsigned *numbers, size_t count, emb
     emb_status st;
     for (size_t i = 0; i < count; i++) {
         int length = snprintf(texts[i], sizeof texts[i], "text %u", numbers[i]);
-        l[i] = (emb_cache_lookup){ .key = world_key(numbers[i]), .vector = vectors + i * WORLD_LONGEST,
-                                   .dimension = world_dimension(numbers[i]), .text = texts[i],
-                                   .text_length = (size_t)length };
+        l[i] = (emb_cache_lookup){.key = world_key(numbers[i]),
+                                  .vector = vectors + i * WORLD_LONGEST,
+                                  .dimension = world_dimension(numbers[i]),
+                                  .text = texts[i],
+                                  .text_length = (size_t)length};
     }
     st = emb_cache_begin(c->cache, l, count, &c->policy, c->deadline_ns, c->cancel, &flight, err);
     if (st != EMB_OK) {

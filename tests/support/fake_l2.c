@@ -36,7 +36,7 @@ static entry *find(fake_l2 *f, const emb_cache_key *key)
 
 static void pause_ms(unsigned ms)
 {
-    nanosleep(&(struct timespec){ ms / 1000, ms % 1000 * 1000000 }, NULL);
+    nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000}, NULL);
 }
 
 /* What every operation does first. */
@@ -84,7 +84,7 @@ static unsigned char *twisted(fake_l2 *f, fake_l2_mode mode, const entry *e, siz
         float vector[4096];
         uint32_t whole = emb_value_dimension(e->value, e->length), half = whole > 1 ? (whole + 1) / 2 : 2;
         memset(vector, 0, half * sizeof *vector);
-        (void)!emb_value_pack(&e->key, &(emb_value){ vector, half, 1, (uint64_t)time(NULL), 0 }, copy);
+        (void)!emb_value_pack(&e->key, &(emb_value){vector, half, 1, (uint64_t)time(NULL), 0}, copy);
         *length = emb_value_size(half);
     }
     return copy;
@@ -155,7 +155,8 @@ static void put_one(fake_l2 *f, const emb_l2_item *item)
     f->count++;
 }
 
-static emb_status put_many(emb_l2 *l2, const emb_l2_item *items, size_t count, uint64_t deadline_ns, emb_error *err)
+static emb_status put_many(emb_l2 *l2, const emb_l2_item *items, size_t count, uint64_t deadline_ns,
+                           emb_error *err)
 {
     fake_l2 *f = (fake_l2 *)l2;
     fake_l2_mode mode = atomic_load(&f->mode);
@@ -175,8 +176,8 @@ static emb_status put_many(emb_l2 *l2, const emb_l2_item *items, size_t count, u
     return st;
 }
 
-static emb_status remove_matching(emb_l2 *l2, const emb_cache_filter *filter, uint64_t deadline_ns, uint64_t *removed,
-                                  emb_error *err)
+static emb_status remove_matching(emb_l2 *l2, const emb_cache_filter *filter, uint64_t deadline_ns,
+                                  uint64_t *removed, emb_error *err)
 {
     fake_l2 *f = (fake_l2 *)l2;
     *removed = 0;
@@ -250,9 +251,14 @@ static void close_it(emb_l2 *l2)
     (void)l2;
 }
 
-static const emb_l2_ops OPS = { .get_many = get_many, .put_many = put_many, .remove = remove_matching,
-                                .stats = get_stats, .most_used = most_used, .tidy = tidy, .close = close_it,
-                                .set_maximum = set_maximum };
+static const emb_l2_ops OPS = {.get_many = get_many,
+                               .put_many = put_many,
+                               .remove = remove_matching,
+                               .stats = get_stats,
+                               .most_used = most_used,
+                               .tidy = tidy,
+                               .close = close_it,
+                               .set_maximum = set_maximum};
 
 fake_l2 *fake_l2_make(void)
 {

@@ -1,13 +1,15 @@
 /*
- * upstream_fast: the least that an OpenAI-compatible upstream can cost, to measure what a gateway before it adds.
+ * upstream_fast: the least that an OpenAI-compatible upstream can cost, to measure what a gateway before it
+ * adds.
  *
  *     upstream_fast [PORT]      0 or nothing: a free port; prints "port N" and serves until it is terminated
  *
- * Every POST is answered with the same embedding of one text in 1,536 dimensions, as base64 where the body asks for it,
- * else as numbers; a GET with an empty list. Both answers are made once: a request costs a read, the search for the end of
- * its head and its length, and one write. One thread, epoll, level-triggered; TCP_NODELAY; connections live until the
- * client ends them. A single-threaded server answers in order of arrival, which is what is wanted: no time hides in locks
- * or in hand-overs. Not for tests of behaviour: that is upstream.py.
+ * Every POST is answered with the same embedding of one text in 1,536 dimensions, as base64 where the body
+ * asks for it, else as numbers; a GET with an empty list. Both answers are made once: a request costs a read,
+ * the search for the end of its head and its length, and one write. One thread, epoll, level-triggered;
+ * TCP_NODELAY; connections live until the client ends them. A single-threaded server answers in order of
+ * arrival, which is what is wanted: no time hides in locks or in hand-overs. Not for tests of behaviour: that
+ * is upstream.py.
  *
  * What it does not do: chunked requests, pipelining, requests over 1 MiB. Such a connection is closed.
  */
@@ -81,13 +83,14 @@ static size_t numbers(const float *v, char *out)
 static answer make(const char *before, const char *middle, size_t middle_length, const char *after)
 {
     size_t body = strlen(before) + middle_length + strlen(after);
-    answer a = { malloc(body + 512), 0 };
+    answer a = {malloc(body + 512), 0};
     if (!a.data)
         exit(1);
-    a.length = (size_t)sprintf(a.data,
-                               "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nx-request-id: req_fast\r\n"
-                               "x-ratelimit-remaining-requests: 2999\r\nContent-Length: %zu\r\n\r\n%s",
-                               body, before);
+    a.length =
+        (size_t)sprintf(a.data,
+                        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nx-request-id: req_fast\r\n"
+                        "x-ratelimit-remaining-requests: 2999\r\nContent-Length: %zu\r\n\r\n%s",
+                        body, before);
     memcpy(a.data + a.length, middle, middle_length);
     a.length += middle_length;
     memcpy(a.data + a.length, after, strlen(after));
@@ -97,8 +100,10 @@ static answer make(const char *before, const char *middle, size_t middle_length,
 
 static void make_answers(void)
 {
-    static const char before[] = "{\"object\":\"list\",\"data\":[{\"object\":\"embedding\",\"index\":0,\"embedding\":";
-    static const char after[] = "}],\"model\":\"text-embedding-3-small\",\"usage\":{\"prompt_tokens\":8,\"total_tokens\":8}}";
+    static const char before[] =
+        "{\"object\":\"list\",\"data\":[{\"object\":\"embedding\",\"index\":0,\"embedding\":";
+    static const char after[] =
+        "}],\"model\":\"text-embedding-3-small\",\"usage\":{\"prompt_tokens\":8,\"total_tokens\":8}}";
     static float v[DIMENSION];
     static char text[DIMENSION * 20];
     fill(v);
@@ -134,7 +139,8 @@ static size_t length_of(const char *data, size_t have, size_t *head)
 static int send_all(int fd, const answer *a)
 {
     for (size_t sent = 0; sent < a->length;) {
-        ssize_t n = send(fd, a->data + sent, a->length - sent, MSG_NOSIGNAL); /* blocking: answers fit the buffers */
+        ssize_t n =
+            send(fd, a->data + sent, a->length - sent, MSG_NOSIGNAL); /* blocking: answers fit the buffers */
         if (n < 0 && errno != EINTR)
             return -1;
         sent += n > 0 ? (size_t)n : 0;
@@ -182,7 +188,7 @@ static void take(int epoll, int listener)
     static const int one = 1;
     int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
     connection *c = fd >= 0 ? calloc(1, sizeof *c) : NULL;
-    struct epoll_event event = { .events = EPOLLIN, .data.ptr = c };
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
     if (!c)
         return;
     c->fd = fd;
@@ -202,8 +208,8 @@ static void drop(connection *c)
 
 static int listen_on(unsigned port)
 {
-    struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port),
-                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof address;
     static const int one = 1;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -223,7 +229,7 @@ int main(int argc, char **argv)
     make_answers();
     int listener = listen_on(argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : 0);
     int epoll = epoll_create1(EPOLL_CLOEXEC);
-    struct epoll_event events[MOST_EVENTS], event = { .events = EPOLLIN, .data.ptr = NULL };
+    struct epoll_event events[MOST_EVENTS], event = {.events = EPOLLIN, .data.ptr = NULL};
     if (epoll < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &event))
         return 1;
     for (;;) {

@@ -1,6 +1,6 @@
 /*
- * alert_sinks_test.c: a sink gets each notice once and in order, whatever it answers; a store keeps what fires and what was
- * not told over a restart; threads neither lose nor repeat.
+ * alert_sinks_test.c: a sink gets each notice once and in order, whatever it answers; a store keeps what
+ * fires and what was not told over a restart; threads neither lose nor repeat.
  */
 #include "alerts_fixture.h"
 
@@ -25,7 +25,7 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-    static const char *const endings[] = { "", "-wal", "-shm", "-journal" };
+    static const char *const endings[] = {"", "-wal", "-shm", "-journal"};
     (void)state;
     for (int i = 0; i < 4; i++) {
         char name[200];
@@ -40,7 +40,7 @@ static int teardown(void **state)
 static void a_sink_that_is_down_gets_all_in_order(void **state)
 {
     (void)state;
-    static const unsigned waits[] = { 1, 2, 4, 8, 16, 32, 60, 60, 60 };
+    static const unsigned waits[] = {1, 2, 4, 8, 16, 32, 60, 60, 60};
     emb_alerts *a = open_alerts(&HOOK, 1, NULL, 0);
     uint64_t now = 1000 * SECOND;
     world.status = 0;
@@ -77,7 +77,8 @@ static void some_notices_are_given_up(void **state)
     emb_error err;
     assert_int_equal(emb_metrics_open(&m, &err), EMB_OK);
     emb_alerts *a;
-    emb_alerts_options o = { .sinks = &HOOK, .sink_count = 1, .thresholds = THRESHOLDS, .now_s = fake_now_s, .metrics = m };
+    emb_alerts_options o = {
+        .sinks = &HOOK, .sink_count = 1, .thresholds = THRESHOLDS, .now_s = fake_now_s, .metrics = m};
     o.thresholds.for_s = 0;
     assert_int_equal(emb_alerts_open_with(&o, fake_send, NULL, false, &a, &err), EMB_OK);
     world.status = 400; /* never */
@@ -133,7 +134,7 @@ static void alertmanager_is_told_again(void **state)
     uint64_t now = 1000 * SECOND, due = emb_alert_sink_step(am, now);
     assert_int_equal(world.count, 0); /* nothing fires */
     emb_alert_signals s = slow(600);
-    s.providers = &(emb_provider_signal){ "openai", false, false, "timeouts" };
+    s.providers = &(emb_provider_signal){"openai", false, false, "timeouts"};
     s.provider_count = 1;
     evaluate(a, s);
     assert_int_equal(emb_alert_sink_step(am, now + SECOND), due);
@@ -217,7 +218,8 @@ static void the_store_can_be_read(void **state)
     clock_s++;
     s.store_down = true;
     evaluate(a, s);
-    const emb_alerts_options o = { .url = url, .read_only = true, .now_s = fake_now_s, .sinks = &HOOK, .sink_count = 1 };
+    const emb_alerts_options o = {
+        .url = url, .read_only = true, .now_s = fake_now_s, .sinks = &HOOK, .sink_count = 1};
     assert_int_equal(emb_alerts_open(&o, &reader, &err), EMB_OK);
     emb_alerts_evaluate(reader, &s); /* does nothing */
     emb_arena_init(&arena);
@@ -253,11 +255,13 @@ static void a_store_that_is_none(void **state)
     (void)state;
     emb_alerts *a = NULL;
     emb_error err;
-    emb_alerts_options o = { .url = "redis://127.0.0.1:1", .now_s = fake_now_s, .thresholds = THRESHOLDS };
+    emb_alerts_options o = {.url = "redis://127.0.0.1:1", .now_s = fake_now_s, .thresholds = THRESHOLDS};
     assert_int_equal(emb_alerts_open(&o, &a, &err), EMB_E_INVALID);
     assert_null(a);
     o.thresholds.for_s = 0;
-    o.url = "postgresql://nobody@127.0.0.1:1/none?connect_timeout=1"; /* does not answer: alerts work without it */
+    o.url =
+        /* does not answer: alerts work without it */
+        "postgresql://nobody@127.0.0.1:1/none?connect_timeout=1";
     assert_int_equal(emb_alerts_open(&o, &a, &err), EMB_OK);
     evaluate(a, slow(600));
     evaluate(a, slow(600));
@@ -290,7 +294,7 @@ static void a_store_that_comes_back(void **state)
     assert_int_equal(world.count, 2); /* the end, which was kept; not the beginning, which was told */
     took(1, "hook", "resolved");
     emb_alerts_close(a);
-    static const char *const endings[] = { "", "-wal", "-shm" };
+    static const char *const endings[] = {"", "-wal", "-shm"};
     for (int i = 0; i < 3; i++) {
         char name[240];
         snprintf(name, sizeof name, "%s%s", hidden + 7, endings[i]);
@@ -331,7 +335,8 @@ static void with_a_store_short_of_memory(void **state)
 
 static pthread_mutex_t sending = PTHREAD_MUTEX_INITIALIZER;
 
-static emb_status locked_send(void *context, const emb_sink_request *request, int *http_status, emb_error *err)
+static emb_status locked_send(void *context, const emb_sink_request *request, int *http_status,
+                              emb_error *err)
 {
     pthread_mutex_lock(&sending);
     emb_status st = fake_send(context, request, http_status, err);
@@ -366,11 +371,12 @@ static void threads(void **state)
 {
     (void)state;
     enum { ROUNDS = 60 };
-    const emb_sink_config sinks[] = { HOOK, LOUD };
-    emb_alerts_options o = { .url = url, .sinks = sinks, .sink_count = 2, .thresholds = THRESHOLDS, .now_s = fake_now_s };
+    const emb_sink_config sinks[] = {HOOK, LOUD};
+    emb_alerts_options o = {
+        .url = url, .sinks = sinks, .sink_count = 2, .thresholds = THRESHOLDS, .now_s = fake_now_s};
     emb_error err;
     o.thresholds.for_s = 0;
-    crowd c = { 0 };
+    crowd c = {0};
     pthread_t watching;
     assert_int_equal(emb_alerts_open_with(&o, locked_send, NULL, true, &c.alerts, &err), EMB_OK);
     assert_int_equal(pthread_create(&watching, NULL, look, &c), 0);
@@ -381,7 +387,7 @@ static void threads(void **state)
     atomic_store(&c.done, true);
     pthread_join(watching, NULL);
     emb_alerts_close(c.alerts);
-    int next[2] = { 0, 0 };
+    int next[2] = {0, 0};
     assert_int_equal(world.count, 4 * ROUNDS);
     for (size_t i = 0; i < world.count; i++) {
         int which = strcmp(world.taken[i].sink, "loud") == 0, n = next[which]++;
@@ -392,7 +398,8 @@ static void threads(void **state)
     }
 }
 
-static emb_status hanging_send(void *context, const emb_sink_request *request, int *http_status, emb_error *err)
+static emb_status hanging_send(void *context, const emb_sink_request *request, int *http_status,
+                               emb_error *err)
 {
     atomic_fetch_add((atomic_int *)context, 1);
     *http_status = 0;
@@ -404,7 +411,8 @@ static emb_status hanging_send(void *context, const emb_sink_request *request, i
 static void closing_does_not_wait_for_a_sink_that_hangs(void **state)
 {
     (void)state;
-    emb_alerts_options o = { .url = url, .sinks = &HOOK, .sink_count = 1, .thresholds = THRESHOLDS, .now_s = fake_now_s };
+    emb_alerts_options o = {
+        .url = url, .sinks = &HOOK, .sink_count = 1, .thresholds = THRESHOLDS, .now_s = fake_now_s};
     emb_error err;
     emb_alerts *a;
     atomic_int calls = 0;

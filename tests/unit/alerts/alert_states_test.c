@@ -1,6 +1,7 @@
 /*
- * alert_states_test.c: every rule fires and is resolved at its thresholds; every state follows the one before and nothing
- * flaps; severities change in place; what lacks observations says nothing; lists are in order; memory may be short.
+ * alert_states_test.c: every rule fires and is resolved at its thresholds; every state follows the one before
+ * and nothing flaps; severities change in place; what lacks observations says nothing; lists are in order;
+ * memory may be short.
  */
 #include "alerts_fixture.h"
 
@@ -106,7 +107,7 @@ static void a_pending_one_goes_without_a_word(void **state)
 static void severities_change_in_place(void **state)
 {
     (void)state;
-    const emb_sink_config sinks[] = { HOOK, LOUD, AM };
+    const emb_sink_config sinks[] = {HOOK, LOUD, AM};
     const char *name;
     emb_alerts *a = open_alerts(sinks, 3, NULL, 60);
     evaluate(a, slow(600));
@@ -145,10 +146,14 @@ static void severities_change_in_place(void **state)
     took(5, "loud", "\"severity\":\"error\"");
     emb_alert_sink_step(&a->sinks[2], 1);
     assert_int_equal(world.count, 10);
-    took(6, "am", "[{\"labels\":{\"alertname\":\"p95_latency\",\"severity\":\"warning\",\"instance\":\"127.0.0.1:8000\"}");
+    took(6, "am",
+         "[{\"labels\":{\"alertname\":\"p95_latency\",\"severity\":\"warning\",\"instance\":\"127.0.0.1:"
+         "8000\"}");
     assert_null(strstr(world.taken[6].body, "endsAt"));
     took(7, "am", "\"severity\":\"warning\"");
-    took(7, "am", "\"endsAt\":\"1970-01-12T13:48:40Z\"},{\"labels\":{\"alertname\":\"p95_latency\",\"severity\":\"error\"");
+    took(7, "am",
+         "\"endsAt\":\"1970-01-12T13:48:40Z\"},{\"labels\":{\"alertname\":\"p95_latency\",\"severity\":"
+         "\"error\"");
     took(9, "am", "\"endsAt\":");
     emb_alerts_close(a);
 }
@@ -190,11 +195,12 @@ static void the_clock_is_set_back(void **state)
 
 /* ---- rules ---- */
 
-static const emb_provider_signal SICK = { "openai", false, false, "401" }, OPEN = { "azure", true, true, NULL },
-                                 WELL = { "openai", true, false, NULL };
+static const emb_provider_signal SICK = {"openai", false, false, "401"}, OPEN = {"azure", true, true, NULL},
+                                 WELL = {"openai", true, false, NULL};
 
 /* With for_s 0: what these signals make fire, of a fresh start. "" for nothing. */
-static void fires(emb_alert_signals s, const char *name, int severity, const char *subject, const char *summary)
+static void fires(emb_alert_signals s, const char *name, int severity, const char *subject,
+                  const char *summary)
 {
     emb_alerts *a = open_alerts(NULL, 0, NULL, 0);
     evaluate(a, s);
@@ -264,20 +270,26 @@ static void every_rule(void **state)
 static void too_little_says_nothing(void **state)
 {
     (void)state;
-    emb_alert_signals s = { .requests = 19, .errors = 19, .p95_ms = 9999, .lookups = 19, .comparisons = 9,
-                            .similarity = 0.1, .has_similarity = true, .budget_used_nusd = 5 };
+    emb_alert_signals s = {.requests = 19,
+                           .errors = 19,
+                           .p95_ms = 9999,
+                           .lookups = 19,
+                           .comparisons = 9,
+                           .similarity = 0.1,
+                           .has_similarity = true,
+                           .budget_used_nusd = 5};
     fires(s, "", 0, "", "");
     s.comparisons = 1000;
     s.has_similarity = false;
     fires(s, "", 0, "", "");
-    fires((emb_alert_signals){ 0 }, "", 0, "", "");
+    fires((emb_alert_signals){0}, "", 0, "", "");
     emb_alerts *a = open_alerts(NULL, 0, NULL, 0);
     emb_alert_thresholds t = THRESHOLDS;
     t.monthly_usd = 0; /* none */
     t.minimum_requests = 0;
     t.for_s = 0;
     emb_alerts_set_thresholds(a, &t);
-    s = (emb_alert_signals){ .month_nusd = 5000000000000 };
+    s = (emb_alert_signals){.month_nusd = 5000000000000};
     evaluate(a, s);
     assert_int_equal(only_alert(a).state, EMB_ALERT_INACTIVE);
     emb_alerts_close(a);
@@ -289,7 +301,8 @@ static void providers_apart(void **state)
     char long_name[300];
     memset(long_name, 'x', sizeof long_name - 1);
     long_name[sizeof long_name - 1] = 0;
-    emb_provider_signal all[] = { SICK, { "azure", false, true, "no\nanswer \xff" }, { long_name, false, false, "" } };
+    emb_provider_signal all[] = {
+        SICK, {"azure", false, true, "no\nanswer \xff"}, {long_name, false, false, ""}};
     emb_alert_signals s = quiet();
     emb_alerts *a = open_alerts(&HOOK, 1, NULL, 0);
     emb_arena arena;
@@ -372,7 +385,7 @@ static void names(void **state)
 static void short_of_memory(void **state)
 {
     (void)state;
-    const emb_sink_config sinks[] = { HOOK, AM };
+    const emb_sink_config sinks[] = {HOOK, AM};
     if (!fail_alloc_available())
         skip();
     for (size_t n = 1;; n++) {
@@ -398,8 +411,9 @@ static void short_of_memory(void **state)
 static void opening_short_of_memory(void **state)
 {
     (void)state;
-    const emb_sink_config sinks[] = { HOOK, AM };
-    const emb_alerts_options o = { .sinks = sinks, .sink_count = 2, .thresholds = THRESHOLDS, .now_s = fake_now_s };
+    const emb_sink_config sinks[] = {HOOK, AM};
+    const emb_alerts_options o = {
+        .sinks = sinks, .sink_count = 2, .thresholds = THRESHOLDS, .now_s = fake_now_s};
     if (!fail_alloc_available())
         skip();
     emb_alerts_close(open_alerts(sinks, 2, NULL, 0)); /* what libraries keep */
@@ -430,7 +444,7 @@ static void more_than_there_is_room_for(void **state)
     emb_alert_signals s = quiet();
     for (int i = 0; i < MANY; i++) {
         snprintf(names_of[i], sizeof names_of[i], "p%d", i);
-        all[i] = (emb_provider_signal){ names_of[i], false, false, NULL };
+        all[i] = (emb_provider_signal){names_of[i], false, false, NULL};
     }
     s.providers = all;
     s.provider_count = MANY;

@@ -1,6 +1,6 @@
 /*
- * alerts_fixture.h: alerts with a clock, a sender and signals of the test's own. Sinks have no threads here: step_all runs
- * them at the test's time.
+ * alerts_fixture.h: alerts with a clock, a sender and signals of the test's own. Sinks have no threads here:
+ * step_all runs them at the test's time.
  */
 #ifndef EMB_TESTS_ALERTS_FIXTURE_H
 #define EMB_TESTS_ALERTS_FIXTURE_H
@@ -23,7 +23,10 @@
 enum { SENT_MAX = 4000 };
 
 static int64_t clock_s;
-static int64_t fake_now_s(void) { return clock_s; }
+static int64_t fake_now_s(void)
+{
+    return clock_s;
+}
 
 /* ---- the sender ---- */
 
@@ -70,20 +73,35 @@ static void took(size_t i, const char *sink, const char *part)
 /* ---- alerts ---- */
 
 static const emb_alert_thresholds THRESHOLDS = {
-    .p95_warning_ms = 500, .p95_error_ms = 1000, .hit_warning = 0.7, .hit_error = 0.5, .similarity_warning = 0.95,
-    .similarity_error = 0.9, .error_rate_warning = 0.05, .budget_warning = 0.8, .budget_critical = 0.95,
-    .monthly_usd = 100, .minimum_requests = 20, .minimum_comparisons = 10, .for_s = 60,
+    .p95_warning_ms = 500,
+    .p95_error_ms = 1000,
+    .hit_warning = 0.7,
+    .hit_error = 0.5,
+    .similarity_warning = 0.95,
+    .similarity_error = 0.9,
+    .error_rate_warning = 0.05,
+    .budget_warning = 0.8,
+    .budget_critical = 0.95,
+    .monthly_usd = 100,
+    .minimum_requests = 20,
+    .minimum_comparisons = 10,
+    .for_s = 60,
 };
-static const emb_sink_config HOOK = { EMB_SINK_WEBHOOK, "hook", "http://127.0.0.1:1/secret", "token", "warning" };
-static const emb_sink_config LOUD = { EMB_SINK_WEBHOOK, "loud", "http://127.0.0.1:1/secret", "", "error" };
-static const emb_sink_config AM = { EMB_SINK_ALERTMANAGER, "am", "http://127.0.0.1:1/secret", "", "warning" };
+static const emb_sink_config HOOK = {EMB_SINK_WEBHOOK, "hook", "http://127.0.0.1:1/secret", "token",
+                                     "warning"};
+static const emb_sink_config LOUD = {EMB_SINK_WEBHOOK, "loud", "http://127.0.0.1:1/secret", "", "error"};
+static const emb_sink_config AM = {EMB_SINK_ALERTMANAGER, "am", "http://127.0.0.1:1/secret", "", "warning"};
 
 static emb_alerts *open_alerts(const emb_sink_config *sinks, size_t count, const char *url, uint32_t for_s)
 {
     emb_alerts *a = NULL;
-    emb_error err = { 0 };
-    emb_alerts_options o = { .url = url, .sinks = sinks, .sink_count = count, .instance = "127.0.0.1:8000",
-                             .thresholds = THRESHOLDS, .now_s = fake_now_s };
+    emb_error err = {0};
+    emb_alerts_options o = {.url = url,
+                            .sinks = sinks,
+                            .sink_count = count,
+                            .instance = "127.0.0.1:8000",
+                            .thresholds = THRESHOLDS,
+                            .now_s = fake_now_s};
     o.thresholds.for_s = for_s;
     if (emb_alerts_open_with(&o, fake_send, NULL, false, &a, &err) != EMB_OK)
         fail_msg("%s", err.message);
@@ -92,8 +110,14 @@ static emb_alerts *open_alerts(const emb_sink_config *sinks, size_t count, const
 
 static emb_alert_signals quiet(void)
 {
-    return (emb_alert_signals){ .requests = 100, .p95_ms = 20, .lookups = 100, .hits = 90, .comparisons = 50,
-                                .similarity = 0.99, .has_similarity = true, .budget_nusd = 1000 };
+    return (emb_alert_signals){.requests = 100,
+                               .p95_ms = 20,
+                               .lookups = 100,
+                               .hits = 90,
+                               .comparisons = 50,
+                               .similarity = 0.99,
+                               .has_similarity = true,
+                               .budget_nusd = 1000};
 }
 
 static emb_alert_signals slow(double p95_ms)
@@ -128,7 +152,8 @@ static inline emb_alert only_alert(emb_alerts *a)
     emb_arena_init(&arena);
     assert_int_equal(emb_alerts_list(a, &arena, &list, &count, &err), EMB_OK);
     assert_true(count <= 1);
-    return count ? list[0] : (emb_alert){ .name = "", .subject = "", .summary = "", .state = EMB_ALERT_INACTIVE };
+    return count ? list[0]
+                 : (emb_alert){.name = "", .subject = "", .summary = "", .state = EMB_ALERT_INACTIVE};
 }
 
 #endif

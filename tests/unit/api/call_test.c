@@ -17,19 +17,11 @@
 #include <cmocka.h>
 
 /* These tests are about the families above; the others need a whole service. */
-const emb_route emb_routes_embedder[] = {{0}},
-                emb_routes_model_server[] = {{0}},
-                emb_routes_similarity[] = {{0}},
-                emb_routes_tokens[] = {{0}},
-                emb_routes_hybrid[] = {{0}},
-                emb_routes_hybrid_cache[] = {{0}},
-                emb_routes_explain[] = {{0}},
-                emb_routes_costs[] = {{0}},
-                emb_routes_shadow[] = {{0}},
-                emb_routes_alerts[] = {{0}},
-                emb_routes_rollout[] = {{0}},
-                emb_routes_pii[] = {{0}},
-                emb_routes_system[] = {{0}};
+const emb_route emb_routes_embedder[] = {{0}}, emb_routes_model_server[] = {{0}},
+                emb_routes_similarity[] = {{0}}, emb_routes_tokens[] = {{0}}, emb_routes_hybrid[] = {{0}},
+                emb_routes_hybrid_cache[] = {{0}}, emb_routes_explain[] = {{0}}, emb_routes_costs[] = {{0}},
+                emb_routes_shadow[] = {{0}}, emb_routes_alerts[] = {{0}}, emb_routes_rollout[] = {{0}},
+                emb_routes_pii[] = {{0}}, emb_routes_system[] = {{0}};
 
 static emb_api *api;
 static fake_answer answer;

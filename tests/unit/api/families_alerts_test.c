@@ -1,6 +1,6 @@
 /*
- * families_alerts_test.c: GET /api/v1/embeddings/alerts against a real service whose alerts are the test's own: what fires,
- * thresholds, no alerts at all, and each allocation that may fail.
+ * families_alerts_test.c: GET /api/v1/embeddings/alerts against a real service whose alerts are the test's
+ * own: what fires, thresholds, no alerts at all, and each allocation that may fail.
  */
 #include "support/api/fake.h"
 #include "support/fail_alloc.h"
@@ -23,16 +23,25 @@ static emb_api *api;
 static emb_alerts *alerts, *its_own;
 static fake_answer answer;
 
-static int64_t noon(void) { return 43200; }
+static int64_t noon(void)
+{
+    return 43200;
+}
 
 static int set_up(void **state)
 {
     (void)state;
-    static char *environment[] = { "EMBEDD_MODELS=" EMB_TEST_DATA "/models", "LOCAL_EMBEDDING_MODEL=bert",
-                                   "EMBEDD_CACHE_URL=none", "HF_HOME=/nonexistent", "EMBEDD_DATA_DIR=/dev/null/none",
-                                   "EMBEDD_THREADS=1", "ALERT_P95_LATENCY_WARNING=250", NULL };
-    emb_config_sources sources = { .environment = environment };
-    const emb_alerts_options options = { .thresholds = { .p95_warning_ms = 250, .p95_error_ms = 1000 }, .now_s = noon };
+    static char *environment[] = {"EMBEDD_MODELS=" EMB_TEST_DATA "/models",
+                                  "LOCAL_EMBEDDING_MODEL=bert",
+                                  "EMBEDD_CACHE_URL=none",
+                                  "HF_HOME=/nonexistent",
+                                  "EMBEDD_DATA_DIR=/dev/null/none",
+                                  "EMBEDD_THREADS=1",
+                                  "ALERT_P95_LATENCY_WARNING=250",
+                                  NULL};
+    emb_config_sources sources = {.environment = environment};
+    const emb_alerts_options options = {.thresholds = {.p95_warning_ms = 250, .p95_error_ms = 1000},
+                                        .now_s = noon};
     emb_error err;
     if (emb_config_load(&sources, &config, &err) || emb_metrics_open(&metrics, &err) ||
         emb_service_open(config, metrics, &service, &err) || emb_access_open(config, &access_, &err) ||
@@ -80,11 +89,12 @@ static void what_fires(void **state)
     assert_int_equal(ask(), 200);
     assert_says("{\"alerts\":[],\"firing\":{\"critical\":0,\"error\":0,\"warning\":0},\"thresholds\":{"
                 "\"p95_latency_warning_ms\":250,\"p95_latency_error_ms\":1000,\"cache_hit_warning\":0.7,");
-    const emb_provider_signal sick = { "openai", false, false, "it answers 401" };
-    emb_alert_signals s = { .requests = 10, .p95_ms = 300, .providers = &sick, .provider_count = 1 };
+    const emb_provider_signal sick = {"openai", false, false, "it answers 401"};
+    emb_alert_signals s = {.requests = 10, .p95_ms = 300, .providers = &sick, .provider_count = 1};
     emb_alerts_evaluate(alerts, &s);
     assert_int_equal(ask(), 200);
-    assert_says("{\"alerts\":[{\"name\":\"provider_unhealthy\",\"subject\":\"openai\",\"severity\":\"error\",\"state\":"
+    assert_says("{\"alerts\":[{\"name\":\"provider_unhealthy\",\"subject\":\"openai\",\"severity\":\"error\","
+                "\"state\":"
                 "\"firing\",\"value\":1,\"threshold\":1,\"summary\":\"openai is unhealthy: it answers 401\","
                 "\"since\":\"1970-01-01T12:00:00Z\",\"fired\":\"1970-01-01T12:00:00Z\",\"resolved\":null},"
                 "{\"name\":\"p95_latency\",");

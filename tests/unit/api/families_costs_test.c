@@ -1,6 +1,6 @@
 /*
- * families_costs_test.c: the routes of costs against a fake exchange and a ledger in a file: reports, projection, limits,
- * what is refused, a service without a ledger, and each allocation failing in turn.
+ * families_costs_test.c: the routes of costs against a fake exchange and a ledger in a file: reports,
+ * projection, limits, what is refused, a service without a ledger, and each allocation failing in turn.
  */
 #include "support/api/fake.h"
 #include "support/fail_alloc.h"
@@ -31,26 +31,39 @@ static int64_t now_s(void)
     return 1795780800; /* 2026-11-27 12:00 UTC */
 }
 
-static void add(emb_ledger_kind kind, const char *provider, const char *category, uint64_t nusd, uint64_t saved)
+static void add(emb_ledger_kind kind, const char *provider, const char *category, uint64_t nusd,
+                uint64_t saved)
 {
-    emb_ledger_add(ledger, &(emb_ledger_entry){ .kind = kind, .provider = provider, .model = "m", .category = category, .calls = 1,
-                                                .texts = 2, .tokens = 30, .nusd = nusd, .saved_nusd = saved });
+    emb_ledger_add(ledger, &(emb_ledger_entry){.kind = kind,
+                                               .provider = provider,
+                                               .model = "m",
+                                               .category = category,
+                                               .calls = 1,
+                                               .texts = 2,
+                                               .tokens = 30,
+                                               .nusd = nusd,
+                                               .saved_nusd = saved});
 }
 
 static int set_up(void **state)
 {
     (void)state;
-    static char *environment[] = { "EMBEDD_MODELS=" EMB_TEST_DATA "/models", "LOCAL_EMBEDDING_MODEL=bert",
-                                   "EMBEDD_CACHE_URL=none", "HF_HOME=/nonexistent", "EMBEDD_DATA_DIR=/dev/null/none",
-                                   "EMBEDD_THREADS=1", "EMBEDDING_DAILY_API_BUDGET_USD=2", "ALERT_MONTHLY_COST_WARNING_USD=1.5",
-                                   NULL };
-    emb_config_sources sources = { .environment = environment };
-    emb_error err = { 0 };
+    static char *environment[] = {"EMBEDD_MODELS=" EMB_TEST_DATA "/models",
+                                  "LOCAL_EMBEDDING_MODEL=bert",
+                                  "EMBEDD_CACHE_URL=none",
+                                  "HF_HOME=/nonexistent",
+                                  "EMBEDD_DATA_DIR=/dev/null/none",
+                                  "EMBEDD_THREADS=1",
+                                  "EMBEDDING_DAILY_API_BUDGET_USD=2",
+                                  "ALERT_MONTHLY_COST_WARNING_USD=1.5",
+                                  NULL};
+    emb_config_sources sources = {.environment = environment};
+    emb_error err = {0};
     char url[64];
     if (!mkdtemp(folder))
         return -1;
     snprintf(url, sizeof url, "sqlite:%s/ledger.db", folder);
-    const emb_ledger_options o = { .now_s = now_s };
+    const emb_ledger_options o = {.now_s = now_s};
     if (emb_config_load(&sources, &config, &err) || emb_metrics_open(&metrics, &err) ||
         emb_service_open(config, metrics, &service, &err) || emb_access_open(config, &access_, &err) ||
         emb_api_open(service, access_, &api, &err) || emb_ledger_open(url, &o, &ledger, &err)) {
@@ -102,31 +115,38 @@ static void assert_answers(const char *path, const char *body)
     assert_true(answer.parked);
 }
 
-#define TOTAL                                                                                                     \
-    "\"calls\":4,\"texts\":8,\"cached_texts\":2,\"local_texts\":2,\"tokens\":120,\"cost_usd\":1.600000006,"       \
+#define TOTAL                                                                                               \
+    "\"calls\":4,\"texts\":8,\"cached_texts\":2,\"local_texts\":2,\"tokens\":120,\"cost_usd\":1.600000006," \
     "\"saved_cache_usd\":0.00000024,\"saved_local_usd\":1}"
 
 static void test_reports(void **state)
 {
     (void)state;
     assert_answers("/api/v1/embeddings/costs",
-                   "{\"from\":\"2026-11-27\",\"to\":\"2026-11-27\",\"timezone\":\"UTC\",\"by\":[\"day\"],\"total\":{" TOTAL
-                   ",\"rows\":[{\"day\":\"2026-11-27\"," TOTAL "]}");
-    assert_answers("/api/v1/embeddings/costs?by=category,provider&category=faq&from=2026-11-01&to=today",
-                   "{\"from\":\"2026-11-01\",\"to\":\"2026-11-27\",\"timezone\":\"UTC\",\"by\":[\"category\",\"provider\"],"
-                   "\"total\":{\"calls\":2,\"texts\":4,\"cached_texts\":2,\"local_texts\":0,\"tokens\":60,\"cost_usd\":1.600000001,"
-                   "\"saved_cache_usd\":0.00000024,\"saved_local_usd\":0},\"rows\":[{\"category\":\"faq\",\"provider\":\"openai\","
-                   "\"calls\":2,\"texts\":4,\"cached_texts\":2,\"local_texts\":0,\"tokens\":60,\"cost_usd\":1.600000001,"
-                   "\"saved_cache_usd\":0.00000024,\"saved_local_usd\":0}]}");
-    assert_answers("/api/v1/embeddings/costs?by=total",
-                   "{\"from\":\"2026-11-27\",\"to\":\"2026-11-27\",\"timezone\":\"UTC\",\"by\":[],\"total\":{" TOTAL ",\"rows\":[]}");
+                   "{\"from\":\"2026-11-27\",\"to\":\"2026-11-27\",\"timezone\":\"UTC\",\"by\":[\"day\"],"
+                   "\"total\":{" TOTAL ",\"rows\":[{\"day\":\"2026-11-27\"," TOTAL "]}");
+    assert_answers(
+        "/api/v1/embeddings/costs?by=category,provider&category=faq&from=2026-11-01&to=today",
+        "{\"from\":\"2026-11-01\",\"to\":\"2026-11-27\",\"timezone\":\"UTC\",\"by\":[\"category\","
+        "\"provider\"],"
+        "\"total\":{\"calls\":2,\"texts\":4,\"cached_texts\":2,\"local_texts\":0,\"tokens\":60,\"cost_usd\":"
+        "1.600000001,"
+        "\"saved_cache_usd\":0.00000024,\"saved_local_usd\":0},\"rows\":[{\"category\":\"faq\",\"provider\":"
+        "\"openai\","
+        "\"calls\":2,\"texts\":4,\"cached_texts\":2,\"local_texts\":0,\"tokens\":60,\"cost_usd\":1.600000001,"
+        "\"saved_cache_usd\":0.00000024,\"saved_local_usd\":0}]}");
+    assert_answers(
+        "/api/v1/embeddings/costs?by=total",
+        "{\"from\":\"2026-11-27\",\"to\":\"2026-11-27\",\"timezone\":\"UTC\",\"by\":[],\"total\":{" TOTAL
+        ",\"rows\":[]}");
 }
 
 static void test_projection(void **state)
 {
     (void)state;
     assert_answers("/api/v1/embeddings/costs/projection",
-                   "{\"month\":\"2026-11\",\"spent_usd\":1.600000006,\"projected_usd\":6.400000024,\"low_usd\":1.600000006,"
+                   "{\"month\":\"2026-11\",\"spent_usd\":1.600000006,\"projected_usd\":6.400000024,\"low_"
+                   "usd\":1.600000006,"
                    "\"high_usd\":11.422635906,\"days_left\":3,\"days_of_history\":0}");
 }
 
@@ -134,8 +154,10 @@ static void test_limits(void **state)
 {
     (void)state;
     assert_answers("/api/v1/embeddings/costs/alerts",
-                   "{\"alerts\":[{\"name\":\"daily_api_budget\",\"level\":\"warning\",\"spent_usd\":1.600000006,\"limit_usd\":2,"
-                   "\"share\":0.8},{\"name\":\"monthly_cost\",\"level\":\"warning\",\"spent_usd\":1.600000006,\"limit_usd\":1.5,"
+                   "{\"alerts\":[{\"name\":\"daily_api_budget\",\"level\":\"warning\",\"spent_usd\":1."
+                   "600000006,\"limit_usd\":2,"
+                   "\"share\":0.8},{\"name\":\"monthly_cost\",\"level\":\"warning\",\"spent_usd\":1."
+                   "600000006,\"limit_usd\":1.5,"
                    "\"share\":1.066667}]}");
 }
 
@@ -143,9 +165,14 @@ static void test_refuses(void **state)
 {
     (void)state;
     static const char *const wrong[][2] = {
-        { "?by=colour", "by" },           { "?by=day,", "by" },           { "?by=day,key,model", "by" },
-        { "?by=day,day", "by" },          { "?from=yesterday", "from" },  { "?to=2026-13-01", "to" },
-        { "?from=2026-11-02&to=2026-11-01", "from" }, { "?by=", "by" },
+        {"?by=colour", "by"},
+        {"?by=day,", "by"},
+        {"?by=day,key,model", "by"},
+        {"?by=day,day", "by"},
+        {"?from=yesterday", "from"},
+        {"?to=2026-13-01", "to"},
+        {"?from=2026-11-02&to=2026-11-01", "from"},
+        {"?by=", "by"},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         char path[120];
@@ -155,7 +182,7 @@ static void test_refuses(void **state)
             fail_msg("%s: %s", path, answer.body.data);
     }
     service->kit.ledger = NULL;
-    static const char *const paths[] = { "", "/projection", "/alerts" };
+    static const char *const paths[] = {"", "/projection", "/alerts"};
     for (int i = 0; i < 3; i++) {
         char path[120];
         snprintf(path, sizeof path, "/api/v1/embeddings/costs%s", paths[i]);
@@ -181,7 +208,7 @@ static void disarm(void)
 static void test_memory_is_short(void **state)
 {
     (void)state;
-    static const char *const paths[] = { "?by=day,category&provider=openai", "/projection", "/alerts" };
+    static const char *const paths[] = {"?by=day,category&provider=openai", "/projection", "/alerts"};
     if (!fail_alloc_available())
         skip();
     fake.begin = arm;
@@ -193,7 +220,8 @@ static void test_memory_is_short(void **state)
             failed = false;
             int status = ask(path);
             if (status != 200 && status != 503)
-                fail_msg("%s: %d after %zu allocations: %s", path, status, nth, answer.body.data ? answer.body.data : "");
+                fail_msg("%s: %d after %zu allocations: %s", path, status, nth,
+                         answer.body.data ? answer.body.data : "");
         }
         assert_true(nth > 3);
         assert_int_equal(answer.status, 200);

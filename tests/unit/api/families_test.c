@@ -1,7 +1,8 @@
 /*
- * families_test.c: the routes of the embedder service, model servers, the hybrid system and the system, against a fake
- * exchange and a real service with a small model: each allocation of each kind of request fails in turn, the answer is
- * whole or 503 and nothing is kept; what no client of tests/api can bring about (no worker is free, draining).
+ * families_test.c: the routes of the embedder service, model servers, the hybrid system and the system,
+ * against a fake exchange and a real service with a small model: each allocation of each kind of request
+ * fails in turn, the answer is whole or 503 and nothing is kept; what no client of tests/api can bring about
+ * (no worker is free, draining).
  */
 #include "support/api/fake.h"
 #include "support/fail_alloc.h"
@@ -25,10 +26,14 @@ static fake_answer answer;
 static int set_up(void **state)
 {
     (void)state;
-    static char *environment[] = { "EMBEDD_MODELS=" EMB_TEST_DATA "/models", "LOCAL_EMBEDDING_MODEL=bert",
-                                   "EMBEDD_CACHE_URL=none", "HF_HOME=/nonexistent", "EMBEDD_DATA_DIR=/dev/null/none",
-                                   "EMBEDD_THREADS=1", NULL };
-    emb_config_sources sources = { .environment = environment };
+    static char *environment[] = {"EMBEDD_MODELS=" EMB_TEST_DATA "/models",
+                                  "LOCAL_EMBEDDING_MODEL=bert",
+                                  "EMBEDD_CACHE_URL=none",
+                                  "HF_HOME=/nonexistent",
+                                  "EMBEDD_DATA_DIR=/dev/null/none",
+                                  "EMBEDD_THREADS=1",
+                                  NULL};
+    emb_config_sources sources = {.environment = environment};
     emb_error err;
     if (emb_config_load(&sources, &config, &err) || emb_metrics_open(&metrics, &err) ||
         emb_service_open(config, metrics, &service, &err) || emb_access_open(config, &access_, &err) ||
@@ -70,45 +75,50 @@ static const struct {
     const char *method, *path, *headers, *body;
     int status;
 } requests[] = {
-    { "POST", "/embed/text", NULL, "{\"text\":\"one\",\"use_cache\":false}", 200 },
-    { "POST", "/embed/query", NULL, "{\"query\":\"one\",\"dimensions\":4,\"category\":\"c\"}", 200 },
-    { "POST", "/embed/batch", NULL, "{\"texts\":[\"a\",\" \",\"b\"],\"skip_empty\":true,\"model\":\"bert\"}", 200 },
-    { "POST", "/embed/batch", NULL, "{\"texts\":[\"a\",\" \"]}", 400 },
-    { "GET", "/embed/models?goal=speed", NULL, NULL, 200 },
-    { "GET", "/embed/models?goal=none", NULL, NULL, 422 },
-    { "GET", "/embed/metrics", NULL, NULL, 200 },
-    { "POST", "/embed/metrics/reset", NULL, NULL, 200 },
-    { "GET", "/embed/health", NULL, NULL, 200 },
-    { "POST", "/embed", NULL, "{\"texts\":[\"a\",\"b\"],\"batch_size\":3}", 200 },
-    { "POST", "/embed", NULL, "{\"inputs\":[[2,3],[4]],\"truncation_direction\":\"Left\"}", 200 },
-    { "POST", "/embed_all", NULL, "{\"inputs\":[\"a\",\"b c\"]}", 200 },
-    { "POST", "/embed_all", NULL, "{\"inputs\":[[2,3],[4]]}", 200 },
-    { "POST", "/embed_sparse", NULL, "{\"inputs\":\"a\"}", 424 },
-    { "POST", "/rerank", NULL, "{\"query\":\"q\",\"texts\":[\"a\"]}", 424 },
-    { "POST", "/predict", NULL, "{\"inputs\":[\"a\",[\"b\",\"c\"]]}", 424 },
-    { "POST", "/similarity", NULL, "{\"inputs\":{\"source_sentence\":\"a\",\"sentences\":[\"b\",\"c\"]}}", 200 },
-    { "POST", "/", NULL, "{\"inputs\":\"a\",\"parameters\":{\"truncate\":true}}", 200 },
-    { "POST", "/models/bert/pipeline/feature-extraction", NULL, "{\"inputs\":\"a\"}", 200 },
-    { "POST", "/pipeline/sentence-similarity/bert", NULL,
-      "{\"inputs\":{\"source_sentence\":\"a\",\"sentences\":[\"b\"]}}", 200 },
-    { "POST", "/tokenize", NULL, "{\"inputs\":[\"a b\",\"c\"]}", 200 },
-    { "POST", "/decode", NULL, "{\"ids\":[[2,3],[4]],\"skip_special_tokens\":false}", 200 },
-    { "GET", "/info", NULL, NULL, 200 },
-    { "GET", "/health", NULL, NULL, 200 },
-    { "GET", "/metrics", "authorization: Bearer x", NULL, 200 },
-    { "POST", "/api/v1/embeddings", NULL, "{\"texts\":[\"a\",\"b\"],\"context\":\"sensitive\"}", 200 },
-    { "POST", "/api/v1/embeddings", NULL, "{\"texts\":[\"a\"],\"space\":\"local/bert@0:8:mean:l2\"}", 409 },
-    { "POST", "/api/v1/embeddings/compare", NULL, "{\"a\":\"x\",\"b\":\"y\"}", 200 },
-    { "POST", "/api/v1/embeddings/pii", NULL, "{\"texts\":[\"ann@example.com\",\"\"],\"kinds\":[\"email\",\"phone\"]}", 200 },
-    { "POST", "/api/v1/embeddings/pii", NULL, "{\"texts\":\"10.1.2.3\"}", 200 },
-    { "POST", "/api/v1/embeddings/pii", NULL, "{\"texts\":[\"a\"],\"kinds\":[\"telepathy\"]}", 422 },
-    { "POST", "/api/v1/embeddings/pii", NULL, "{\"texts\":[\"a\"],\"kinds\":[]}", 422 },
-    { "GET", "/api/v1/embeddings/health", NULL, NULL, 200 },
-    { "GET", "/api/v1/embeddings/metrics", NULL, NULL, 200 },
-    { "GET", "/api/v1/embeddings/cache", NULL, NULL, 200 },
-    { "DELETE", "/api/v1/embeddings/cache?model=bert", NULL, NULL, 200 },
-    { "POST", "/api/v1/embeddings/cache/warm", NULL, "{\"texts\":[\"w1\",\"w2\"],\"input_type\":\"query\"}", 200 },
-    { "POST", "/api/v1/embeddings/cache/warm", "accept: text/event-stream", "{\"texts\":[\"w1\",\"w2\"]}", 200 },
+    {"POST", "/embed/text", NULL, "{\"text\":\"one\",\"use_cache\":false}", 200},
+    {"POST", "/embed/query", NULL, "{\"query\":\"one\",\"dimensions\":4,\"category\":\"c\"}", 200},
+    {"POST", "/embed/batch", NULL, "{\"texts\":[\"a\",\" \",\"b\"],\"skip_empty\":true,\"model\":\"bert\"}",
+     200},
+    {"POST", "/embed/batch", NULL, "{\"texts\":[\"a\",\" \"]}", 400},
+    {"GET", "/embed/models?goal=speed", NULL, NULL, 200},
+    {"GET", "/embed/models?goal=none", NULL, NULL, 422},
+    {"GET", "/embed/metrics", NULL, NULL, 200},
+    {"POST", "/embed/metrics/reset", NULL, NULL, 200},
+    {"GET", "/embed/health", NULL, NULL, 200},
+    {"POST", "/embed", NULL, "{\"texts\":[\"a\",\"b\"],\"batch_size\":3}", 200},
+    {"POST", "/embed", NULL, "{\"inputs\":[[2,3],[4]],\"truncation_direction\":\"Left\"}", 200},
+    {"POST", "/embed_all", NULL, "{\"inputs\":[\"a\",\"b c\"]}", 200},
+    {"POST", "/embed_all", NULL, "{\"inputs\":[[2,3],[4]]}", 200},
+    {"POST", "/embed_sparse", NULL, "{\"inputs\":\"a\"}", 424},
+    {"POST", "/rerank", NULL, "{\"query\":\"q\",\"texts\":[\"a\"]}", 424},
+    {"POST", "/predict", NULL, "{\"inputs\":[\"a\",[\"b\",\"c\"]]}", 424},
+    {"POST", "/similarity", NULL, "{\"inputs\":{\"source_sentence\":\"a\",\"sentences\":[\"b\",\"c\"]}}",
+     200},
+    {"POST", "/", NULL, "{\"inputs\":\"a\",\"parameters\":{\"truncate\":true}}", 200},
+    {"POST", "/models/bert/pipeline/feature-extraction", NULL, "{\"inputs\":\"a\"}", 200},
+    {"POST", "/pipeline/sentence-similarity/bert", NULL,
+     "{\"inputs\":{\"source_sentence\":\"a\",\"sentences\":[\"b\"]}}", 200},
+    {"POST", "/tokenize", NULL, "{\"inputs\":[\"a b\",\"c\"]}", 200},
+    {"POST", "/decode", NULL, "{\"ids\":[[2,3],[4]],\"skip_special_tokens\":false}", 200},
+    {"GET", "/info", NULL, NULL, 200},
+    {"GET", "/health", NULL, NULL, 200},
+    {"GET", "/metrics", "authorization: Bearer x", NULL, 200},
+    {"POST", "/api/v1/embeddings", NULL, "{\"texts\":[\"a\",\"b\"],\"context\":\"sensitive\"}", 200},
+    {"POST", "/api/v1/embeddings", NULL, "{\"texts\":[\"a\"],\"space\":\"local/bert@0:8:mean:l2\"}", 409},
+    {"POST", "/api/v1/embeddings/compare", NULL, "{\"a\":\"x\",\"b\":\"y\"}", 200},
+    {"POST", "/api/v1/embeddings/pii", NULL,
+     "{\"texts\":[\"ann@example.com\",\"\"],\"kinds\":[\"email\",\"phone\"]}", 200},
+    {"POST", "/api/v1/embeddings/pii", NULL, "{\"texts\":\"10.1.2.3\"}", 200},
+    {"POST", "/api/v1/embeddings/pii", NULL, "{\"texts\":[\"a\"],\"kinds\":[\"telepathy\"]}", 422},
+    {"POST", "/api/v1/embeddings/pii", NULL, "{\"texts\":[\"a\"],\"kinds\":[]}", 422},
+    {"GET", "/api/v1/embeddings/health", NULL, NULL, 200},
+    {"GET", "/api/v1/embeddings/metrics", NULL, NULL, 200},
+    {"GET", "/api/v1/embeddings/cache", NULL, NULL, 200},
+    {"DELETE", "/api/v1/embeddings/cache?model=bert", NULL, NULL, 200},
+    {"POST", "/api/v1/embeddings/cache/warm", NULL, "{\"texts\":[\"w1\",\"w2\"],\"input_type\":\"query\"}",
+     200},
+    {"POST", "/api/v1/embeddings/cache/warm", "accept: text/event-stream", "{\"texts\":[\"w1\",\"w2\"]}",
+     200},
 };
 enum { REQUESTS = sizeof requests / sizeof *requests };
 
@@ -138,8 +148,8 @@ static void disarm(void)
     failed |= fail_alloc_stop();
 }
 
-/* The answer is what it should be, or says that memory is short; a stream may tell so in its last event. What cannot be
- * counted (a series of metrics, an entry of the cache) is no failure. */
+/* The answer is what it should be, or says that memory is short; a stream may tell so in its last event. What
+ * cannot be counted (a series of metrics, an entry of the cache) is no failure. */
 static void fail_each_allocation(size_t i)
 {
     fake.begin = arm;
@@ -181,11 +191,12 @@ static void test_no_worker(void **state)
 {
     (void)state;
     fake.no_workers = true;
-    static const char *const watched[] = { "/health", "/embed/health", "/embed/metrics", "/metrics",
-                                           "/api/v1/embeddings/health" };
+    static const char *const watched[] = {"/health", "/embed/health", "/embed/metrics", "/metrics",
+                                          "/api/v1/embeddings/health"};
     for (size_t i = 0; i < sizeof watched / sizeof *watched; i++)
         assert_int_equal(ask("GET", watched[i], NULL, NULL), 200);
-    static const char *const refused[] = { "/info", "/embed/models", "/api/v1/embeddings/cache", "/api/v1/embeddings/metrics" };
+    static const char *const refused[] = {"/info", "/embed/models", "/api/v1/embeddings/cache",
+                                          "/api/v1/embeddings/metrics"};
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         assert_int_equal(ask("GET", refused[i], NULL, NULL), 429);
         assert_non_null(fake_header(&answer, "retry-after"));

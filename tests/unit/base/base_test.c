@@ -152,7 +152,8 @@ static void json_values(void **state)
 static void json_refuses(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"", "{", "[1,]", "{\"a\":\"\\ud800\"}", "\"\xFF\"", "nul", "[1] 2", "{\"a\" 1}"};
+    static const char *const bad[] = {"",         "{",   "[1,]",  "{\"a\":\"\\ud800\"}",
+                                      "\"\xFF\"", "nul", "[1] 2", "{\"a\" 1}"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         emb_json *doc;
         emb_error err;
@@ -245,10 +246,14 @@ static void errors_are_cut_not_overrun(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(buffer_keeps_its_maximum), cmocka_unit_test(arena_gives_distinct_memory),
-        cmocka_unit_test(utf8_replaces_maximal_subparts), cmocka_unit_test(json_values),
-        cmocka_unit_test(json_refuses), cmocka_unit_test(json_writes_strings),
-        cmocka_unit_test(files_appear_whole_or_not_at_all), cmocka_unit_test(errors_are_cut_not_overrun),
+        cmocka_unit_test(buffer_keeps_its_maximum),
+        cmocka_unit_test(arena_gives_distinct_memory),
+        cmocka_unit_test(utf8_replaces_maximal_subparts),
+        cmocka_unit_test(json_values),
+        cmocka_unit_test(json_refuses),
+        cmocka_unit_test(json_writes_strings),
+        cmocka_unit_test(files_appear_whole_or_not_at_all),
+        cmocka_unit_test(errors_are_cut_not_overrun),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
-/* Time zones against the C library's, which reads the same files by other code, for years past and to come. */
+/* Time zones against the C library's, which reads the same files by other code, for years past and to
+ * come. */
 #include "base/zone.h"
 
 #include <setjmp.h>
@@ -28,7 +29,8 @@ static void compare(const char *name, int64_t t, const emb_zone *z)
     time_t at = (time_t)t;
     assert_non_null(localtime_r(&at, &tm));
     if (tm.tm_gmtoff != emb_zone_offset(z, t))
-        fail_msg("%s at %lld: %d, the C library says %ld", name, (long long)t, emb_zone_offset(z, t), tm.tm_gmtoff);
+        fail_msg("%s at %lld: %d, the C library says %ld", name, (long long)t, emb_zone_offset(z, t),
+                 tm.tm_gmtoff);
     tm.tm_hour = tm.tm_min = tm.tm_sec = 0;
     assert_int_equal(emb_zone_day(z, t), timegm(&tm) / 86400 - (timegm(&tm) % 86400 < 0));
 }
@@ -36,10 +38,11 @@ static void compare(const char *name, int64_t t, const emb_zone *z)
 static void test_offsets_are_the_c_librarys(void **state)
 {
     (void)state;
-    static const char *const NAMES[] = { "Europe/Berlin", "America/New_York", "America/Sao_Paulo", "Australia/Lord_Howe",
-                                         "Asia/Kathmandu", "Pacific/Apia", "Africa/Casablanca", "Europe/Dublin",
-                                         "America/St_Johns", "America/Santiago", "Asia/Gaza", "Asia/Tehran",
-                                         "Pacific/Kiritimati", "Antarctica/Troll", "America/Nuuk", "Etc/GMT+12" };
+    static const char *const NAMES[] = {
+        "Europe/Berlin",      "America/New_York", "America/Sao_Paulo", "Australia/Lord_Howe",
+        "Asia/Kathmandu",     "Pacific/Apia",     "Africa/Casablanca", "Europe/Dublin",
+        "America/St_Johns",   "America/Santiago", "Asia/Gaza",         "Asia/Tehran",
+        "Pacific/Kiritimati", "Antarctica/Troll", "America/Nuuk",      "Etc/GMT+12"};
     uint64_t seed = 1;
     for (size_t n = 0; n < sizeof NAMES / sizeof *NAMES; n++) {
         emb_zone *z = open_zone(NAMES[n]);
@@ -72,8 +75,9 @@ static void check_starts(const char *name, int32_t first, int32_t last)
 static void test_days_begin_once(void **state)
 {
     (void)state;
-    static const char *const NAMES[] = { "UTC", "Europe/Berlin", "America/Sao_Paulo", "Africa/Cairo", "Pacific/Apia",
-                                         "America/Santiago", "Asia/Beirut", "Pacific/Kiritimati" };
+    static const char *const NAMES[] = {"UTC",          "Europe/Berlin",     "America/Sao_Paulo",
+                                        "Africa/Cairo", "Pacific/Apia",      "America/Santiago",
+                                        "Asia/Beirut",  "Pacific/Kiritimati"};
     for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++)
         check_starts(NAMES[i], 10957, 32871); /* 2000 to 2059 */
 }
@@ -98,8 +102,14 @@ static void test_known_days(void **state)
 static void test_names(void **state)
 {
     (void)state;
-    static const char *const BAD[] = { "/etc/passwd", "../../etc/passwd", "Europe/../../x", "a b", "Europe/", "a//b",
-                                       "0123456789012345678901234567890123456789012345678901234567890123456789" };
+    static const char *const BAD[] = {
+        "/etc/passwd",
+        "../../etc/passwd",
+        "Europe/../../x",
+        "a b",
+        "Europe/",
+        "a//b",
+        "0123456789012345678901234567890123456789012345678901234567890123456789"};
     emb_zone *z;
     for (size_t i = 0; i < sizeof BAD / sizeof *BAD; i++) {
         assert_int_equal(emb_zone_open(BAD[i], &z, &err), EMB_E_INVALID);
@@ -127,8 +137,8 @@ static void test_dates(void **state)
     }
     emb_day_text(0, text);
     assert_string_equal(text, "1970-01-01");
-    static const char *const BAD[] = { "", "2026-02-29", "2026-13-01", "2026-00-01", "2026-01-00", "2026-1-01", "20260101",
-                                       "2026-01-011", "2026/01/01", "x026-01-01" };
+    static const char *const BAD[] = {"",          "2026-02-29", "2026-13-01",  "2026-00-01", "2026-01-00",
+                                      "2026-1-01", "20260101",   "2026-01-011", "2026/01/01", "x026-01-01"};
     int32_t day;
     for (size_t i = 0; i < sizeof BAD / sizeof *BAD; i++)
         assert_false(emb_day_parse(BAD[i], &day));
@@ -138,8 +148,11 @@ static void test_dates(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_offsets_are_the_c_librarys), cmocka_unit_test(test_days_begin_once),
-        cmocka_unit_test(test_known_days), cmocka_unit_test(test_names), cmocka_unit_test(test_dates),
+        cmocka_unit_test(test_offsets_are_the_c_librarys),
+        cmocka_unit_test(test_days_begin_once),
+        cmocka_unit_test(test_known_days),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_dates),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

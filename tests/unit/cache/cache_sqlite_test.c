@@ -1,4 +1,5 @@
-/* The whole cache over a SQLite file: restarts, several processes, a locked file, a file that is damaged meanwhile. */
+/* The whole cache over a SQLite file: restarts, several processes, a locked file, a file that is damaged
+ * meanwhile. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -37,7 +38,7 @@ static int teardown(void **state)
 {
     (void)state;
     char name[160];
-    static const char *const endings[] = { "", "-wal", "-shm" };
+    static const char *const endings[] = {"", "-wal", "-shm"};
     for (int i = 0; i < 3; i++) {
         snprintf(name, sizeof name, "%s%s", path, endings[i]);
         unlink(name);
@@ -47,10 +48,13 @@ static int teardown(void **state)
 
 static emb_cache *open_cache(uint32_t deadline_ms)
 {
-    emb_cache_options o = { .l1_entries = 1000, .l1_bytes = 16 << 20, .l2_url = url, .l2_deadline_ms = deadline_ms,
-                            .write_queue = 1000 };
+    emb_cache_options o = {.l1_entries = 1000,
+                           .l1_bytes = 16 << 20,
+                           .l2_url = url,
+                           .l2_deadline_ms = deadline_ms,
+                           .write_queue = 1000};
     emb_cache *cache = NULL;
-    emb_error err = { 0 };
+    emb_error err = {0};
     if (emb_cache_open(&o, &cache, &err) != EMB_OK)
         fail_msg("%s", err.message);
     return cache;
@@ -60,8 +64,8 @@ static emb_cache *open_cache(uint32_t deadline_ms)
 static unsigned embed(emb_cache *cache, unsigned first, unsigned count)
 {
     unsigned numbers[WORLD_MAX];
-    world_call call = { .cache = cache, .policy = WORLD_POLICY };
-    emb_error err = { 0 };
+    world_call call = {.cache = cache, .policy = WORLD_POLICY};
+    emb_error err = {0};
     for (unsigned i = 0; i < count; i++)
         numbers[i] = first + i;
     if (world_embed(&call, numbers, count, &err) != EMB_OK)
@@ -93,7 +97,7 @@ static void test_restart(void **state)
     assert_int_equal(stats(cache).l2.entries, 250);
     uint64_t loaded, removed;
     emb_error err;
-    assert_int_equal(emb_cache_remove(cache, &(emb_cache_filter){ .model = "model" }, &removed, &err), EMB_OK);
+    assert_int_equal(emb_cache_remove(cache, &(emb_cache_filter){.model = "model"}, &removed, &err), EMB_OK);
     assert_int_equal(removed, 250);
     assert_int_equal(emb_cache_preload(cache, 1000, &loaded, &err), EMB_OK);
     assert_int_equal(loaded, 0);
@@ -136,8 +140,8 @@ static void test_several_processes(void **state)
 static void test_locked_by_another(void **state)
 {
     (void)state;
-    static const char *const none[] = { "" };
-    static const emb_sqlite_schema schema = { 0x656D6243, "the cache", none, 1 };
+    static const char *const none[] = {""};
+    static const emb_sqlite_schema schema = {0x656D6243, "the cache", none, 1};
     emb_sqlite_pool *pool;
     emb_sqlite *db;
     emb_error err;
@@ -146,7 +150,8 @@ static void test_locked_by_another(void **state)
     assert_true(emb_cache_flush(cache, emb_now_ns() + 10 * SECOND));
     emb_cache_close(cache);
     cache = open_cache(10000);
-    assert_int_equal(emb_sqlite_pool_open(path, &(emb_sqlite_options){ .schema = &schema }, 1, &pool, &err), EMB_OK);
+    assert_int_equal(emb_sqlite_pool_open(path, &(emb_sqlite_options){.schema = &schema}, 1, &pool, &err),
+                     EMB_OK);
     assert_int_equal(emb_sqlite_acquire(pool, emb_now_ns() + 10 * SECOND, &db, &err), EMB_OK);
     assert_int_equal(emb_sqlite_begin(db, true, &err), EMB_OK);
     assert_int_equal(embed(cache, 0, 40), 20);

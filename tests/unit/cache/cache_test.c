@@ -24,17 +24,21 @@ static uint64_t clock_s;
 static fake_l2 *fake;
 static emb_cache *cache;
 
-static uint64_t fake_clock(void) { return __atomic_load_n(&clock_s, __ATOMIC_RELAXED); }
+static uint64_t fake_clock(void)
+{
+    return __atomic_load_n(&clock_s, __ATOMIC_RELAXED);
+}
 
 static emb_cache_options options(void)
 {
-    return (emb_cache_options){ .l1_entries = 1000, .l1_bytes = 16 << 20, .l2_deadline_ms = 500, .write_queue = 1000 };
+    return (emb_cache_options){
+        .l1_entries = 1000, .l1_bytes = 16 << 20, .l2_deadline_ms = 500, .write_queue = 1000};
 }
 
 static void open_cache(const emb_cache_options *o, bool with_l2)
 {
-    emb_error err = { 0 };
-    const emb_cache_parts parts = { with_l2 ? &fake->base : NULL, "fake", fake_clock };
+    emb_error err = {0};
+    const emb_cache_parts parts = {with_l2 ? &fake->base : NULL, "fake", fake_clock};
     if (emb_cache_open_with(o, &parts, &cache, &err) != EMB_OK)
         fail_msg("%s", err.message);
 }
@@ -79,14 +83,14 @@ static emb_cache_stats stats(void)
 
 static world_call call_with(emb_cache_policy policy)
 {
-    return (world_call){ .cache = cache, .policy = policy };
+    return (world_call){.cache = cache, .policy = policy};
 }
 
 /* Embeds, checks the vectors, and returns how many were computed. */
 static unsigned embed_with(emb_cache_policy policy, const unsigned *numbers, size_t count, world_call *out)
 {
     world_call call = call_with(policy);
-    emb_error err = { 0 };
+    emb_error err = {0};
     if (world_embed(&call, numbers, count, &err) != EMB_OK)
         fail_msg("%s", err.message);
     assert_false(call.wrong);
@@ -108,7 +112,7 @@ static unsigned embed_one(unsigned n)
 static bool peek_one(unsigned n, emb_cache_policy policy)
 {
     float vector[WORLD_LONGEST];
-    emb_cache_lookup l = { .key = world_key(n), .vector = vector, .dimension = world_dimension(n) };
+    emb_cache_lookup l = {.key = world_key(n), .vector = vector, .dimension = world_dimension(n)};
     bool there = emb_cache_peek(cache, &l, 1, &policy);
     if (there)
         assert_true(world_is(n, vector) && l.tokens == n && l.source == EMB_CACHE_L1);
@@ -116,14 +120,14 @@ static bool peek_one(unsigned n, emb_cache_policy policy)
 }
 
 /* Until a condition of the cache's thread holds. */
-#define WAIT_FOR(condition)                                                                              \
-    do {                                                                                                 \
-        uint64_t wait_end_ = emb_now_ns() + 20 * SECOND;                                                 \
-        while (!(condition)) {                                                                           \
-            if (emb_now_ns() > wait_end_)                                                                \
-                fail_msg("never came true: %s", #condition);                                             \
-            nanosleep(&(struct timespec){ 0, 2000000 }, NULL);                                           \
-        }                                                                                                \
+#define WAIT_FOR(condition)                                  \
+    do {                                                     \
+        uint64_t wait_end_ = emb_now_ns() + 20 * SECOND;     \
+        while (!(condition)) {                               \
+            if (emb_now_ns() > wait_end_)                    \
+                fail_msg("never came true: %s", #condition); \
+            nanosleep(&(struct timespec){0, 2000000}, NULL); \
+        }                                                    \
     } while (0)
 
 /* ---- tiers ---- */
@@ -132,20 +136,20 @@ static void test_tiers_in_turn(void **state)
 {
     (void)state;
     world_call call;
-    assert_int_equal(embed((unsigned[]){ 1, 2, 3 }, 3, &call), 3);
+    assert_int_equal(embed((unsigned[]){1, 2, 3}, 3, &call), 3);
     assert_int_equal(call.sources[0], EMB_CACHE_COMPUTED);
-    assert_int_equal(embed((unsigned[]){ 3, 2, 4 }, 3, &call), 1);
+    assert_int_equal(embed((unsigned[]){3, 2, 4}, 3, &call), 1);
     assert_int_equal(call.sources[0], EMB_CACHE_L1);
     assert_int_equal(call.sources[2], EMB_CACHE_COMPUTED);
     flush();
     reopen();
     unsigned gets = atomic_load(&fake->gets);
-    assert_int_equal(embed((unsigned[]){ 5, 1, 2, 3, 4 }, 5, &call), 1);
+    assert_int_equal(embed((unsigned[]){5, 1, 2, 3, 4}, 5, &call), 1);
     assert_int_equal(atomic_load(&fake->gets), gets + 1); /* one round trip */
     assert_int_equal(call.sources[0], EMB_CACHE_COMPUTED);
     for (int i = 1; i < 5; i++)
         assert_int_equal(call.sources[i], EMB_CACHE_L2);
-    assert_int_equal(embed((unsigned[]){ 1, 2, 3, 4 }, 4, &call), 0);
+    assert_int_equal(embed((unsigned[]){1, 2, 3, 4}, 4, &call), 0);
     assert_int_equal(call.sources[0], EMB_CACHE_L1); /* what L2 answered is kept in L1 */
     emb_cache_stats s = stats();
     assert_int_equal(s.l1.hits, 4);
@@ -161,7 +165,7 @@ static void test_duplicates(void **state)
 {
     (void)state;
     world_call call;
-    assert_int_equal(embed((unsigned[]){ 7, 8, 7, 7, 9, 8 }, 6, &call), 3);
+    assert_int_equal(embed((unsigned[]){7, 8, 7, 7, 9, 8}, 6, &call), 3);
     assert_int_equal(call.sources[0], EMB_CACHE_COMPUTED);
     assert_int_equal(call.sources[2], EMB_CACHE_SHARED);
     assert_int_equal(call.sources[3], EMB_CACHE_SHARED);
@@ -170,11 +174,11 @@ static void test_duplicates(void **state)
     assert_int_equal(atomic_load(&fake->items), 3);
     reopen();
     atomic_store(&fake->keys, 0);
-    assert_int_equal(embed((unsigned[]){ 7, 8, 7, 7, 9, 8 }, 6, &call), 0);
+    assert_int_equal(embed((unsigned[]){7, 8, 7, 7, 9, 8}, 6, &call), 0);
     assert_int_equal(atomic_load(&fake->keys), 3); /* L2 is asked once for each key */
     /* no-cache and private calls as well */
-    assert_int_equal(embed_with((emb_cache_policy){ .write = true }, (unsigned[]){ 7, 7 }, 2, NULL), 1);
-    assert_int_equal(embed_with((emb_cache_policy){ .read = true }, (unsigned[]){ 50, 50, 51 }, 3, NULL), 2);
+    assert_int_equal(embed_with((emb_cache_policy){.write = true}, (unsigned[]){7, 7}, 2, NULL), 1);
+    assert_int_equal(embed_with((emb_cache_policy){.read = true}, (unsigned[]){50, 50, 51}, 3, NULL), 2);
     assert_int_equal(embed(NULL, 0, NULL), 0);
 }
 
@@ -189,7 +193,7 @@ static void test_without_l2_and_without_l1(void **state)
     uint64_t removed;
     emb_error err;
     assert_true(emb_cache_flush(cache, emb_now_ns()));
-    assert_int_equal(emb_cache_remove(cache, &(emb_cache_filter){ 0 }, &removed, &err), EMB_OK);
+    assert_int_equal(emb_cache_remove(cache, &(emb_cache_filter){0}, &removed, &err), EMB_OK);
     assert_int_equal(removed, 1);
     assert_int_equal(emb_cache_preload(cache, 10, &removed, &err), EMB_OK);
     assert_int_equal(removed, 0);
@@ -213,11 +217,12 @@ static void test_peek(void **state)
     embed_one(2);
     uint64_t misses = stats().l1.misses;
     assert_true(peek_one(1, policy));
-    assert_false(peek_one(1, (emb_cache_policy){ .write = true }));
+    assert_false(peek_one(1, (emb_cache_policy){.write = true}));
     float vectors[3][WORLD_LONGEST];
     emb_cache_lookup l[3];
     for (unsigned i = 0; i < 3; i++)
-        l[i] = (emb_cache_lookup){ .key = world_key(i + 1), .vector = vectors[i], .dimension = world_dimension(i + 1) };
+        l[i] = (emb_cache_lookup){
+            .key = world_key(i + 1), .vector = vectors[i], .dimension = world_dimension(i + 1)};
     assert_false(emb_cache_peek(cache, l, 3, &policy)); /* 3 is not there */
     assert_int_equal(stats().l1.hits, 1);
     assert_true(emb_cache_peek(cache, l, 2, &policy));
@@ -233,7 +238,7 @@ static void test_policies(void **state)
 {
     (void)state;
     for (unsigned bits = 0; bits < 8; bits++) {
-        emb_cache_policy p = { .read = bits & 1, .write = bits & 2, .shared = bits & 4, .model = "model" };
+        emb_cache_policy p = {.read = bits & 1, .write = bits & 2, .shared = bits & 4, .model = "model"};
         unsigned in_l1 = 100 * bits + 1, in_l2 = 100 * bits + 2, nowhere = 100 * bits + 3;
         embed_one(in_l2);
         flush();
@@ -260,13 +265,13 @@ static void test_ages(void **state)
     emb_cache_policy short_lived = WORLD_POLICY, young = WORLD_POLICY;
     short_lived.ttl_s = young.ttl_s = 1000;
     young.max_age_s = 60;
-    assert_int_equal(embed_with(short_lived, (unsigned[]){ 1 }, 1, NULL), 1);
-    assert_int_equal(embed_with(young, (unsigned[]){ 1 }, 1, NULL), 0);
+    assert_int_equal(embed_with(short_lived, (unsigned[]){1}, 1, NULL), 1);
+    assert_int_equal(embed_with(young, (unsigned[]){1}, 1, NULL), 0);
     flush();
     clock_s += 61;
     assert_false(peek_one(1, young));
     assert_true(peek_one(1, short_lived));
-    assert_int_equal(embed_with(young, (unsigned[]){ 1 }, 1, NULL), 1); /* neither L1 nor L2 is young enough */
+    assert_int_equal(embed_with(young, (unsigned[]){1}, 1, NULL), 1); /* neither L1 nor L2 is young enough */
     assert_true(peek_one(1, young));
     clock_s += 899; /* jitter takes at most a tenth */
     assert_true(peek_one(1, short_lived));
@@ -327,7 +332,7 @@ static void test_not_a_number(void **state)
     (void)state;
     const emb_cache_policy policy = WORLD_POLICY;
     float vector[WORLD_LONGEST];
-    emb_cache_lookup l = { .key = world_key(1), .vector = vector, .dimension = world_dimension(1) };
+    emb_cache_lookup l = {.key = world_key(1), .vector = vector, .dimension = world_dimension(1)};
     emb_cache_flight *flight;
     emb_error err;
     emb_status st;
@@ -349,7 +354,8 @@ static void test_not_a_number(void **state)
 static void test_bad_values_of_l2(void **state)
 {
     (void)state;
-    static const fake_l2_mode modes[] = { FAKE_L2_FLIPS_BITS, FAKE_L2_GARBAGE, FAKE_L2_WRONG_VALUES, FAKE_L2_HALF_SIZE };
+    static const fake_l2_mode modes[] = {FAKE_L2_FLIPS_BITS, FAKE_L2_GARBAGE, FAKE_L2_WRONG_VALUES,
+                                         FAKE_L2_HALF_SIZE};
     unsigned numbers[40];
     for (unsigned i = 0; i < 40; i++)
         numbers[i] = 7 * i + 3; /* all of one dimension */
@@ -383,8 +389,8 @@ static void test_removed_corrupt_value(void **state)
     reopen();
     emb_cache_key key = world_key(3);
     atomic_store(&fake->mode, FAKE_L2_FLIPS_BITS);
-    emb_cache_policy no_store = { .read = true, .shared = true };
-    assert_int_equal(embed_with(no_store, (unsigned[]){ 3 }, 1, NULL), 1);
+    emb_cache_policy no_store = {.read = true, .shared = true};
+    assert_int_equal(embed_with(no_store, (unsigned[]){3}, 1, NULL), 1);
     WAIT_FOR(!fake_l2_holds(fake, &key, NULL));
 }
 
@@ -393,7 +399,7 @@ static void test_removed_corrupt_value(void **state)
 static void test_down_and_back(void **state)
 {
     (void)state;
-    static const fake_l2_mode modes[] = { FAKE_L2_FAILS, FAKE_L2_HANGS };
+    static const fake_l2_mode modes[] = {FAKE_L2_FAILS, FAKE_L2_HANGS};
     for (unsigned m = 0; m < 2; m++) {
         unsigned base = 1000 * (m + 1);
         embed_one(base);
@@ -413,7 +419,8 @@ static void test_down_and_back(void **state)
             assert_int_equal(embed_one(base + i), 1);
         assert_true(atomic_load(&fake->keys) - keys < 36); /* probes at most */
         assert_true(stats().queued > 0);
-        WAIT_FOR(stats().l2_failures + stats().l2_timeouts > s.l2_failures + s.l2_timeouts); /* a probe failed */
+        WAIT_FOR(stats().l2_failures + stats().l2_timeouts >
+                 s.l2_failures + s.l2_timeouts); /* a probe failed */
         atomic_store(&fake->mode, FAKE_L2_WORKS);
         WAIT_FOR(stats().l2_up);
         flush(); /* what was queued meanwhile is written */
@@ -447,7 +454,7 @@ static void test_deadlines_of_l2(void **state)
         world_call call = call_with((emb_cache_policy)WORLD_POLICY);
         call.deadline_ns = emb_now_ns() + 5000000;
         emb_error err;
-        assert_int_equal(world_embed(&call, (unsigned[]){ 500 + i }, 1, &err), EMB_OK);
+        assert_int_equal(world_embed(&call, (unsigned[]){500 + i}, 1, &err), EMB_OK);
         assert_int_equal(call.computed, 1);
     }
     assert_true(stats().l2_up);
@@ -456,11 +463,11 @@ static void test_deadlines_of_l2(void **state)
     atomic_store(&fake->mode, FAKE_L2_HALF_THEN_FAILS);
     world_call call;
     atomic_store(&fake->mode, FAKE_L2_WORKS);
-    embed((unsigned[]){ 1, 2, 3, 4 }, 4, NULL);
+    embed((unsigned[]){1, 2, 3, 4}, 4, NULL);
     flush();
     reopen();
     atomic_store(&fake->mode, FAKE_L2_HALF_THEN_FAILS);
-    assert_int_equal(embed((unsigned[]){ 1, 2, 3, 4 }, 4, &call), 2); /* what it said before it failed counts */
+    assert_int_equal(embed((unsigned[]){1, 2, 3, 4}, 4, &call), 2); /* what it said before it failed counts */
 }
 
 static void test_writes_that_fail(void **state)
@@ -476,7 +483,7 @@ static void test_writes_that_fail(void **state)
     atomic_store(&fake->mode, FAKE_L2_WORKS);
     flush();
     assert_int_equal(stats().stored, 300);
-    assert_true(atomic_load(&fake->puts) < 100); /* in batches */
+    assert_true(atomic_load(&fake->puts) < 100);    /* in batches */
     atomic_store(&fake->mode, FAKE_L2_REFUSES_ODD); /* tokens are the number */
     for (unsigned n = 400; n < 440; n++)
         embed_one(n);
@@ -533,11 +540,11 @@ static void test_removal(void **state)
         embed_with(n < 10 ? other : (emb_cache_policy)WORLD_POLICY, &n, 1, NULL);
     flush();
     uint64_t removed;
-    emb_error err = { 0 };
+    emb_error err = {0};
     emb_cache_key key = world_key(15), one = world_key(1);
-    assert_int_equal(emb_cache_remove(cache, &(emb_cache_filter){ .key = &key }, &removed, &err), EMB_OK);
+    assert_int_equal(emb_cache_remove(cache, &(emb_cache_filter){.key = &key}, &removed, &err), EMB_OK);
     assert_int_equal(removed, 1);
-    assert_int_equal(emb_cache_remove(cache, &(emb_cache_filter){ .model = "other" }, &removed, &err), EMB_OK);
+    assert_int_equal(emb_cache_remove(cache, &(emb_cache_filter){.model = "other"}, &removed, &err), EMB_OK);
     assert_int_equal(removed, 10);
     assert_false(peek_one(1, (emb_cache_policy)WORLD_POLICY));
     assert_false(fake_l2_holds(fake, &one, NULL));
@@ -545,9 +552,9 @@ static void test_removal(void **state)
     assert_int_equal(stats().l1.entries, 19);
     /* what waits to be written is removed too */
     atomic_store(&fake->mode, FAKE_L2_READ_ONLY);
-    embed_with(other, (unsigned[]){ 1, 2 }, 2, NULL);
+    embed_with(other, (unsigned[]){1, 2}, 2, NULL);
     embed_one(50);
-    assert_int_equal(emb_cache_remove(cache, &(emb_cache_filter){ .model = "other" }, &removed, &err), EMB_OK);
+    assert_int_equal(emb_cache_remove(cache, &(emb_cache_filter){.model = "other"}, &removed, &err), EMB_OK);
     assert_int_equal(removed, 2);
     atomic_store(&fake->mode, FAKE_L2_WORKS);
     flush();
@@ -555,7 +562,7 @@ static void test_removal(void **state)
     assert_int_equal(stats().dropped, 2);
     /* L2 cannot be reached: L1 is cleared all the same */
     atomic_store(&fake->mode, FAKE_L2_FAILS);
-    assert_int_equal(emb_cache_remove(cache, &(emb_cache_filter){ 0 }, &removed, &err), EMB_E_IO);
+    assert_int_equal(emb_cache_remove(cache, &(emb_cache_filter){0}, &removed, &err), EMB_E_IO);
     assert_true(strstr(err.message, "fake: it fails") != NULL);
     assert_int_equal(stats().l1.entries, 0);
     atomic_store(&fake->mode, FAKE_L2_WORKS);
@@ -586,10 +593,10 @@ static void test_preload(void **state)
         embed_one(n);
     flush();
     reopen();
-    embed((unsigned[]){ 10, 20, 30 }, 3, NULL);
+    embed((unsigned[]){10, 20, 30}, 3, NULL);
     reopen();
-    seen s = { 0 };
-    emb_error err = { 0 };
+    seen s = {0};
+    emb_error err = {0};
     uint64_t loaded;
     assert_int_equal(emb_cache_most_used(cache, 3, on_visit, &s, &err), EMB_OK);
     assert_int_equal(s.count, 3);
@@ -612,17 +619,21 @@ static void test_metrics(void **state)
     o.metrics = m;
     emb_cache_close(cache);
     open_cache(&o, true);
-    embed((unsigned[]){ 1, 2, 3 }, 3, NULL);
-    embed((unsigned[]){ 1, 2, 4 }, 3, NULL);
+    embed((unsigned[]){1, 2, 3}, 3, NULL);
+    embed((unsigned[]){1, 2, 4}, 3, NULL);
     flush();
     emb_buf text = EMB_BUF_INIT(1 << 22);
     assert_int_equal(emb_metrics_write_prometheus(m, &text), EMB_OK);
     const char *all = emb_buf_cstr(&text);
     static const char *const lines[] = {
-        "embedd_cache_hits_total{tier=\"l1\"} 2\n",    "embedd_cache_misses_total{tier=\"l1\"} 4\n",
-        "embedd_cache_misses_total{tier=\"l2\"} 4\n",  "embedd_cache_entries{tier=\"l1\"} 4\n",
-        "embedd_cache_entries{tier=\"l2\"} 4\n",       "embedd_cache_writes_total{result=\"stored\"} 4\n",
-        "embedd_cache_writes_total{result=\"dropped\"} 0\n", "embedd_cache_write_queue 0\n",
+        "embedd_cache_hits_total{tier=\"l1\"} 2\n",
+        "embedd_cache_misses_total{tier=\"l1\"} 4\n",
+        "embedd_cache_misses_total{tier=\"l2\"} 4\n",
+        "embedd_cache_entries{tier=\"l1\"} 4\n",
+        "embedd_cache_entries{tier=\"l2\"} 4\n",
+        "embedd_cache_writes_total{result=\"stored\"} 4\n",
+        "embedd_cache_writes_total{result=\"dropped\"} 0\n",
+        "embedd_cache_write_queue 0\n",
         "embedd_cache_l2_up 1\n",
     };
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
@@ -642,12 +653,12 @@ static void test_urls(void **state)
     (void)state;
     emb_cache_options o = options();
     emb_cache *c;
-    emb_error err = { 0 };
+    emb_error err = {0};
     o.l2_url = "mysql://user:secret@host/db";
     assert_int_equal(emb_cache_open(&o, &c, &err), EMB_E_INVALID);
     assert_non_null(strstr(err.message, "mysql"));
     assert_null(strstr(err.message, "secret"));
-    static const char *const none[] = { NULL, "", "none" };
+    static const char *const none[] = {NULL, "", "none"};
     for (int i = 0; i < 3; i++) {
         o.l2_url = none[i];
         assert_int_equal(emb_cache_open(&o, &c, &err), EMB_OK);
@@ -670,7 +681,7 @@ static void test_short_of_memory(void **state)
     emb_cache_options o = options();
     o.l1_entries = 100;
     o.l1_bytes = 1 << 20;
-    const emb_cache_parts parts = { NULL, NULL, fake_clock };
+    const emb_cache_parts parts = {NULL, NULL, fake_clock};
     for (size_t n = 1;; n++) {
         size_t live = fail_alloc_live();
         emb_cache *c = NULL;
@@ -678,13 +689,14 @@ static void test_short_of_memory(void **state)
         fail_alloc_at(n);
         emb_status st = emb_cache_open_with(&o, &parts, &c, &err);
         if (st == EMB_OK) {
-            world_call call = { .cache = c, .policy = WORLD_POLICY };
+            world_call call = {.cache = c, .policy = WORLD_POLICY};
             float vectors[3][WORLD_LONGEST];
             emb_cache_lookup l[3];
             size_t todo[3], count;
             emb_cache_flight *flight;
             for (unsigned i = 0; i < 3; i++)
-                l[i] = (emb_cache_lookup){ .key = world_key(i), .vector = vectors[i], .dimension = world_dimension(i) };
+                l[i] = (emb_cache_lookup){
+                    .key = world_key(i), .vector = vectors[i], .dimension = world_dimension(i)};
             st = emb_cache_begin(c, l, 3, &call.policy, 0, NULL, &flight, &err);
             if (st == EMB_OK) {
                 assert_true(emb_cache_next(flight, todo, &count, &st, &err));
@@ -712,7 +724,7 @@ static void test_short_of_memory_for_keeping(void **state)
         skip();
     const emb_cache_policy policy = WORLD_POLICY;
     float vector[WORLD_LONGEST];
-    emb_cache_lookup l = { .key = world_key(1), .vector = vector, .dimension = world_dimension(1) };
+    emb_cache_lookup l = {.key = world_key(1), .vector = vector, .dimension = world_dimension(1)};
     emb_cache_flight *flight;
     emb_error err;
     emb_status st;

@@ -1,4 +1,5 @@
-/* Single flight between threads: computed once, handed over, failed together; and mixes of everything at random. */
+/* Single flight between threads: computed once, handed over, failed together; and mixes of everything at
+ * random. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -22,10 +23,11 @@
 
 static emb_cache *open_cache(size_t l1_entries, size_t l1_bytes, fake_l2 *fake)
 {
-    emb_cache_options o = { .l1_entries = l1_entries, .l1_bytes = l1_bytes, .l2_deadline_ms = 50, .write_queue = 100 };
-    const emb_cache_parts parts = { fake ? &fake->base : NULL, "fake", NULL };
+    emb_cache_options o = {
+        .l1_entries = l1_entries, .l1_bytes = l1_bytes, .l2_deadline_ms = 50, .write_queue = 100};
+    const emb_cache_parts parts = {fake ? &fake->base : NULL, "fake", NULL};
     emb_cache *cache = NULL;
-    emb_error err = { 0 };
+    emb_error err = {0};
     if (emb_cache_open_with(&o, &parts, &cache, &err) != EMB_OK)
         fail_msg("%s", err.message);
     return cache;
@@ -74,7 +76,10 @@ typedef struct gate {
     unsigned inside;
     bool open;
 } gate;
-#define GATE_INIT { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, false }
+#define GATE_INIT                                                     \
+    {                                                                 \
+        PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, false \
+    }
 
 static void enter(void *context)
 {
@@ -106,7 +111,7 @@ static void open_gate(gate *g)
 static void wait_waiting(emb_cache *cache, size_t n)
 {
     while (emb_cache_waiting(cache) < n)
-        nanosleep(&(struct timespec){ 0, 1000000 }, NULL);
+        nanosleep(&(struct timespec){0, 1000000}, NULL);
 }
 
 static void test_computed_once(void **state)
@@ -114,11 +119,11 @@ static void test_computed_once(void **state)
     (void)state;
     emb_cache *cache = open_cache(1000, 16 << 20, NULL);
     gate g = GATE_INIT;
-    caller leader = { .call = { .before = enter, .context = &g } }, others[8] = { 0 };
-    start(&leader, cache, (unsigned[]){ 1, 2 }, 2);
+    caller leader = {.call = {.before = enter, .context = &g}}, others[8] = {0};
+    start(&leader, cache, (unsigned[]){1, 2}, 2);
     wait_inside(&g, 1);
     for (unsigned i = 0; i < 8; i++)
-        start(&others[i], cache, (unsigned[]){ 2, 1, 1 }, 3);
+        start(&others[i], cache, (unsigned[]){2, 1, 1}, 3);
     wait_waiting(cache, 8 * 2);
     open_gate(&g);
     unsigned computed = 0;
@@ -146,15 +151,15 @@ static void test_crossing_calls(void **state)
     for (int round = 0; round < 20; round++) {
         emb_cache *cache = open_cache(1000, 16 << 20, NULL);
         gate g = GATE_INIT;
-        caller a = { .call = { .before = enter, .context = &g } }, b = a, c = { 0 };
-        start(&a, cache, (unsigned[]){ 1 }, 1);
-        start(&b, cache, (unsigned[]){ 2 }, 1);
+        caller a = {.call = {.before = enter, .context = &g}}, b = a, c = {0};
+        start(&a, cache, (unsigned[]){1}, 1);
+        start(&b, cache, (unsigned[]){2}, 1);
         wait_inside(&g, 2);
-        start(&c, cache, (unsigned[]){ 1, 2, 3 }, 3);
-        caller d = { 0 };
-        start(&d, cache, (unsigned[]){ 3, 4, 2, 1 }, 4);
+        start(&c, cache, (unsigned[]){1, 2, 3}, 3);
+        caller d = {0};
+        start(&d, cache, (unsigned[]){3, 4, 2, 1}, 4);
         open_gate(&g);
-        caller *all[] = { &a, &b, &c, &d };
+        caller *all[] = {&a, &b, &c, &d};
         for (int i = 0; i < 4; i++) {
             pthread_join(all[i]->thread, NULL);
             assert_int_equal(all[i]->status, EMB_OK);
@@ -169,12 +174,12 @@ static void leader_fails(emb_status status, bool several, unsigned expect_comput
 {
     emb_cache *cache = open_cache(1000, 16 << 20, NULL);
     gate g = GATE_INIT;
-    caller leader = { .call = { .before = enter, .context = &g, .fail = status } }, others[3] = { 0 };
+    caller leader = {.call = {.before = enter, .context = &g, .fail = status}}, others[3] = {0};
     emb_fail(&leader.err, status, "model", "the reason");
-    start(&leader, cache, (unsigned[]){ 1, 2 }, several ? 2 : 1);
+    start(&leader, cache, (unsigned[]){1, 2}, several ? 2 : 1);
     wait_inside(&g, 1);
     for (unsigned i = 0; i < 3; i++)
-        start(&others[i], cache, (unsigned[]){ 1 }, 1);
+        start(&others[i], cache, (unsigned[]){1}, 1);
     wait_waiting(cache, 3);
     open_gate(&g);
     pthread_join(leader.thread, NULL);
@@ -189,8 +194,8 @@ static void leader_fails(emb_status status, bool several, unsigned expect_comput
         computed += others[i].call.computed;
     }
     assert_int_equal(computed, expect_computed);
-    caller again = { 0 }; /* failures are not kept */
-    start(&again, cache, (unsigned[]){ 1 }, 1);
+    caller again = {0}; /* failures are not kept */
+    start(&again, cache, (unsigned[]){1}, 1);
     pthread_join(again.thread, NULL);
     assert_int_equal(again.status, EMB_OK);
     emb_cache_close(cache);
@@ -213,13 +218,13 @@ static void test_waiters_leave(void **state)
     emb_cache *cache = open_cache(1000, 16 << 20, NULL);
     gate g = GATE_INIT;
     volatile int cancel = 0;
-    caller leader = { .call = { .before = enter, .context = &g } };
-    caller late = { .call = { .deadline_ns = emb_now_ns() + SECOND / 20 } };
-    caller cancelled = { .call = { .cancel = &cancel } };
-    start(&leader, cache, (unsigned[]){ 1 }, 1);
+    caller leader = {.call = {.before = enter, .context = &g}};
+    caller late = {.call = {.deadline_ns = emb_now_ns() + SECOND / 20}};
+    caller cancelled = {.call = {.cancel = &cancel}};
+    start(&leader, cache, (unsigned[]){1}, 1);
     wait_inside(&g, 1);
-    start(&late, cache, (unsigned[]){ 1 }, 1);
-    start(&cancelled, cache, (unsigned[]){ 1 }, 1);
+    start(&late, cache, (unsigned[]){1}, 1);
+    start(&cancelled, cache, (unsigned[]){1}, 1);
     pthread_join(late.thread, NULL);
     assert_int_equal(late.status, EMB_E_DEADLINE);
     __atomic_store_n(&cancel, 1, __ATOMIC_SEQ_CST);
@@ -231,7 +236,8 @@ static void test_waiters_leave(void **state)
     emb_cache_close(cache);
 }
 
-/* A waiter that wants a young vector is not served with an old one that the leader finds in L2: it computes its own. */
+/* A waiter that wants a young vector is not served with an old one that the leader finds in L2: it computes
+ * its own. */
 static void test_waiter_wants_younger(void **state)
 {
     (void)state;
@@ -242,16 +248,16 @@ static void test_waiter_wants_younger(void **state)
     emb_cache_key key = world_key(1);
     uint64_t hour_ago = (uint64_t)time(NULL) - 3600;
     world_vector(1, vector);
-    assert_true(emb_value_pack(&key, &(emb_value){ vector, world_dimension(1), 1, hour_ago, 0 }, bytes));
-    emb_l2_item item = { &key, bytes, emb_value_size(world_dimension(1)), 0, "model", NULL, 0 };
+    assert_true(emb_value_pack(&key, &(emb_value){vector, world_dimension(1), 1, hour_ago, 0}, bytes));
+    emb_l2_item item = {&key, bytes, emb_value_size(world_dimension(1)), 0, "model", NULL, 0};
     emb_error err;
     assert_int_equal(fake->base.ops->put_many(&fake->base, &item, 1, emb_now_ns() + SECOND, &err), EMB_OK);
     unsigned gets = atomic_load(&fake->gets);
     atomic_store(&fake->mode, FAKE_L2_HANGS); /* the leader stays at L2 while the waiter comes */
-    caller leader = { 0 }, waiter = { 0 };
-    start(&leader, cache, (unsigned[]){ 1 }, 1);
+    caller leader = {0}, waiter = {0};
+    start(&leader, cache, (unsigned[]){1}, 1);
     while (atomic_load(&fake->gets) == gets)
-        nanosleep(&(struct timespec){ 0, 200000 }, NULL);
+        nanosleep(&(struct timespec){0, 200000}, NULL);
     start_with_age(&waiter, cache, 1, 60);
     atomic_store(&fake->mode, FAKE_L2_WORKS);
     pthread_join(leader.thread, NULL);
@@ -285,10 +291,11 @@ static uint64_t draw(chaos *c)
 static void *run_chaos(void *argument)
 {
     chaos *c = argument;
-    static const emb_status failures[] = { EMB_E_INTERNAL, EMB_E_BUSY, EMB_E_LIMIT, EMB_E_CANCELLED, EMB_E_DEADLINE };
+    static const emb_status failures[] = {EMB_E_INTERNAL, EMB_E_BUSY, EMB_E_LIMIT, EMB_E_CANCELLED,
+                                          EMB_E_DEADLINE};
     for (unsigned i = 0; i < c->calls; i++) {
         uint64_t r = draw(c);
-        world_call call = { .cache = c->cache, .policy = WORLD_POLICY };
+        world_call call = {.cache = c->cache, .policy = WORLD_POLICY};
         call.policy.read = r % 10 != 0;
         call.policy.write = r / 10 % 10 != 0;
         call.policy.shared = r / 100 % 8 != 0;
@@ -302,24 +309,26 @@ static void *run_chaos(void *argument)
         size_t count = draw(c) % 40;
         for (size_t k = 0; k < count; k++)
             numbers[k] = (unsigned)(draw(c) % (k % 3 ? 60 : 600));
-        emb_error err = { 0 };
+        emb_error err = {0};
         emb_status st = world_embed(&call, numbers, count, &err);
         c->failures += st != EMB_OK;
         c->wrong += call.wrong;
         if (r % 997 == 0) {
             uint64_t removed;
-            (void)!emb_cache_remove(c->cache, &(emb_cache_filter){ .model = r & 1 ? "model" : "none" }, &removed, &err);
+            (void)!emb_cache_remove(c->cache, &(emb_cache_filter){.model = r & 1 ? "model" : "none"},
+                                    &removed, &err);
         }
     }
     return NULL;
 }
 
-static const fake_l2_mode SICKNESSES[] = { FAKE_L2_WORKS,        FAKE_L2_FLIPS_BITS, FAKE_L2_WRONG_VALUES,
-                                           FAKE_L2_WORKS,        FAKE_L2_GARBAGE,    FAKE_L2_HALF_THEN_FAILS,
-                                           FAKE_L2_TWICE,        FAKE_L2_FAILS,      FAKE_L2_WORKS,
-                                           FAKE_L2_READ_ONLY,    FAKE_L2_HALF_SIZE,  FAKE_L2_REFUSES_ODD };
+static const fake_l2_mode SICKNESSES[] = {FAKE_L2_WORKS,     FAKE_L2_FLIPS_BITS, FAKE_L2_WRONG_VALUES,
+                                          FAKE_L2_WORKS,     FAKE_L2_GARBAGE,    FAKE_L2_HALF_THEN_FAILS,
+                                          FAKE_L2_TWICE,     FAKE_L2_FAILS,      FAKE_L2_WORKS,
+                                          FAKE_L2_READ_ONLY, FAKE_L2_HALF_SIZE,  FAKE_L2_REFUSES_ODD};
 
-/* Whatever happens, a vector that was answered is that of its key; and every vector that was to be written is counted. */
+/* Whatever happens, a vector that was answered is that of its key; and every vector that was to be written is
+ * counted. */
 static void test_random_mixes(void **state)
 {
     (void)state;
@@ -328,12 +337,13 @@ static void test_random_mixes(void **state)
         emb_cache *cache = open_cache(run == 0 ? 100 : 1000, run == 0 ? 64 << 10 : 1 << 20, fake);
         chaos threads[4];
         for (unsigned i = 0; i < 4; i++) {
-            threads[i] = (chaos){ .cache = cache, .random = 0x9E3779B97F4A7C15u * (run * 4 + i + 1), .calls = 1500 };
+            threads[i] =
+                (chaos){.cache = cache, .random = 0x9E3779B97F4A7C15u * (run * 4 + i + 1), .calls = 1500};
             assert_int_equal(pthread_create(&threads[i].thread, NULL, run_chaos, &threads[i]), 0);
         }
         for (unsigned i = 0; fake && i < 24; i++) {
             atomic_store(&fake->mode, SICKNESSES[i % (sizeof SICKNESSES / sizeof *SICKNESSES)]);
-            nanosleep(&(struct timespec){ 0, 15000000 }, NULL);
+            nanosleep(&(struct timespec){0, 15000000}, NULL);
         }
         if (fake)
             atomic_store(&fake->mode, FAKE_L2_WORKS);

@@ -16,9 +16,17 @@
 
 static emb_cache_scope_fields fields(void)
 {
-    return (emb_cache_scope_fields){ .namespace_ = "", .provider = "local", .model = "all-MiniLM-L6-v2",
-                                     .revision = "abc", .precision = "bf16", .prompt = "query: ", .prompt_length = 7,
-                                     .dimensions = 384, .max_tokens = 256, .pooling = 1, .normalize = 1 };
+    return (emb_cache_scope_fields){.namespace_ = "",
+                                    .provider = "local",
+                                    .model = "all-MiniLM-L6-v2",
+                                    .revision = "abc",
+                                    .precision = "bf16",
+                                    .prompt = "query: ",
+                                    .prompt_length = 7,
+                                    .dimensions = 384,
+                                    .max_tokens = 256,
+                                    .pooling = 1,
+                                    .normalize = 1};
 }
 
 static emb_cache_key key_with(const emb_cache_scope_fields *f, const char *text, size_t length)
@@ -45,7 +53,7 @@ static void test_known_key(void **state)
     assert_string_equal(text, "embed:v1:b2fbd3bc50f0bd6b4331e3a71b4161dfe34cb0790324b9cbd0bc9dd2b5a31962");
     emb_cache_scope scope;
     assert_true(emb_cache_scope_make(&f, &scope));
-    assert_true(emb_cache_key_of_ids(&scope, (const int32_t[]){ 101, -1, 7 }, 3, &key));
+    assert_true(emb_cache_key_of_ids(&scope, (const int32_t[]){101, -1, 7}, 3, &key));
     emb_cache_key_text(&key, text);
     assert_string_equal(text, "embed:v1:b83c9cf3a2786bf285de3755e390ccf65b55f56be86cc8f6902feaacd5f052a9");
 }
@@ -96,7 +104,7 @@ static void test_texts_and_ids(void **state)
     emb_cache_scope_fields f = fields();
     emb_cache_scope scope;
     assert_true(emb_cache_scope_make(&f, &scope));
-    const int32_t ids[] = { 101, 7592 };
+    const int32_t ids[] = {101, 7592};
     emb_cache_key text, of_ids, fewer;
     assert_true(emb_cache_key_of_text(&scope, (const char *)ids, sizeof ids, &text));
     assert_true(emb_cache_key_of_ids(&scope, ids, 2, &of_ids));
@@ -130,19 +138,19 @@ static void test_key_text(void **state)
 
 /* ---- values ---- */
 
-static const emb_cache_key KEY = { { 1, 2, 3 } };
+static const emb_cache_key KEY = {{1, 2, 3}};
 
 static void test_layout(void **state)
 {
     (void)state;
-    const float vector[2] = { 1.0f, -2.5f };
+    const float vector[2] = {1.0f, -2.5f};
     unsigned char bytes[48];
     assert_int_equal(emb_value_size(2), 48);
-    assert_true(emb_value_pack(&KEY, &(emb_value){ vector, 2, 77, 1700000000, 1700000060 }, bytes));
-    const unsigned char head[] = { 'E', 'M', 'B', 'V', 1, 0, 0, 0, 2, 0, 0, 0, 77, 0, 0, 0,
-                                   0x00, 0xF1, 0x53, 0x65, 0, 0, 0, 0, 0x3C, 0xF1, 0x53, 0x65, 0, 0, 0, 0 };
+    assert_true(emb_value_pack(&KEY, &(emb_value){vector, 2, 77, 1700000000, 1700000060}, bytes));
+    const unsigned char head[] = {'E',  'M',  'B',  'V',  1, 0, 0, 0, 2,    0,    0,    0,    77, 0, 0, 0,
+                                  0x00, 0xF1, 0x53, 0x65, 0, 0, 0, 0, 0x3C, 0xF1, 0x53, 0x65, 0,  0, 0, 0};
     assert_memory_equal(bytes, head, sizeof head);
-    const unsigned char floats[] = { 0, 0, 0x80, 0x3F, 0, 0, 0x20, 0xC0 };
+    const unsigned char floats[] = {0, 0, 0x80, 0x3F, 0, 0, 0x20, 0xC0};
     assert_memory_equal(bytes + 40, floats, sizeof floats);
     float back[2];
     emb_value value;
@@ -163,7 +171,7 @@ static void test_every_bit_is_checked(void **state)
         vector[i] = (float)i / 7 - 1;
     unsigned char bytes[EMB_VALUE_HEADER + 64];
     emb_value value;
-    assert_true(emb_value_pack(&KEY, &(emb_value){ vector, 16, 5, 1700000000, 0 }, bytes));
+    assert_true(emb_value_pack(&KEY, &(emb_value){vector, 16, 5, 1700000000, 0}, bytes));
     memset(back, 0, sizeof back);
     for (size_t bit = 0; bit < 8 * sizeof bytes; bit++) {
         bytes[bit / 8] ^= (unsigned char)(1u << bit % 8);
@@ -185,17 +193,17 @@ static void test_every_bit_is_checked(void **state)
 static void test_only_numbers(void **state)
 {
     (void)state;
-    float vector[3] = { 1, 2, 3 }, back[3];
+    float vector[3] = {1, 2, 3}, back[3];
     unsigned char bytes[EMB_VALUE_HEADER + 12];
     emb_value value;
-    const float bad[] = { NAN, INFINITY, -INFINITY };
+    const float bad[] = {NAN, INFINITY, -INFINITY};
     assert_true(emb_vector_is_finite(vector, 3));
-    assert_true(emb_vector_is_finite((float[]){ 3.4e38f, -3.4e38f, 1e-45f }, 3));
+    assert_true(emb_vector_is_finite((float[]){3.4e38f, -3.4e38f, 1e-45f}, 3));
     for (int i = 0; i < 9; i++) {
         float saved = vector[i % 3];
         vector[i % 3] = bad[i / 3];
         assert_false(emb_vector_is_finite(vector, 3));
-        assert_true(emb_value_pack(&KEY, &(emb_value){ vector, 3, 0, 0, 0 }, bytes));
+        assert_true(emb_value_pack(&KEY, &(emb_value){vector, 3, 0, 0, 0}, bytes));
         assert_int_equal(emb_value_unpack(&KEY, bytes, sizeof bytes, &value, back, 3), EMB_E_CORRUPT);
         vector[i % 3] = saved;
     }

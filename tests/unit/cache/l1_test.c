@@ -46,7 +46,7 @@ static void put_at(emb_l1 *l1, uint32_t n, uint32_t dimension, uint64_t created_
     emb_cache_key key = key_of(n);
     for (uint32_t i = 0; i < dimension; i++)
         vector[i] = component(n, i);
-    emb_l1_put(l1, &key, &(emb_value){ vector, dimension, n, created_s, expires_s }, model, now_s);
+    emb_l1_put(l1, &key, &(emb_value){vector, dimension, n, created_s, expires_s}, model, now_s);
 }
 
 static void put(emb_l1 *l1, uint32_t n)
@@ -59,7 +59,7 @@ static bool get_at(emb_l1 *l1, uint32_t n, uint32_t dimension, uint64_t now_s, u
     static _Thread_local float vector[8192];
     emb_cache_key key = key_of(n);
     uint32_t tokens = 0;
-    const emb_l1_query query = { now_s, max_age_s, EMB_L1_COUNT };
+    const emb_l1_query query = {now_s, max_age_s, EMB_L1_COUNT};
     if (!emb_l1_get(l1, &key, &query, vector, dimension, &tokens))
         return false;
     if (tokens != n)
@@ -104,7 +104,7 @@ static void test_round_trip(void **state)
 static void test_entry_limit(void **state)
 {
     (void)state;
-    static const size_t limits[] = { 1, 2, 7, 100, 1000 };
+    static const size_t limits[] = {1, 2, 7, 100, 1000};
     for (size_t i = 0; i < 5; i++) {
         emb_l1 *l1 = open_l1(limits[i], 64 << 20, 0);
         for (uint32_t n = 0; n < 5000; n++) {
@@ -134,7 +134,8 @@ static void test_byte_limit(void **state)
     assert_int_equal(s.entries + s.evictions, 4000);
     if (fail_alloc_available()) { /* glibc's own malloc */
         struct mallinfo2 after = mallinfo2();
-        double allocated = (double)(after.uordblks + after.hblkhd) - (double)(before.uordblks + before.hblkhd);
+        double allocated =
+            (double)(after.uordblks + after.hblkhd) - (double)(before.uordblks + before.hblkhd);
         assert_true(allocated < 1.02 * (double)s.bytes && allocated > 0.98 * (double)s.bytes);
     }
     emb_l1_close(l1);
@@ -143,7 +144,7 @@ static void test_byte_limit(void **state)
 static void test_tiny_limits(void **state)
 {
     (void)state;
-    static const size_t bytes[] = { 0, 1, 1000, 1500 };
+    static const size_t bytes[] = {0, 1, 1000, 1500};
     for (size_t i = 0; i < 4; i++) {
         emb_l1 *l1 = open_l1(100, bytes[i], 0);
         put(l1, 1);
@@ -227,7 +228,7 @@ static void test_query_without_counting(void **state)
     emb_cache_key key = key_of(1), absent = key_of(2);
     float vector[4];
     uint32_t tokens;
-    const emb_l1_query query = { NOW, 0, EMB_L1_LOOK };
+    const emb_l1_query query = {NOW, 0, EMB_L1_LOOK};
     assert_true(emb_l1_get(l1, &key, &query, vector, 4, &tokens));
     assert_false(emb_l1_get(l1, &absent, &query, vector, 4, &tokens));
     assert_int_equal(stats(l1).hits + stats(l1).misses, 0);
@@ -243,13 +244,13 @@ static void test_removal(void **state)
     for (uint32_t n = 0; n < 90; n++)
         put_at(l1, n, 4, NOW - 100 * (n % 3), 0, n % 2 ? "odd" : "even", NOW);
     emb_cache_key key = key_of(1);
-    assert_int_equal(emb_l1_remove(l1, &(emb_cache_filter){ .key = &key, .model = "even" }, NOW), 0);
-    assert_int_equal(emb_l1_remove(l1, &(emb_cache_filter){ .key = &key }, NOW), 1);
-    assert_int_equal(emb_l1_remove(l1, &(emb_cache_filter){ .model = "odd", .older_than_s = 150 }, NOW), 15);
-    assert_int_equal(emb_l1_remove(l1, &(emb_cache_filter){ .model = "odd" }, NOW), 29);
-    assert_int_equal(emb_l1_remove(l1, &(emb_cache_filter){ .older_than_s = 200 }, NOW), 0);
-    assert_int_equal(emb_l1_remove(l1, &(emb_cache_filter){ .older_than_s = 99 }, NOW), 30);
-    assert_int_equal(emb_l1_remove(l1, &(emb_cache_filter){ 0 }, NOW), 15);
+    assert_int_equal(emb_l1_remove(l1, &(emb_cache_filter){.key = &key, .model = "even"}, NOW), 0);
+    assert_int_equal(emb_l1_remove(l1, &(emb_cache_filter){.key = &key}, NOW), 1);
+    assert_int_equal(emb_l1_remove(l1, &(emb_cache_filter){.model = "odd", .older_than_s = 150}, NOW), 15);
+    assert_int_equal(emb_l1_remove(l1, &(emb_cache_filter){.model = "odd"}, NOW), 29);
+    assert_int_equal(emb_l1_remove(l1, &(emb_cache_filter){.older_than_s = 200}, NOW), 0);
+    assert_int_equal(emb_l1_remove(l1, &(emb_cache_filter){.older_than_s = 99}, NOW), 30);
+    assert_int_equal(emb_l1_remove(l1, &(emb_cache_filter){0}, NOW), 15);
     assert_int_equal(stats(l1).entries, 0);
     emb_l1_close(l1);
 }
@@ -267,7 +268,7 @@ static void *work(void *argument)
         random = random * 1664525 + 1013904223;
         uint32_t n = random >> 8 & 1023;
         if (i % 5000 == 4999)
-            emb_l1_remove(shared, &(emb_cache_filter){ .model = "m" }, NOW);
+            emb_l1_remove(shared, &(emb_cache_filter){.model = "m"}, NOW);
         if (i % 4000 == 3999)
             emb_l1_set_limits(shared, 300 + n % 2 * 400, 1 << 20);
         if (i % 100 == 0) {

@@ -5,9 +5,9 @@
  *     static const l2_subject subject = { &emb_l2_redis, "redis://127.0.0.1:7001/0", reset, .has_tidy = false };
  *     int main(void) { … start the server …; return l2_conformance(&subject); }
  *
- * l2_conformance runs all tests with cmocka and returns the number of failures. `url` may also be set by a variable that
- * main fills before the call. Faults (frozen, restarted, read-only, full) are each implementation's own tests.
- * The suite waits about three seconds in all, for entries to grow old and expire.
+ * l2_conformance runs all tests with cmocka and returns the number of failures. `url` may also be set by a
+ * variable that main fills before the call. Faults (frozen, restarted, read-only, full) are each
+ * implementation's own tests. The suite waits about three seconds in all, for entries to grow old and expire.
  */
 #ifndef EMB_TESTS_L2_CONFORMANCE_H
 #define EMB_TESTS_L2_CONFORMANCE_H
@@ -38,9 +38,13 @@ typedef struct l2_subject {
 
 static const l2_subject *l2_under_test;
 
-static inline uint64_t l2_soon(void) { return emb_now_ns() + UINT64_C(10000000000); }
+static inline uint64_t l2_soon(void)
+{
+    return emb_now_ns() + UINT64_C(10000000000);
+}
 
-/* Key number n, and the vector that belongs to it: what is found under a key can be told from everything else. */
+/* Key number n, and the vector that belongs to it: what is found under a key can be told from everything
+ * else. */
 static inline emb_cache_key l2_key(unsigned n)
 {
     emb_cache_key key;
@@ -50,7 +54,7 @@ static inline emb_cache_key l2_key(unsigned n)
 
 static inline uint32_t l2_dimension(unsigned n)
 {
-    static const uint32_t dimensions[] = { 384, 1, 3, 768, 4096, 8192 };
+    static const uint32_t dimensions[] = {384, 1, 3, 768, 4096, 8192};
     return dimensions[n % 6 && n % 50 ? 0 : n % 6];
 }
 
@@ -63,8 +67,9 @@ static inline size_t l2_value(unsigned n, unsigned edition, unsigned char **out)
     assert_non_null(vector);
     assert_non_null(bytes);
     for (uint32_t i = 0; i < dimension; i++)
-        vector[i] = (float)((int)((n * 2654435761u + edition * 97 + i * 40503u) >> 8 & 0xFFFF) - 32768) / 32768;
-    emb_value value = { vector, dimension, n + edition, (uint64_t)time(NULL), 0 };
+        vector[i] =
+            (float)((int)((n * 2654435761u + edition * 97 + i * 40503u) >> 8 & 0xFFFF) - 32768) / 32768;
+    emb_value value = {vector, dimension, n + edition, (uint64_t)time(NULL), 0};
     assert_true(emb_value_pack(&key, &value, bytes));
     free(vector);
     *out = bytes;
@@ -73,16 +78,19 @@ static inline size_t l2_value(unsigned n, unsigned edition, unsigned char **out)
 
 static inline emb_l2 *l2_open_with(size_t maximum_bytes)
 {
-    emb_l2_options options = { maximum_bytes, 2000 };
+    emb_l2_options options = {maximum_bytes, 2000};
     emb_l2 *l2 = NULL;
-    emb_error err = { 0 };
+    emb_error err = {0};
     emb_status st = l2_under_test->kind->open(l2_under_test->url, &options, &l2, &err);
     if (st != EMB_OK)
         fail_msg("open: %s", err.message);
     return l2;
 }
 
-static inline emb_l2 *l2_open(void) { return l2_open_with(0); }
+static inline emb_l2 *l2_open(void)
+{
+    return l2_open_with(0);
+}
 
 static inline void l2_check(emb_status st, const emb_error *err, const char *what)
 {
@@ -102,9 +110,9 @@ static inline void l2_put(emb_l2 *l2, unsigned first, unsigned count, unsigned e
         unsigned char *bytes;
         keys[i] = l2_key(first + i);
         size_t length = l2_value(first + i, edition, &bytes);
-        items[i] = (emb_l2_item){ &keys[i], bytes, length, ttl_s, model, NULL, 0 };
+        items[i] = (emb_l2_item){&keys[i], bytes, length, ttl_s, model, NULL, 0};
     }
-    emb_error err = { 0 };
+    emb_error err = {0};
     emb_status st = l2->ops->put_many(l2, items, count, l2_soon(), &err);
     for (unsigned i = 0; i < count; i++)
         free((void *)items[i].value);
@@ -126,7 +134,8 @@ static inline void l2_on_found(void *context, size_t index, const void *value, s
     size_t n = l2_value(got->first + (unsigned)index, got->edition, &expected);
     /* created (offset 16) and the checksum depend on the second of the put */
     if (index >= sizeof got->seen || got->seen[index]++ || n != length || memcmp(value, expected, 16) != 0 ||
-        memcmp((const char *)value + EMB_VALUE_HEADER, expected + EMB_VALUE_HEADER, n - EMB_VALUE_HEADER) != 0)
+        memcmp((const char *)value + EMB_VALUE_HEADER, expected + EMB_VALUE_HEADER, n - EMB_VALUE_HEADER) !=
+            0)
         got->wrong = true;
     free(expected);
     got->found++;
@@ -146,7 +155,7 @@ static inline unsigned l2_get_seen(emb_l2 *l2, unsigned first, unsigned count, u
     memset(got, 0, sizeof *got);
     got->first = first;
     got->edition = edition;
-    emb_error err = { 0 };
+    emb_error err = {0};
     emb_status st = l2->ops->get_many(l2, pointers, count, l2_soon(), l2_on_found, got, &err);
     free(pointers);
     free(keys);
@@ -165,15 +174,15 @@ static inline unsigned l2_get(emb_l2 *l2, unsigned first, unsigned count, unsign
 static inline uint64_t l2_remove(emb_l2 *l2, const emb_cache_filter *filter)
 {
     uint64_t removed = UINT64_MAX;
-    emb_error err = { 0 };
+    emb_error err = {0};
     l2_check(l2->ops->remove(l2, filter, l2_soon(), &removed, &err), &err, "remove");
     return removed;
 }
 
 static inline emb_cache_tier_stats l2_stats(emb_l2 *l2)
 {
-    emb_cache_tier_stats stats = { 0 };
-    emb_error err = { 0 };
+    emb_cache_tier_stats stats = {0};
+    emb_error err = {0};
     l2_check(l2->ops->stats(l2, l2_soon(), &stats, &err), &err, "stats");
     return stats;
 }
@@ -189,7 +198,7 @@ static void l2_test_empty(void **state)
     assert_int_equal(l2_get(l2, 0, 0, 0), 0);
     l2_put(l2, 0, 0, 0, 0, "m");
     assert_int_equal(l2_stats(l2).entries, 0);
-    assert_int_equal(l2_remove(l2, &(emb_cache_filter){ 0 }), 0);
+    assert_int_equal(l2_remove(l2, &(emb_cache_filter){0}), 0);
     l2->ops->close(l2);
 }
 
@@ -232,7 +241,8 @@ static inline void l2_on_twice(void *context, size_t index, const void *value, s
 {
     l2_twice *t = context;
     if (index >= 3 || length != t->length ||
-        memcmp((const char *)value + EMB_VALUE_HEADER, t->value + EMB_VALUE_HEADER, length - EMB_VALUE_HEADER) != 0)
+        memcmp((const char *)value + EMB_VALUE_HEADER, t->value + EMB_VALUE_HEADER,
+               length - EMB_VALUE_HEADER) != 0)
         t->wrong = true;
     else
         t->seen[index]++;
@@ -245,10 +255,10 @@ static void l2_test_same_key_twice(void **state)
     emb_l2 *l2 = l2_open();
     l2_put(l2, 7, 1, 0, 0, "m");
     emb_cache_key there = l2_key(7), absent = l2_key(8);
-    const emb_cache_key *keys[] = { &there, &absent, &there };
-    l2_twice t = { 0 };
+    const emb_cache_key *keys[] = {&there, &absent, &there};
+    l2_twice t = {0};
     t.length = l2_value(7, 0, &t.value);
-    emb_error err = { 0 };
+    emb_error err = {0};
     l2_check(l2->ops->get_many(l2, keys, 3, l2_soon(), l2_on_twice, &t, &err), &err, "get_many");
     assert_false(t.wrong);
     assert_int_equal(t.seen[0], 1);
@@ -259,8 +269,9 @@ static void l2_test_same_key_twice(void **state)
 }
 
 /* Names that mean something to SQL, LIKE, Redis globs and URLs. */
-static const char *const l2_models[] = { "all-MiniLM-L6-v2", "BAAI/bge-m3", "a'b", "a\"b\\c", "a%", "a_",
-                                         "*",                "[a]",         "mod\xC3\xA8le", "a b:c", "" };
+static const char *const l2_models[] = {
+    "all-MiniLM-L6-v2", "BAAI/bge-m3", "a'b", "a\"b\\c", "a%", "a_", "*", "[a]",
+    "mod\xC3\xA8le",    "a b:c",       ""};
 enum { L2_MODELS = sizeof l2_models / sizeof *l2_models };
 
 static void l2_test_remove_by_model(void **state)
@@ -271,7 +282,7 @@ static void l2_test_remove_by_model(void **state)
     for (unsigned m = 0; m < L2_MODELS; m++)
         l2_put(l2, 100 * m, 5 + m, 0, 0, l2_models[m]);
     for (unsigned m = 0; m < L2_MODELS; m++) {
-        emb_cache_filter filter = { .model = l2_models[m] };
+        emb_cache_filter filter = {.model = l2_models[m]};
         assert_int_equal(l2_remove(l2, &filter), 5 + m);
         assert_int_equal(l2_remove(l2, &filter), 0);
         for (unsigned other = 0; other < L2_MODELS; other++)
@@ -287,10 +298,10 @@ static void l2_test_remove_by_key(void **state)
     emb_l2 *l2 = l2_open();
     l2_put(l2, 0, 10, 0, 0, "m");
     emb_cache_key key = l2_key(3), absent = l2_key(99);
-    assert_int_equal(l2_remove(l2, &(emb_cache_filter){ .key = &absent }), 0);
-    assert_int_equal(l2_remove(l2, &(emb_cache_filter){ .key = &key, .model = "other" }), 0);
+    assert_int_equal(l2_remove(l2, &(emb_cache_filter){.key = &absent}), 0);
+    assert_int_equal(l2_remove(l2, &(emb_cache_filter){.key = &key, .model = "other"}), 0);
     assert_int_equal(l2_get(l2, 0, 10, 0), 10);
-    assert_int_equal(l2_remove(l2, &(emb_cache_filter){ .key = &key, .model = "m" }), 1);
+    assert_int_equal(l2_remove(l2, &(emb_cache_filter){.key = &key, .model = "m"}), 1);
     assert_int_equal(l2_get(l2, 3, 1, 0), 0);
     assert_int_equal(l2_get(l2, 0, 10, 0), 9);
     l2->ops->close(l2);
@@ -303,7 +314,7 @@ static void l2_test_remove_all(void **state)
     emb_l2 *l2 = l2_open();
     l2_put(l2, 0, 1200, 0, 0, "m");
     l2_put(l2, 2000, 1200, 0, 3600, "n");
-    assert_int_equal(l2_remove(l2, &(emb_cache_filter){ 0 }), 2400);
+    assert_int_equal(l2_remove(l2, &(emb_cache_filter){0}), 2400);
     assert_int_equal(l2_get(l2, 0, 1200, 0), 0);
     assert_int_equal(l2_stats(l2).entries, 0);
     l2_put(l2, 0, 3, 0, 0, "m");
@@ -322,21 +333,21 @@ static void l2_test_expiry_and_age(void **state)
     assert_int_equal(l2_get(l2, 100, 5, 0), 5);
     uint64_t start = emb_now_ns(); /* ages are in whole seconds: 2.1 s make an age above 1 */
     while (emb_now_ns() < start + UINT64_C(2100000000))
-        nanosleep(&(struct timespec){ 0, 50000000 }, NULL);
+        nanosleep(&(struct timespec){0, 50000000}, NULL);
     assert_int_equal(l2_get(l2, 0, 5, 0), 0);
     assert_int_equal(l2_get(l2, 100, 5, 0), 5);
     assert_int_equal(l2_get(l2, 200, 5, 0), 5);
     assert_int_equal(l2_stats(l2).entries, 10);
     assert_int_equal(l2->ops->tidy != NULL, l2_under_test->has_tidy);
-    emb_error err = { 0 };
+    emb_error err = {0};
     if (l2->ops->tidy)
         l2_check(l2->ops->tidy(l2, l2_soon(), &err), &err, "tidy");
     l2_put(l2, 300, 4, 0, 0, "ever");
-    assert_int_equal(l2_remove(l2, &(emb_cache_filter){ .older_than_s = 1, .model = "ever" }), 5);
+    assert_int_equal(l2_remove(l2, &(emb_cache_filter){.older_than_s = 1, .model = "ever"}), 5);
     assert_int_equal(l2_get(l2, 300, 4, 0), 4);
     assert_int_equal(l2_get(l2, 100, 5, 0), 5);
-    assert_int_equal(l2_remove(l2, &(emb_cache_filter){ .older_than_s = 3000 }), 0);
-    assert_int_equal(l2_remove(l2, &(emb_cache_filter){ .older_than_s = 1 }), 5);
+    assert_int_equal(l2_remove(l2, &(emb_cache_filter){.older_than_s = 3000}), 0);
+    assert_int_equal(l2_remove(l2, &(emb_cache_filter){.older_than_s = 1}), 5);
     assert_int_equal(l2_get(l2, 300, 4, 0), 4);
     /* what expired and is written again is there again, and a later put without a time limit lifts it */
     l2_put(l2, 0, 5, 3, 0, "short");
@@ -392,8 +403,9 @@ static void l2_test_most_used(void **state)
         unsigned char *value;
         size_t length = l2_value(i, 0, &value);
         const char text[] = "it's\0a text";
-        emb_l2_item item = { &key, value, length, 0, "model'x", i == 4 ? text : NULL, i == 4 ? sizeof text - 1 : 0 };
-        emb_error err = { 0 };
+        emb_l2_item item = {
+            &key, value, length, 0, "model'x", i == 4 ? text : NULL, i == 4 ? sizeof text - 1 : 0};
+        emb_error err = {0};
         l2_check(l2->ops->put_many(l2, &item, 1, l2_soon(), &err), &err, "put_many");
         free(value);
     }
@@ -403,8 +415,8 @@ static void l2_test_most_used(void **state)
         assert_int_equal(l2_get(l2, 7, 1, 0), 1);
     for (unsigned i = 0; i < 3; i++)
         assert_int_equal(l2_get(l2, 1, 2, 0), 2);
-    emb_error err = { 0 };
-    l2_visited v = { 0 };
+    emb_error err = {0};
+    l2_visited v = {0};
     l2_check(l2->ops->most_used(l2, 3, l2_soon(), l2_on_visit, &v, &err), &err, "most_used");
     assert_false(v.wrong);
     assert_int_equal(v.count, 3);
@@ -413,7 +425,7 @@ static void l2_test_most_used(void **state)
     assert_true(v.numbers[2] == 1 || v.numbers[2] == 2);
     assert_memory_equal(v.text[0], "it's\0a text", 11);
     assert_int_equal(v.text[1][0], 0);
-    l2_visited two = { .stop_after = 2 };
+    l2_visited two = {.stop_after = 2};
     l2_check(l2->ops->most_used(l2, 50, l2_soon(), l2_on_visit, &two, &err), &err, "most_used");
     assert_false(two.wrong);
     assert_int_equal(two.count, 2);
@@ -441,7 +453,7 @@ static void l2_test_two_handles(void **state)
     assert_int_equal(l2_get(b, 0, 20, 0), 20);
     l2_put(b, 0, 20, 1, 0, "m");
     assert_int_equal(l2_get(a, 0, 20, 1), 20);
-    assert_int_equal(l2_remove(b, &(emb_cache_filter){ .model = "m" }), 20);
+    assert_int_equal(l2_remove(b, &(emb_cache_filter){.model = "m"}), 20);
     assert_int_equal(l2_get(a, 0, 20, 1), 0);
     a->ops->close(a);
     b->ops->close(b);
@@ -459,16 +471,17 @@ static void l2_test_deadline_passed(void **state)
     emb_l2 *l2 = l2_open();
     l2_put(l2, 0, 20, 0, 0, "m");
     emb_cache_key key = l2_key(0);
-    const emb_cache_key *keys[] = { &key };
+    const emb_cache_key *keys[] = {&key};
     uint64_t removed;
     emb_cache_tier_stats stats;
-    emb_error err = { 0 };
+    emb_error err = {0};
     uint64_t start = emb_now_ns();
     for (int i = 0; i < 3; i++) {
         assert_int_equal(l2->ops->get_many(l2, keys, 1, start - 1, l2_ignore, NULL, &err), EMB_E_DEADLINE);
         assert_true(err.message[0]);
         assert_int_equal(l2->ops->put_many(l2, NULL, 0, start - 1, &err), EMB_OK); /* nothing to do is done */
-        assert_int_equal(l2->ops->remove(l2, &(emb_cache_filter){ 0 }, start - 1, &removed, &err), EMB_E_DEADLINE);
+        assert_int_equal(l2->ops->remove(l2, &(emb_cache_filter){0}, start - 1, &removed, &err),
+                         EMB_E_DEADLINE);
         assert_int_equal(l2->ops->stats(l2, start - 1, &stats, &err), EMB_E_DEADLINE);
     }
     assert_true(emb_now_ns() - start < UINT64_C(2000000000));
@@ -497,7 +510,7 @@ static inline void *l2_work(void *argument)
             keys[i] = l2_key(n);
             pointers[i] = &keys[i];
             size_t length = l2_value(n, 0, &bytes);
-            items[i] = (emb_l2_item){ &keys[i], bytes, length, 0, "m", NULL, 0 };
+            items[i] = (emb_l2_item){&keys[i], bytes, length, 0, "m", NULL, 0};
         }
         emb_error err;
         if (w->l2->ops->put_many(w->l2, items, 8, l2_soon(), &err) != EMB_OK)
@@ -522,7 +535,7 @@ static void l2_test_threads(void **state)
     emb_l2 *l2 = l2_open();
     l2_worker workers[6];
     for (unsigned i = 0; i < 6; i++) {
-        workers[i] = (l2_worker){ l2, i / 2 * 40, 0, NULL }; /* two on each range */
+        workers[i] = (l2_worker){l2, i / 2 * 40, 0, NULL}; /* two on each range */
         assert_int_equal(pthread_create(&workers[i].thread, NULL, l2_work, &workers[i]), 0);
     }
     for (unsigned i = 0; i < 6; i++)

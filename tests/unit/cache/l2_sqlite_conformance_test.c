@@ -21,7 +21,7 @@ int main(void)
         return 1;
     snprintf(path, sizeof path, "%s/cache.sqlite", directory);
     snprintf(url, sizeof url, "sqlite:%s", path);
-    const l2_subject subject = { &emb_l2_sqlite, url, reset, .has_tidy = true };
+    const l2_subject subject = {&emb_l2_sqlite, url, reset, .has_tidy = true};
     int failures = l2_conformance(&subject);
     reset();
     rmdir(directory);

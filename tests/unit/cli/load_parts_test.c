@@ -78,23 +78,28 @@ typedef struct sample {
 } sample;
 
 static const sample samples[] = {
-    {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Embedd-Tokens: 9\r\n\r\nhello", EMB_LOAD_DONE, 200, 5, 9, true, 0},
+    {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Embedd-Tokens: 9\r\n\r\nhello", EMB_LOAD_DONE, 200, 5, 9,
+     true, 0},
     {"HTTP/1.1 200 OK\nContent-Length: 0\n\nHTTP/1.1 500", EMB_LOAD_DONE, 200, 0, 0, true, 12},
-    {"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n5\r\nhello\r\nA;q\r\n0123456789\r\n0\r\nA: b\r\n\r\nx", EMB_LOAD_DONE, 200,
-     15, 0, true, 1},
-    {"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 429 No\r\nconnection: close\r\ncontent-length: 1\r\n\r\nx", EMB_LOAD_DONE, 429, 1, 0,
-     false, 0},
-    {"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\n{}", EMB_LOAD_DONE, 200, 2, 0, true, 0},
+    {"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n5\r\nhello\r\nA;q\r\n0123456789\r\n0\r\nA: "
+     "b\r\n\r\nx",
+     EMB_LOAD_DONE, 200, 15, 0, true, 1},
+    {"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 429 No\r\nconnection: close\r\ncontent-length: 1\r\n\r\nx",
+     EMB_LOAD_DONE, 429, 1, 0, false, 0},
+    {"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\n{}", EMB_LOAD_DONE, 200, 2, 0,
+     true, 0},
     {"HTTP/1.0 200 OK\r\n\r\nto the end", EMB_LOAD_MORE, 200, 10, 0, false, 0},
     {"HTTP/1.1 204 No\r\n\r\n", EMB_LOAD_DONE, 204, 0, 0, true, 0},
-    {"HTTP/1.1 200 OK\r\nContent-Length: 62\r\n\r\n{\"data\":[],\"usage\":{\"prompt_tokens\":7,  \"total_tokens\":  70007}}",
+    {"HTTP/1.1 200 OK\r\nContent-Length: 62\r\n\r\n{\"data\":[],\"usage\":{\"prompt_tokens\":7,  "
+     "\"total_tokens\":  70007}}",
      EMB_LOAD_DONE, 200, 62, 70007, true, 2},
     {"HTTP/2 200\r\n\r\n", EMB_LOAD_BAD, 0, 0, 0, false, 0},
     {"HTTP/1.1 20\r\n\r\n", EMB_LOAD_BAD, 0, 0, 0, false, 0},
     {"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", EMB_LOAD_BAD, 200, 0, 0, true, 0},
     {"HTTP/1.1 200 OK\r\nno colon\r\n\r\n", EMB_LOAD_BAD, 200, 0, 0, true, 0},
     {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\ng\r\n", EMB_LOAD_BAD, 200, 0, 0, true, 0},
-    {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n", EMB_LOAD_BAD, 200, 0, 0, true, 0},
+    {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n", EMB_LOAD_BAD, 200, 0, 0,
+     true, 0},
     {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n", EMB_LOAD_BAD, 200, 1, 0, true, 0},
     {"SSH-2.0\r\n", EMB_LOAD_BAD, 0, 0, 0, false, 0},
 };

@@ -1,4 +1,5 @@
-/* The structured sections: what they become, what the environment alone makes, every mistake with its message. */
+/* The structured sections: what they become, what the environment alone makes, every mistake with its
+ * message. */
 #include "config/gateway_parts.h"
 #include "model/catalog.h"
 #include "support/fail_alloc.h"
@@ -88,8 +89,10 @@ static const char full[] =
     "      breaker: {failure_threshold: 2, failure_rate: 0.25, minimum_calls: 7, window_seconds: 8,\n"
     "                recovery_timeout_seconds: 9, recovery_longest_seconds: 10, slow_ms: 11}\n"
     "      models:\n"
-    "        - {name: my-model, upstream: d1, dimension: 768, price_per_1k_tokens: 0.00002, price_per_request: 0,\n"
-    "           max_tokens: 8191, quality: 60, shortens: true, encoding: cl100k_base, origin: maker, revision: r2,\n"
+    "        - {name: my-model, upstream: d1, dimension: 768, price_per_1k_tokens: 0.00002, "
+    "price_per_request: 0,\n"
+    "           max_tokens: 8191, quality: 60, shortens: true, encoding: cl100k_base, origin: maker, "
+    "revision: r2,\n"
     "           query_prompt: \"q:\\n\", document_prompt: \"d: \", max_batch_texts: 5, max_batch_tokens: 6}\n"
     "        - text-embedding-3-large\n"
     "        - other\n"
@@ -116,7 +119,8 @@ static void an_instance(const emb_provider_config *p)
     assert_string_equal(p->api_key, "sk-1");
     assert_true(p->weight == 3 && p->is_private && p->concurrency == 9);
     assert_true(p->requests_per_minute == 3000 && p->tokens_per_minute == 1000000);
-    assert_true(p->timeout_ms == 1000 && p->connect_timeout_ms == 100 && p->max_retries == 0 && p->hedge_ms == 50);
+    assert_true(p->timeout_ms == 1000 && p->connect_timeout_ms == 100 && p->max_retries == 0 &&
+                p->hedge_ms == 50);
     assert_true(p->max_batch_texts == 64 && p->max_batch_tokens == 10000 && p->max_body_bytes == 1 << 20);
     assert_true(!p->http2 && !p->compress && !p->base64 && p->keep_warm_s == 30);
     assert_string_equal(p->proxy, "");
@@ -125,7 +129,8 @@ static void an_instance(const emb_provider_config *p)
     assert_int_equal(p->header_count, 2);
     assert_string_equal(p->headers[0].name, "X-Team");
     assert_string_equal(p->headers[1].value, "1");
-    assert_true(p->failure_threshold == 2 && p->failure_rate == 0.25 && p->minimum_calls == 7 && p->window_s == 8);
+    assert_true(p->failure_threshold == 2 && p->failure_rate == 0.25 && p->minimum_calls == 7 &&
+                p->window_s == 8);
     assert_true(p->recovery_timeout_s == 9 && p->recovery_longest_s == 10 && p->slow_ms == 11);
     assert_int_equal(p->model_count, 3);
 }
@@ -153,7 +158,8 @@ static void every_member_reaches_its_field(void **state)
     assert_int_equal(g->local_position, 1);
     an_instance(&g->providers[0]);
     a_model(&g->providers[0].models[0]);
-    const emb_provider_model_config *m = &g->providers[0].models[1]; /* known, though the server is not OpenAI's */
+    const emb_provider_model_config *m =
+        &g->providers[0].models[1]; /* known, though the server is not OpenAI's */
     assert_true(m->dimension == 3072 && m->priced && m->nusd_per_1k_tokens == 140000);
     assert_string_equal(m->origin, "openai");
     m = &g->providers[0].models[2];
@@ -186,25 +192,29 @@ static void every_member_reaches_its_field(void **state)
 static void defaults_by_kind(void **state)
 {
     (void)state;
-    emb_config *c = load("providers:\n"
-                         "  timeout_ms: 77\n"
-                         "  instances:\n"
-                         "  - {name: ollama, models: [m]}\n"
-                         "  - {name: t, kind: tei, base_url: http://127.0.0.1:1, models: [m]}\n"
-                         "  - {name: e, kind: embedd, base_url: http://e, models: [m]}\n"
-                         "  - {name: azure, base_url: https://a, models: [{name: x, upstream: text-embedding-ada-002}]}\n"
-                         "  - {name: cohere}\n"
-                         "  - {name: o2, kind: openai, api_key: k}\n"
-                         "  - {name: h, kind: huggingface, api_key: k, models: [a/b]}\n"
-                         "alerts.sinks: [{name: s, kind: webhook, url: http://h}]\n",
-                         ENVIRONMENT("AZURE_OPENAI_API_KEY=ak", "CO_API_KEY=ck", "EMBEDD_PROXY=http://p:1"));
+    emb_config *c =
+        load("providers:\n"
+             "  timeout_ms: 77\n"
+             "  instances:\n"
+             "  - {name: ollama, models: [m]}\n"
+             "  - {name: t, kind: tei, base_url: http://127.0.0.1:1, models: [m]}\n"
+             "  - {name: e, kind: embedd, base_url: http://e, models: [m]}\n"
+             "  - {name: azure, base_url: https://a, models: [{name: x, upstream: text-embedding-ada-002}]}\n"
+             "  - {name: cohere}\n"
+             "  - {name: o2, kind: openai, api_key: k}\n"
+             "  - {name: h, kind: huggingface, api_key: k, models: [a/b]}\n"
+             "alerts.sinks: [{name: s, kind: webhook, url: http://h}]\n",
+             ENVIRONMENT("AZURE_OPENAI_API_KEY=ak", "CO_API_KEY=ck", "EMBEDD_PROXY=http://p:1"));
     const emb_provider_config *p = provider(c, "ollama");
     assert_string_equal(p->base_url, "http://127.0.0.1:11434");
     assert_string_equal(p->proxy, ""); /* this machine */
     assert_true(p->models[0].priced && p->models[0].nusd_per_1k_tokens == 0 && p->models[0].dimension == 0);
-    assert_true(p->weight == 1 && p->concurrency == 8 && p->timeout_ms == 77 && p->connect_timeout_ms == 5000);
-    assert_true(p->max_retries == 3 && p->http2 && p->compress && p->base64 && !p->is_private && !p->hedge_ms);
-    assert_true(p->failure_threshold == 5 && p->failure_rate == 0.5 && p->minimum_calls == 20 && p->window_s == 60);
+    assert_true(p->weight == 1 && p->concurrency == 8 && p->timeout_ms == 77 &&
+                p->connect_timeout_ms == 5000);
+    assert_true(p->max_retries == 3 && p->http2 && p->compress && p->base64 && !p->is_private &&
+                !p->hedge_ms);
+    assert_true(p->failure_threshold == 5 && p->failure_rate == 0.5 && p->minimum_calls == 20 &&
+                p->window_s == 60);
     assert_true(p->recovery_timeout_s == 60 && p->recovery_longest_s == 900 && p->slow_ms == 0);
     assert_true(provider(c, "t")->models[0].priced && provider(c, "e")->models[0].priced);
     assert_string_equal(provider(c, "t")->models[0].origin, "t");
@@ -213,7 +223,8 @@ static void defaults_by_kind(void **state)
     assert_string_equal(p->api_key, "ak");
     assert_string_equal(p->api_version, "2024-10-21");
     assert_string_equal(p->models[0].origin, "openai");
-    assert_true(p->models[0].dimension == 1536 && p->models[0].nusd_per_1k_tokens == 100000 && p->models[0].priced);
+    assert_true(p->models[0].dimension == 1536 && p->models[0].nusd_per_1k_tokens == 100000 &&
+                p->models[0].priced);
     p = provider(c, "cohere");
     assert_string_equal(p->api_key, "ck");
     assert_string_equal(p->base_url, "https://api.cohere.com");
@@ -224,7 +235,8 @@ static void defaults_by_kind(void **state)
     assert_int_equal(p->model_count, 3);
     assert_string_equal(p->models[0].encoding, "cl100k_base");
     p = provider(c, "h");
-    assert_true(p->models[0].priced && p->models[0].nusd_per_request == 500000 && !p->models[0].nusd_per_1k_tokens);
+    assert_true(p->models[0].priced && p->models[0].nusd_per_request == 500000 &&
+                !p->models[0].nusd_per_1k_tokens);
     assert_string_equal(p->models[0].origin, "huggingface");
     assert_string_equal(c->gateway.sinks[0].minimum_severity, "warning");
     assert_string_equal(note(c, 0), "");
@@ -260,21 +272,24 @@ static void what_the_environment_makes(void **state)
     c = load_environment(ENVIRONMENT("EMBEDDING_SERVICE_URL=http://d:1/", "EMBEDDING_MODEL=bge",
                                      "EMBEDDING_PROVIDER=remote", "EMBEDD_FALLBACK=local, remote/bge"));
     p = provider(c, "remote");
-    assert_true(p->kind == EMB_PROVIDER_REMOTE && p->is_private && p->model_count == 1 && p->models[0].priced);
+    assert_true(p->kind == EMB_PROVIDER_REMOTE && p->is_private && p->model_count == 1 &&
+                p->models[0].priced);
     assert_string_equal(p->base_url, "http://d:1");
     assert_string_equal(p->models[0].name, "bge");
     emb_config_release(c);
     c = load_environment(ENVIRONMENT("EMBEDDING_SERVICE_URL=http://d:1"));
     assert_string_equal(provider(c, "remote")->models[0].name, "default");
     emb_config_release(c);
-    c = load_environment(ENVIRONMENT("EMBEDDINGS_PROVIDER=huggingface", "HF_API_KEY=hk", "EMBEDD_HF_MODEL=a/b"));
+    c = load_environment(
+        ENVIRONMENT("EMBEDDINGS_PROVIDER=huggingface", "HF_API_KEY=hk", "EMBEDD_HF_MODEL=a/b"));
     p = provider(c, "huggingface");
     assert_string_equal(p->api_key, "hk");
     assert_string_equal(p->base_url, "https://router.huggingface.co/hf-inference");
     assert_string_equal(p->models[0].name, "a/b");
     assert_true(p->models[0].nusd_per_request == 500000);
     emb_config_release(c);
-    c = load_environment(ENVIRONMENT("EMBEDD_ALERT_WEBHOOK_URL=https://h/1", "EMBEDD_ALERTMANAGER_URL=https://h/2"));
+    c = load_environment(
+        ENVIRONMENT("EMBEDD_ALERT_WEBHOOK_URL=https://h/1", "EMBEDD_ALERTMANAGER_URL=https://h/2"));
     assert_int_equal(c->gateway.sink_count, 2);
     assert_string_equal(c->gateway.sinks[0].name, "webhook");
     assert_string_equal(c->gateway.sinks[1].url, "https://h/2");
@@ -285,9 +300,10 @@ static void what_the_environment_makes(void **state)
 static void the_file_comes_before_the_environment(void **state)
 {
     (void)state;
-    emb_config *c = load("providers.instances: [{name: openai, base_url: https://eu.api.openai.com/v1, models: [m]},\n"
-                         "  {name: huggingface, models: [m]}]\n",
-                         ENVIRONMENT("OPENAI_API_KEY=k", "EMBEDDING_PROVIDER=huggingface", "HF_TOKEN=t"));
+    emb_config *c =
+        load("providers.instances: [{name: openai, base_url: https://eu.api.openai.com/v1, models: [m]},\n"
+             "  {name: huggingface, models: [m]}]\n",
+             ENVIRONMENT("OPENAI_API_KEY=k", "EMBEDDING_PROVIDER=huggingface", "HF_TOKEN=t"));
     assert_int_equal(c->gateway.provider_count, 2);
     assert_string_equal(provider(c, "openai")->api_key, "k");
     assert_string_equal(provider(c, "openai")->models[0].origin, "openai");
@@ -303,7 +319,8 @@ static void the_file_comes_before_the_environment(void **state)
              ENVIRONMENT("EMBEDD_EU_KEY=k"));
     assert_string_equal(note(c, 0), ""); /* not an unknown variable of ours */
     emb_config_release(c);
-    c = load("providers.instances: [{name: a, kind: tei, base_url: http://h, models: [m]}]\n", ENVIRONMENT("OPENAI_API_KEY=k"));
+    c = load("providers.instances: [{name: a, kind: tei, base_url: http://h, models: [m]}]\n",
+             ENVIRONMENT("OPENAI_API_KEY=k"));
     assert_int_equal(c->gateway.provider_count, 2);
     assert_string_equal(c->gateway.providers[1].name, "openai");
     assert_int_equal(c->gateway.local_position, 0);
@@ -333,7 +350,8 @@ static void keys_of_files(void **state)
     snprintf(message, sizeof message, "1: providers.instances[0].api_key_file: %s is empty", key);
     refuses(yaml, message);
     unlink(key);
-    snprintf(message, sizeof message, "1: providers.instances[0].api_key_file: opening %s: No such file or directory", key);
+    snprintf(message, sizeof message,
+             "1: providers.instances[0].api_key_file: opening %s: No such file or directory", key);
     refuses(yaml, message);
     remove_file(key);
 }
@@ -341,8 +359,11 @@ static void keys_of_files(void **state)
 static void doubtful_instances_are_noted(void **state)
 {
     (void)state;
-    emb_config *c = load("providers.instances: [{name: cohere}, {name: x, kind: tei, base_url: http://h, api_key: geheim, models: [m]},\n"
-                         "  {name: y, kind: tei, base_url: \"http://[::1]:9\", api_key: geheim, models: [m]}]\n", NO_ENVIRONMENT);
+    emb_config *c =
+        load("providers.instances: [{name: cohere}, {name: x, kind: tei, base_url: http://h, api_key: "
+             "geheim, models: [m]},\n"
+             "  {name: y, kind: tei, base_url: \"http://[::1]:9\", api_key: geheim, models: [m]}]\n",
+             NO_ENVIRONMENT);
     assert_non_null(strstr(note(c, 0), "'cohere' has no key"));
     assert_non_null(strstr(note(c, 1), "the key of 'x' goes over the network unencrypted"));
     assert_null(strstr(note(c, 1), "geheim"));
@@ -362,27 +383,35 @@ static void wrong_instances(void **state)
     refuses("providers.instances: []\nproviders: {instances: []}\n",
             "2: providers.instances: is here twice; the first is in line 1");
     refuses(ONE("kind: openai"), "3: providers.instances[0]: has no name");
-    refuses(ONE("name: mine"), "3: providers.instances[0]: has no kind; allowed: openai, azure, huggingface, cohere, ollama, "
-                               "tei, remote, embedd");
-    refuses(ONE("name: a b, kind: openai"), "3: providers.instances[0].name: 'a b' is not a word; allowed: 1 to 64 letters, "
-                                            "digits, '_', '-' and '.'");
-    refuses(ONE("name: local, kind: openai"), "3: providers.instances[0].name: 'local' cannot be the name of an instance; the "
-                                              "local models are there without one, and stand in the order as '- local'");
-    refuses(ONE("name: x, kind: opnai"), "3: providers.instances[0].kind: 'opnai' is not a choice; allowed: openai, azure, "
-                                         "huggingface, cohere, ollama, tei, remote, embedd");
-    refuses(ONE("name: x, kind: tei"), "3: providers.instances[0]: has no base_url, which an instance of the kind tei needs");
+    refuses(ONE("name: mine"),
+            "3: providers.instances[0]: has no kind; allowed: openai, azure, huggingface, cohere, ollama, "
+            "tei, remote, embedd");
+    refuses(ONE("name: a b, kind: openai"),
+            "3: providers.instances[0].name: 'a b' is not a word; allowed: 1 to 64 letters, "
+            "digits, '_', '-' and '.'");
+    refuses(ONE("name: local, kind: openai"),
+            "3: providers.instances[0].name: 'local' cannot be the name of an instance; the "
+            "local models are there without one, and stand in the order as '- local'");
+    refuses(ONE("name: x, kind: opnai"),
+            "3: providers.instances[0].kind: 'opnai' is not a choice; allowed: openai, azure, "
+            "huggingface, cohere, ollama, tei, remote, embedd");
+    refuses(ONE("name: x, kind: tei"),
+            "3: providers.instances[0]: has no base_url, which an instance of the kind tei needs");
     refuses(ONE("name: openai, api_kye: geheim"),
             "3: providers.instances[0]: there is no member 'api_kye'; did you mean 'api_key'?");
     refuses(ONE("name: openai, slow_ms: 1"),
             "3: providers.instances[0]: there is no member 'slow_ms'; did you mean 'breaker.slow_ms'?");
     refuses(ONE("name: openai, qqq: 1"),
             "3: providers.instances[0]: there is no member 'qqq'; `embedd config docs` lists them");
-    refuses(ONE("name: openai, breaker: {windowseconds: 1}"), "3: providers.instances[0]: there is no member "
+    refuses(ONE("name: openai, breaker: {windowseconds: 1}"),
+            "3: providers.instances[0]: there is no member "
             "'breaker.windowseconds'; did you mean 'breaker.window_seconds'?");
-    refuses(ONE("name: openai, breaker: 5"), "3: providers.instances[0].breaker: is a value; its members are wanted below it");
+    refuses(ONE("name: openai, breaker: 5"),
+            "3: providers.instances[0].breaker: is a value; its members are wanted below it");
     refuses(ONE("name: openai, breaker.slow_ms: 5, breaker: {slow_ms: 5}"),
             "3: providers.instances[0].breaker.slow_ms: is here twice");
-    refuses(ONE("name: openai, breaker: {recovery_timeout_seconds: 1000}"), "3: providers.instances[0].breaker."
+    refuses(ONE("name: openai, breaker: {recovery_timeout_seconds: 1000}"),
+            "3: providers.instances[0].breaker."
             "recovery_longest_seconds: 900 is below recovery_timeout_seconds, which is 1000");
     refuses("providers:\n  instances:\n  - name: openai\n    weight: 1001\n",
             "4: providers.instances[0].weight: '1001' is out of range; allowed: 0 to 1000");
@@ -390,16 +419,22 @@ static void wrong_instances(void **state)
             "3: providers.instances[0].timeout_ms: '1s' is not a whole number; allowed: 1 to 3600000");
     refuses(ONE("name: openai, max_body_bytes: 2GiB"),
             "3: providers.instances[0].max_body_bytes: '2GiB' is out of range; allowed: 0 to 1GiB");
-    refuses(ONE("name: openai, weight: ~"), "3: providers.instances[0].weight: has no value; write one or leave the line out");
-    refuses(ONE("name: openai, weight: [1]"), "3: providers.instances[0].weight: is a list, a single value is wanted");
+    refuses(ONE("name: openai, weight: ~"),
+            "3: providers.instances[0].weight: has no value; write one or leave the line out");
+    refuses(ONE("name: openai, weight: [1]"),
+            "3: providers.instances[0].weight: is a list, a single value is wanted");
     refuses(ONE("name: openai, base_url: api.openai.com"),
             "3: providers.instances[0].base_url: 'api.openai.com' does not begin with http:// or https://");
-    refuses(ONE("name: openai, base_url: \"https://:80\""), "3: providers.instances[0].base_url: 'https://:80' names no host");
-    refuses(ONE("name: openai, base_url: \"https://u:geheim@h\""), "3: providers.instances[0].base_url: the address holds a user "
+    refuses(ONE("name: openai, base_url: \"https://:80\""),
+            "3: providers.instances[0].base_url: 'https://:80' names no host");
+    refuses(ONE("name: openai, base_url: \"https://u:geheim@h\""),
+            "3: providers.instances[0].base_url: the address holds a user "
             "name or password, which would be shown in logs; leave it out of the address");
-    refuses(ONE("name: openai, proxy: \"ftp://geheim\""), "3: providers.instances[0].proxy: the value (which is not shown) begins "
+    refuses(ONE("name: openai, proxy: \"ftp://geheim\""),
+            "3: providers.instances[0].proxy: the value (which is not shown) begins "
             "with none of http://, https://, socks5://, socks5h://");
-    refuses(ONE("name: openai, api_key: \"ge heim\""), "3: providers.instances[0].api_key: the value (which is not shown) is "
+    refuses(ONE("name: openai, api_key: \"ge heim\""),
+            "3: providers.instances[0].api_key: the value (which is not shown) is "
             "empty, too long, or holds a space or a character outside ASCII");
     refuses(ONE("name: openai, api_key: a, api_key_env: B"),
             "3: providers.instances[0]: has more than one of api_key, api_key_env and api_key_file");
@@ -419,12 +454,13 @@ static void names_are_unique(void **state)
     (void)state;
     static const struct {
         const char *yaml, *expected;
-    } cases[] = {{"providers.instances: [{name: cohere}, {name: cohere}]\n", ".name: 'cohere' is that of "},
-                 {"pii.patterns: [{name: a, regex: b}, {name: a, regex: c}]\n", ".name: 'a' is that of "},
-                 {"budget.limits: [{key: a, daily_usd: 1}, {category: a, daily_usd: 1}, {key: a, daily_usd: 1}]\n",
-                  "budget.limits[2].key: 'a' is that of "},
-                 {"alerts.sinks: [{name: a, kind: webhook, url: http://h}, {name: a, kind: webhook, url: http://h}]\n",
-                  "alerts.sinks[1].name: 'a' is that of "}};
+    } cases[] = {
+        {"providers.instances: [{name: cohere}, {name: cohere}]\n", ".name: 'cohere' is that of "},
+        {"pii.patterns: [{name: a, regex: b}, {name: a, regex: c}]\n", ".name: 'a' is that of "},
+        {"budget.limits: [{key: a, daily_usd: 1}, {category: a, daily_usd: 1}, {key: a, daily_usd: 1}]\n",
+         "budget.limits[2].key: 'a' is that of "},
+        {"alerts.sinks: [{name: a, kind: webhook, url: http://h}, {name: a, kind: webhook, url: http://h}]\n",
+         "alerts.sinks[1].name: 'a' is that of "}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const char *path = write_file("u.yaml", cases[i].yaml, strlen(cases[i].yaml));
         emb_config_sources sources = {.file = path, .environment = NO_ENVIRONMENT};
@@ -440,31 +476,41 @@ static void wrong_models_and_prices(void **state)
 {
     (void)state;
 #define MODELS(models) "providers:\n  instances:\n  - {name: ollama, models: " models "}\n"
-    refuses(ONE("name: ollama"), "3: providers.instances[0]: has no models; write them as 'models: [NAME, …]'");
+    refuses(ONE("name: ollama"),
+            "3: providers.instances[0]: has no models; write them as 'models: [NAME, …]'");
     refuses(MODELS("[]"), "3: providers.instances[0]: has no models; write them as 'models: [NAME, …]'");
-    refuses(MODELS("m"), "3: providers.instances[0].models: is not a list; allowed: names or mappings, 64 at most");
+    refuses(MODELS("m"),
+            "3: providers.instances[0].models: is not a list; allowed: names or mappings, 64 at most");
     refuses(MODELS("[{dimension: 3}]"), "3: providers.instances[0].models[0]: has no name");
     refuses(MODELS("[a, b, a]"), "3: providers.instances[0].models[2]: the model 'a' is here twice");
-    refuses(MODELS("[\"a b\"]"), "3: providers.instances[0].models[0].name: 'a b' is not a name; allowed: 1 to 256 characters of "
-                                 "ASCII without spaces");
-    refuses(MODELS("[{name: a, dimensions: 3}]"),
-            "3: providers.instances[0].models[0]: there is no member 'dimensions'; did you mean 'dimension'?");
+    refuses(MODELS("[\"a b\"]"),
+            "3: providers.instances[0].models[0].name: 'a b' is not a name; allowed: 1 to 256 characters of "
+            "ASCII without spaces");
+    refuses(
+        MODELS("[{name: a, dimensions: 3}]"),
+        "3: providers.instances[0].models[0]: there is no member 'dimensions'; did you mean 'dimension'?");
     refuses(MODELS("[{name: a, dimension: 65537}]"),
             "3: providers.instances[0].models[0].dimension: '65537' is out of range; allowed: 0 to 65536");
     refuses(MODELS("[{name: a, quality: nan}]"),
             "3: providers.instances[0].models[0].quality: 'nan' is not a number; allowed: 0 to 100");
-    refuses(MODELS("[{name: a, encoding: p50k}]"), "3: providers.instances[0].models[0].encoding: 'p50k' is not an encoding; "
-                                                   "allowed: cl100k_base, or an empty text");
-    refuses(MODELS("[{name: a, price_per_1k_tokens: -1}]"), "3: providers.instances[0].models[0].price_per_1k_tokens: '-1' is not "
-                                                            "an amount; allowed: 0 to 1000 dollars, such as 0.00002");
-    refuses(MODELS("[{name: a, price_per_request: inf}]"), "3: providers.instances[0].models[0].price_per_request: 'inf' is not an "
-                                                           "amount; allowed: 0 to 1000 dollars, such as 0.00002");
-    refuses(MODELS("[{name: a, price_per_request: 1001}]"), "3: providers.instances[0].models[0].price_per_request: '1001' is out "
-                                                            "of range; allowed: 0 to 1000 dollars");
-    refuses("providers.prices: {m: 1e-10}\n", "1: providers.prices.m: '1e-10' is finer than a nano-dollar, 0.000000001; allowed: "
-                                              "0 to 1000 dollars");
-    refuses("providers.prices: [m]\n", "1: providers.prices: is not a mapping; allowed: names of models and dollars for 1,000 "
-                                       "tokens, 1000 at most");
+    refuses(MODELS("[{name: a, encoding: p50k}]"),
+            "3: providers.instances[0].models[0].encoding: 'p50k' is not an encoding; "
+            "allowed: cl100k_base, or an empty text");
+    refuses(MODELS("[{name: a, price_per_1k_tokens: -1}]"),
+            "3: providers.instances[0].models[0].price_per_1k_tokens: '-1' is not "
+            "an amount; allowed: 0 to 1000 dollars, such as 0.00002");
+    refuses(MODELS("[{name: a, price_per_request: inf}]"),
+            "3: providers.instances[0].models[0].price_per_request: 'inf' is not an "
+            "amount; allowed: 0 to 1000 dollars, such as 0.00002");
+    refuses(MODELS("[{name: a, price_per_request: 1001}]"),
+            "3: providers.instances[0].models[0].price_per_request: '1001' is out "
+            "of range; allowed: 0 to 1000 dollars");
+    refuses("providers.prices: {m: 1e-10}\n",
+            "1: providers.prices.m: '1e-10' is finer than a nano-dollar, 0.000000001; allowed: "
+            "0 to 1000 dollars");
+    refuses("providers.prices: [m]\n",
+            "1: providers.prices: is not a mapping; allowed: names of models and dollars for 1,000 "
+            "tokens, 1000 at most");
 }
 
 static void wrong_items(void **state)
@@ -487,10 +533,12 @@ static void wrong_items(void **state)
     refuses("rollout.schedule: [{percentage: 5, hold_hours: 1}, {percentage: 5}]\n",
             "1: rollout.schedule[1].percentage: 5 is not above that of the step before, which is 5");
     refuses("rollout.schedule: [{percentage: 5}, {percentage: 6}]\n",
-            "1: rollout.schedule[0]: has no hold_hours, hold_minutes or hold_seconds, which every step but the last needs");
+            "1: rollout.schedule[0]: has no hold_hours, hold_minutes or hold_seconds, which every step but "
+            "the last needs");
     refuses("rollout: {schedule: [{percentage: 101}]}\n",
             "1: rollout.schedule[0].percentage: '101' is out of range; allowed: 0 to 100");
-    refuses("rollout: {schedul: []}\n", "1: there is no setting 'rollout.schedul'; did you mean 'rollout.schedule'?");
+    refuses("rollout: {schedul: []}\n",
+            "1: there is no setting 'rollout.schedul'; did you mean 'rollout.schedule'?");
     refuses("pii.patterns: [{name: A-b, regex: c}]\n",
             "1: pii.patterns[0].name: 'A-b' is not the name of a kind; allowed: small letters, digits and _");
     refuses("pii.patterns: [{name: a}]\n", "1: pii.patterns[0]: has no regex");
@@ -501,9 +549,12 @@ static void providers_that_are_named_are_there(void **state)
 {
     (void)state;
     refuses_environment("EMBEDDING_PROVIDER=openai",
-                        "EMBEDDING_PROVIDER: 'openai' needs a key: set OPENAI_API_KEY, or OPENAI_BASE_URL for a compatible server");
-    refuses_environment("EMBEDDING_PROVIDER=remote", "EMBEDDING_PROVIDER: 'remote' needs an address: set EMBEDDING_SERVICE_URL");
-    refuses_environment("EMBEDD_LEGACY_PROVIDER=mine", "EMBEDD_LEGACY_PROVIDER: there is no provider 'mine'; there is only local");
+                        "EMBEDDING_PROVIDER: 'openai' needs a key: set OPENAI_API_KEY, or OPENAI_BASE_URL "
+                        "for a compatible server");
+    refuses_environment("EMBEDDING_PROVIDER=remote",
+                        "EMBEDDING_PROVIDER: 'remote' needs an address: set EMBEDDING_SERVICE_URL");
+    refuses_environment("EMBEDD_LEGACY_PROVIDER=mine",
+                        "EMBEDD_LEGACY_PROVIDER: there is no provider 'mine'; there is only local");
     refuses_with("providers.default: openai\nproviders.instances: [{name: openai}]\n", NO_ENVIRONMENT,
                  "1: providers.default: 'openai' needs a key: set OPENAI_API_KEY");
     static char *const openai[] = {"OPENAI_API_KEY=k", NULL};
@@ -512,7 +563,8 @@ static void providers_that_are_named_are_there(void **state)
     refuses_with("hybrid.candidate_provider: openai/text-embedding-3-smal\n", openai,
                  "1: hybrid.candidate_provider: 'openai' has no model 'text-embedding-3-smal'; did you mean "
                  "'text-embedding-3-small'?");
-    emb_config_release(load("hybrid: {fallback: none, legacy_provider: local/x, candidate_provider: openai}\n", openai));
+    emb_config_release(
+        load("hybrid: {fallback: none, legacy_provider: local/x, candidate_provider: openai}\n", openai));
 }
 
 static void money(void **state)
@@ -522,9 +574,17 @@ static void money(void **state)
         const char *text;
         uint64_t nusd;
         const char *written;
-    } good[] = {{"0", 0, "0"}, {"0.00002", 20000, "0.00002"}, {"2e-5", 20000, "0.00002"}, {"0.1", 100000000, "0.1"},
-                {"1", 1000000000, "1"}, {".5", 500000000, "0.5"}, {"10.", 10000000000, "10"}, {"0.000000001", 1, "0.000000001"},
-                {"0.00013000000000000", 130000, "0.00013"}, {"+1E2", 100000000000, "100"}, {"0e-400", 0, "0"},
+    } good[] = {{"0", 0, "0"},
+                {"0.00002", 20000, "0.00002"},
+                {"2e-5", 20000, "0.00002"},
+                {"0.1", 100000000, "0.1"},
+                {"1", 1000000000, "1"},
+                {".5", 500000000, "0.5"},
+                {"10.", 10000000000, "10"},
+                {"0.000000001", 1, "0.000000001"},
+                {"0.00013000000000000", 130000, "0.00013"},
+                {"+1E2", 100000000000, "100"},
+                {"0e-400", 0, "0"},
                 {"18446744073.709551615", UINT64_MAX, "18446744073.709551615"}};
     char text[EMB_MONEY_TEXT_MAX];
     uint64_t nusd;
@@ -533,14 +593,16 @@ static void money(void **state)
         assert_true(nusd == good[i].nusd);
         assert_string_equal(emb_money_text(nusd, text), good[i].written);
     }
-    static const char *const bad[] = {"", "x", "-1", "nan", "1,5", "1e", "1e+", ".", "1 ", "0x1", "$1", "1e5x"};
+    static const char *const bad[] = {"",    "x", "-1", "nan", "1,5", "1e",
+                                      "1e+", ".", "1 ", "0x1", "$1",  "1e5x"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_int_equal(emb_money_parse(bad[i], strlen(bad[i]), &nusd), EMB_MONEY_NO_NUMBER);
     static const char *const large[] = {"18446744073.709551616", "1e99", "1e99999999999999999999",
                                         "99999999999999999999999999999999999999999999"};
     for (size_t i = 0; i < sizeof large / sizeof *large; i++)
         assert_int_equal(emb_money_parse(large[i], strlen(large[i]), &nusd), EMB_MONEY_TOO_LARGE);
-    static const char *const fine[] = {"0.0000000001", "1e-99999999999", "0.1000000000000000055511151231257827"};
+    static const char *const fine[] = {"0.0000000001", "1e-99999999999",
+                                       "0.1000000000000000055511151231257827"};
     for (size_t i = 0; i < sizeof fine / sizeof *fine; i++)
         assert_int_equal(emb_money_parse(fine[i], strlen(fine[i]), &nusd), EMB_MONEY_TOO_FINE);
 }
@@ -549,11 +611,14 @@ static void prices_that_are_asked_for(void **state)
 {
     (void)state;
     uint64_t tokens, request;
-    emb_config *c = load("providers:\n  prices: {text-embedding-ada-002: 3}\n  instances:\n"
-                         "  - {name: ollama, models: [text-embedding-3-small, free]}\n"
-                         "  - {name: t, kind: tei, base_url: http://h, models: [{name: own, price_per_request: 2}]}\n", NO_ENVIRONMENT);
+    emb_config *c =
+        load("providers:\n  prices: {text-embedding-ada-002: 3}\n  instances:\n"
+             "  - {name: ollama, models: [text-embedding-3-small, free]}\n"
+             "  - {name: t, kind: tei, base_url: http://h, models: [{name: own, price_per_request: 2}]}\n",
+             NO_ENVIRONMENT);
     const emb_gateway_config *g = &c->gateway;
-    assert_true(emb_gateway_price(g, "text-embedding-ada-002", &tokens, &request) && tokens == 3000000000u && !request);
+    assert_true(emb_gateway_price(g, "text-embedding-ada-002", &tokens, &request) && tokens == 3000000000u &&
+                !request);
     assert_true(emb_gateway_price(g, "text-embedding-3-small", &tokens, &request) && tokens == 20000);
     assert_true(emb_gateway_price(g, "text-embedding-3-large", &tokens, &request) && tokens == 130000);
     assert_true(emb_gateway_price(g, "own", &tokens, &request) && !tokens && request == 2000000000u);
@@ -615,7 +680,8 @@ static void what_is_printed_loads_again(void **state)
         if (!strchr(line, '#'))
             assert_non_null(strstr(first, line));
     const emb_provider_model_config *m = &c->gateway.providers[0].models[0];
-    assert_true(c->gateway.provider_count == 2 && c->gateway.local_position == 1 && m->nusd_per_1k_tokens == 20000);
+    assert_true(c->gateway.provider_count == 2 && c->gateway.local_position == 1 &&
+                m->nusd_per_1k_tokens == 20000);
     assert_string_equal(m->query_prompt, "q:\n");
     emb_config_release(c);
     c = load(first, environment);
@@ -654,16 +720,20 @@ static void differences(void **state)
     differ(full, full, "");
     differ(a, "providers.instances: [{models: [m], name: ollama, kind: ollama}]\n", "");
     differ(a, "", "providers.instances ");
-    differ(a, "providers.instances: [{name: ollama, models: [{name: m, dimension: 3}]}]\n", "providers.instances ");
+    differ(a, "providers.instances: [{name: ollama, models: [{name: m, dimension: 3}]}]\n",
+           "providers.instances ");
     differ(a, "providers.instances: [{name: ollama, models: [m], api_key: k}]\n", "providers.instances ");
-    differ(a, "providers.instances: [{name: ollama, models: [m], headers: {a: b}}]\n", "providers.instances ");
+    differ(a, "providers.instances: [{name: ollama, models: [m], headers: {a: b}}]\n",
+           "providers.instances ");
     differ(a, "providers.instances: [{name: ollama, models: [m]}, local]\n", "providers.instances ");
-    differ("budget.limits: [{key: a, daily_usd: 1}]\n", "budget.limits: [{key: a, daily_usd: 2}]\n", "budget.limits! ");
+    differ("budget.limits: [{key: a, daily_usd: 1}]\n", "budget.limits: [{key: a, daily_usd: 2}]\n",
+           "budget.limits! ");
     differ("providers.prices: {a: 1}\n", "providers.prices: {a: 2}\n", "providers.prices ");
     differ("rollout.schedule: [{percentage: 1}]\npii.patterns: [{name: a, regex: b}]\n", "alerts.sinks: []\n",
            "rollout.schedule pii.patterns ");
     /* a setting that is live and is reported as such */
-    differ("providers: {timeout_ms: 5, instances: [{name: ollama, models: [m]}]}\n", a, "providers.timeout_ms ");
+    differ("providers: {timeout_ms: 5, instances: [{name: ollama, models: [m]}]}\n", a,
+           "providers.timeout_ms ");
 }
 
 static void tell(void *context, const emb_error *problem)
@@ -675,15 +745,18 @@ static void tell(void *context, const emb_error *problem)
 static void all_mistakes_are_told(void **state)
 {
     (void)state;
-    static const char yaml[] = "providers.instances:\n- {name: openai, wieght: 1, weight: -1, headers: {Host: x},\n"
-                               "   models: [{dimension: x}, {nme: y}]}\n- 5\nbudget.limits: [{kee: 1}]\n";
-    static const char items[] = "providers.instances:\n- {kind: openai, models: [{dimension: 3}, a, a]}\n- {name: x}\n"
-                                "budget.limits: [{key: a}]\nrollout.schedule: [{percentage: 5}, {percentage: 4}]\n";
+    static const char yaml[] =
+        "providers.instances:\n- {name: openai, wieght: 1, weight: -1, headers: {Host: x},\n"
+        "   models: [{dimension: x}, {nme: y}]}\n- 5\nbudget.limits: [{kee: 1}]\n";
+    static const char items[] =
+        "providers.instances:\n- {kind: openai, models: [{dimension: 3}, a, a]}\n- {name: x}\n"
+        "budget.limits: [{key: a}]\nrollout.schedule: [{percentage: 5}, {percentage: 4}]\n";
     size_t told = 0;
     emb_error err = {0};
     emb_config *c;
     const char *path = write_file("all.yaml", yaml, strlen(yaml));
-    emb_config_sources sources = {.file = path, .environment = NO_ENVIRONMENT, .problem = tell, .problem_context = &told};
+    emb_config_sources sources = {
+        .file = path, .environment = NO_ENVIRONMENT, .problem = tell, .problem_context = &told};
     assert_int_equal(emb_config_load(&sources, &c, &err), EMB_E_INVALID);
     assert_int_equal(told, 7);
     remove_file(path);
@@ -713,7 +786,8 @@ static void memory_may_run_out_anywhere(void **state)
     if (!fail_alloc_available())
         skip();
     const char *path = write_file("nomem.yaml", full, sizeof full - 1);
-    emb_config_sources sources = {.file = path, .environment = ENVIRONMENT("CO_API_KEY=c", "EMBEDDING_SERVICE_URL=http://h")};
+    emb_config_sources sources = {
+        .file = path, .environment = ENVIRONMENT("CO_API_KEY=c", "EMBEDDING_SERVICE_URL=http://h")};
     bool failed = true;
     for (size_t n = 1; failed; n++) {
         emb_error err = {0};

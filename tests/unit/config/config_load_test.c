@@ -94,7 +94,8 @@ static const struct variable {
     {"EMBEDD_ROLLOUT_SALT", "hybrid.rollout_salt", "", "s", "s"},
     {"EMBEDD_CANDIDATE_PROVIDER", "hybrid.candidate_provider", "", "local/bge-m3", "local/bge-m3"},
     {"EMBEDD_FALLBACK", "hybrid.fallback", "", "none", "none"},
-    {"EMBEDD_HF_MODEL", "providers.huggingface_model", "sentence-transformers/all-MiniLM-L6-v2", "a/b", "a/b"},
+    {"EMBEDD_HF_MODEL", "providers.huggingface_model", "sentence-transformers/all-MiniLM-L6-v2", "a/b",
+     "a/b"},
     {"EMBEDD_HF_INFERENCE_URL", "providers.huggingface_url", "https://router.huggingface.co/hf-inference",
      "http://h:1", "http://h:1"},
     {"EMBEDD_PROXY", "providers.proxy", "", "http://u:p@h:1", "(set)"},
@@ -126,23 +127,63 @@ static const struct variable {
 };
 
 /* The names of config.md as it lists them, so that none is forgotten above. */
-static const char *const specified[] = {
-    "USE_HYBRID_EMBEDDINGS", "EMBEDDING_SHADOW_MODE", "EMBEDDING_ROLLOUT_PERCENTAGE",
-    "EMBEDDING_ENABLE_CACHING", "EMBEDDING_ENABLE_ROUTING", "EMBEDDING_ENABLE_MONITORING",
-    "EMBEDDING_L1_CACHE_SIZE", "EMBEDDING_L2_CACHE_TTL_API", "EMBEDDING_L2_CACHE_TTL_LOCAL",
-    "EMBEDDING_DAILY_API_BUDGET_USD", "EMBEDDING_REALTIME_LATENCY_THRESHOLD_MS",
-    "EMBEDDING_BATCH_SIZE_THRESHOLD", "OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_EMBEDDING_MODEL",
-    "OPENAI_EMBEDDING_MAX_RETRIES", "HF_API_KEY", "HF_TOKEN", "HF_ENDPOINT", "HF_HOME", "HF_HUB_OFFLINE",
-    "LOCAL_EMBEDDING_MODEL", "LOCAL_EMBEDDING_DEVICE", "LOCAL_EMBEDDING_BATCH_SIZE", "EMBEDDING_PROVIDER",
-    "EMBEDDINGS_PROVIDER", "EMBEDDING_MODEL", "EMBEDDING_DEVICE", "EMBEDDING_BATCH_SIZE",
-    "EMBEDDING_SERVICE_URL", "REDIS_URL", "REDIS_HOST", "REDIS_PORT", "REDIS_DB",
-    "ALERT_P95_LATENCY_WARNING", "ALERT_P95_LATENCY_ERROR", "ALERT_CACHE_HIT_WARNING",
-    "ALERT_CACHE_HIT_ERROR", "ALERT_SIMILARITY_WARNING", "ALERT_SIMILARITY_ERROR",
-    "ALERT_ERROR_RATE_WARNING", "ALERT_API_BUDGET_WARNING", "ALERT_API_BUDGET_CRITICAL",
-    "ALERT_MONTHLY_COST_WARNING_USD", "EMBEDD_LISTEN", "EMBEDD_DATA_DIR", "EMBEDD_STORE_URL",
-    "EMBEDD_CACHE_URL", "EMBEDD_QUEUE_URL", "EMBEDD_API_KEYS", "EMBEDD_MAX_BODY_BYTES", "EMBEDD_MAX_INPUTS",
-    "EMBEDD_MAX_BATCH_TOKENS", "EMBEDD_MAX_CONCURRENT_REQUESTS", "EMBEDD_SHUTDOWN_SECONDS", "EMBEDD_LOG",
-    "EMBEDD_LEGACY_PROVIDER"};
+static const char *const specified[] = {"USE_HYBRID_EMBEDDINGS",
+                                        "EMBEDDING_SHADOW_MODE",
+                                        "EMBEDDING_ROLLOUT_PERCENTAGE",
+                                        "EMBEDDING_ENABLE_CACHING",
+                                        "EMBEDDING_ENABLE_ROUTING",
+                                        "EMBEDDING_ENABLE_MONITORING",
+                                        "EMBEDDING_L1_CACHE_SIZE",
+                                        "EMBEDDING_L2_CACHE_TTL_API",
+                                        "EMBEDDING_L2_CACHE_TTL_LOCAL",
+                                        "EMBEDDING_DAILY_API_BUDGET_USD",
+                                        "EMBEDDING_REALTIME_LATENCY_THRESHOLD_MS",
+                                        "EMBEDDING_BATCH_SIZE_THRESHOLD",
+                                        "OPENAI_API_KEY",
+                                        "OPENAI_BASE_URL",
+                                        "OPENAI_EMBEDDING_MODEL",
+                                        "OPENAI_EMBEDDING_MAX_RETRIES",
+                                        "HF_API_KEY",
+                                        "HF_TOKEN",
+                                        "HF_ENDPOINT",
+                                        "HF_HOME",
+                                        "HF_HUB_OFFLINE",
+                                        "LOCAL_EMBEDDING_MODEL",
+                                        "LOCAL_EMBEDDING_DEVICE",
+                                        "LOCAL_EMBEDDING_BATCH_SIZE",
+                                        "EMBEDDING_PROVIDER",
+                                        "EMBEDDINGS_PROVIDER",
+                                        "EMBEDDING_MODEL",
+                                        "EMBEDDING_DEVICE",
+                                        "EMBEDDING_BATCH_SIZE",
+                                        "EMBEDDING_SERVICE_URL",
+                                        "REDIS_URL",
+                                        "REDIS_HOST",
+                                        "REDIS_PORT",
+                                        "REDIS_DB",
+                                        "ALERT_P95_LATENCY_WARNING",
+                                        "ALERT_P95_LATENCY_ERROR",
+                                        "ALERT_CACHE_HIT_WARNING",
+                                        "ALERT_CACHE_HIT_ERROR",
+                                        "ALERT_SIMILARITY_WARNING",
+                                        "ALERT_SIMILARITY_ERROR",
+                                        "ALERT_ERROR_RATE_WARNING",
+                                        "ALERT_API_BUDGET_WARNING",
+                                        "ALERT_API_BUDGET_CRITICAL",
+                                        "ALERT_MONTHLY_COST_WARNING_USD",
+                                        "EMBEDD_LISTEN",
+                                        "EMBEDD_DATA_DIR",
+                                        "EMBEDD_STORE_URL",
+                                        "EMBEDD_CACHE_URL",
+                                        "EMBEDD_QUEUE_URL",
+                                        "EMBEDD_API_KEYS",
+                                        "EMBEDD_MAX_BODY_BYTES",
+                                        "EMBEDD_MAX_INPUTS",
+                                        "EMBEDD_MAX_BATCH_TOKENS",
+                                        "EMBEDD_MAX_CONCURRENT_REQUESTS",
+                                        "EMBEDD_SHUTDOWN_SECONDS",
+                                        "EMBEDD_LOG",
+                                        "EMBEDD_LEGACY_PROVIDER"};
 
 static void the_specification_is_covered(void **state)
 {
@@ -347,12 +388,11 @@ static void no_variable_of_ours_is_called_unknown(void **state)
 static void notes(void **state)
 {
     (void)state;
-    emb_config *c = load_environment(ENVIRONMENT("EMBEDD_LISEN=geheim", "EMBEDDING_CACHE_ENABLED=1",
-                                                 "OPENAI_API_KEY=geheim", "EMBEDD_ISA=avx2", "EMBEDD_QUEUE_URL=sqlite:",
-                                                 "EMBEDD_CONFIG=", "EMBEDD_PORT=tcp://1", "PATH=/"));
+    emb_config *c = load_environment(ENVIRONMENT(
+        "EMBEDD_LISEN=geheim", "EMBEDDING_CACHE_ENABLED=1", "OPENAI_API_KEY=geheim", "EMBEDD_ISA=avx2",
+        "EMBEDD_QUEUE_URL=sqlite:", "EMBEDD_CONFIG=", "EMBEDD_PORT=tcp://1", "PATH=/"));
     assert_string_equal(note(c, 0, true), "there is no variable EMBEDD_LISEN; did you mean EMBEDD_LISTEN?");
-    assert_string_equal(note(c, 1, false),
-                        "data.queue_url (EMBEDD_QUEUE_URL) has no effect in this version");
+    assert_string_equal(note(c, 1, false), "data.queue_url (EMBEDD_QUEUE_URL) has no effect in this version");
     assert_string_equal(note(c, 2, false), "");
     emb_config_release(c);
 }

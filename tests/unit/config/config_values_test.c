@@ -237,13 +237,16 @@ static void urls(void **state)
     refuses_environment("REDIS_URL=h:6379/geheim",
                         "REDIS_URL: the value (which is not shown) begins with neither "
                         "redis:// nor rediss://");
-    refuses_environment("EMBEDD_STATE_URL=memory:geheim",
-                        "EMBEDD_STATE_URL: the value (which is not shown) begins with none of sqlite:, redis://, "
-                        "rediss://, postgresql://, and is not memory:");
-    refuses_environment("EMBEDD_ALERT_WEBHOOK_URL=geheim", "EMBEDD_ALERT_WEBHOOK_URL: the value (which is not shown) "
-                                                           "does not begin with http:// or https://");
-    refuses_environment("OPENAI_API_KEY=ge heim", "OPENAI_API_KEY: the value (which is not shown) is empty, too long, or "
-                                                  "holds a space or a character outside ASCII");
+    refuses_environment(
+        "EMBEDD_STATE_URL=memory:geheim",
+        "EMBEDD_STATE_URL: the value (which is not shown) begins with none of sqlite:, redis://, "
+        "rediss://, postgresql://, and is not memory:");
+    refuses_environment("EMBEDD_ALERT_WEBHOOK_URL=geheim",
+                        "EMBEDD_ALERT_WEBHOOK_URL: the value (which is not shown) "
+                        "does not begin with http:// or https://");
+    refuses_environment("OPENAI_API_KEY=ge heim",
+                        "OPENAI_API_KEY: the value (which is not shown) is empty, too long, or "
+                        "holds a space or a character outside ASCII");
     refuses_environment("EMBEDD_STORE_URL=redis://geheim",
                         "EMBEDD_STORE_URL: the value (which is not shown) begins with "
                         "neither sqlite: nor postgresql://");

@@ -1,4 +1,5 @@
-/* crypto_test.c: SHA-256 against FIPS 180-2's examples, base64 against RFC 4648's, and what must be refused. */
+/* crypto_test.c: SHA-256 against FIPS 180-2's examples, base64 against RFC 4648's, and what must be
+ * refused. */
 #include "crypto/crypto.h"
 
 #include <setjmp.h>
@@ -41,8 +42,13 @@ static void test_sha256(void **state)
 static void test_base64(void **state)
 {
     (void)state;
-    static const char *const cases[][2] = {{"", ""}, {"f", "Zg=="}, {"fo", "Zm8="}, {"foo", "Zm9v"},
-                                           {"foob", "Zm9vYg=="}, {"fooba", "Zm9vYmE="}, {"foobar", "Zm9vYmFy"}};
+    static const char *const cases[][2] = {{"", ""},
+                                           {"f", "Zg=="},
+                                           {"fo", "Zm8="},
+                                           {"foo", "Zm9v"},
+                                           {"foob", "Zm9vYg=="},
+                                           {"fooba", "Zm9vYmE="},
+                                           {"foobar", "Zm9vYmFy"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char out[16], back[16];
         size_t n = strlen(cases[i][0]), length, want = strlen(cases[i][1]);
@@ -55,7 +61,8 @@ static void test_base64(void **state)
         assert_int_equal(length, n);
         assert_memory_equal(back, cases[i][0], n);
     }
-    static const char *const bad[] = {"Z", "Zg", "Zg=", "Zh==", "Zm9=", "Zg==Zg==", "Z===", "====", "Zm 9", "Zm9v\n", "Zm-_", "=Zm9"};
+    static const char *const bad[] = {
+        "Z", "Zg", "Zg=", "Zh==", "Zm9=", "Zg==Zg==", "Z===", "====", "Zm 9", "Zm9v\n", "Zm-_", "=Zm9"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char back[16];
         size_t length;
@@ -99,6 +106,7 @@ static void test_hex_and_compare(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_sha256), cmocka_unit_test(test_base64),
-                                       cmocka_unit_test(test_base64_large), cmocka_unit_test(test_hex_and_compare)};
+                                       cmocka_unit_test(test_base64_large),
+                                       cmocka_unit_test(test_hex_and_compare)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -111,8 +111,8 @@ static void cpus(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(lower), cmocka_unit_test(prompt),
-        cmocka_unit_test(names), cmocka_unit_test(cosine), cmocka_unit_test(cpus),
+        cmocka_unit_test(lower),  cmocka_unit_test(prompt), cmocka_unit_test(names),
+        cmocka_unit_test(cosine), cmocka_unit_test(cpus),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

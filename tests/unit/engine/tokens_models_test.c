@@ -1,6 +1,6 @@
 /*
- * Vectors of tokens, with real models: their mean is what mean pooling gives, a batch gives the same bits as single texts,
- * ids the same as texts, next to other callers that pool; limits and failing allocations.
+ * Vectors of tokens, with real models: their mean is what mean pooling gives, a batch gives the same bits as
+ * single texts, ids the same as texts, next to other callers that pool; limits and failing allocations.
  */
 #include "engine/tokens.h"
 #include "support/fail_alloc.h"
@@ -17,7 +17,8 @@
 
 #define DATA EMB_TEST_DATA "/models/"
 
-static const emb_text texts[] = { { "hello world", 11 }, { "", 0 }, { "a cat sat on the mat, re-read it", 32 }, { "x", 1 } };
+static const emb_text texts[] = {
+    {"hello world", 11}, {"", 0}, {"a cat sat on the mat, re-read it", 32}, {"x", 1}};
 enum { COUNT = sizeof texts / sizeof *texts };
 
 static emb_engine *engine;
@@ -76,7 +77,8 @@ static void check_mean(const emb_token_vectors *v, size_t i, const float *pooled
 static void test_mean(void **state)
 {
     (void)state;
-    static const char *const names[] = { DATA "bert", DATA "bert-plain", DATA "bert-sharded", "models/all-MiniLM-L6-v2" };
+    static const char *const names[] = {DATA "bert", DATA "bert-plain", DATA "bert-sharded",
+                                        "models/all-MiniLM-L6-v2"};
     for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
         open_all(names[k], 2);
         emb_model_info info = info_of();
@@ -91,7 +93,7 @@ static void test_mean(void **state)
         if (emb_embed(model, texts, COUNT, &o, pooled, COUNT * info.dimension, NULL, &err))
             fail_msg("%s", err.message);
         for (size_t i = 0; i < COUNT; i++) {
-            float *own = pooled + i * info.dimension, mean[1024] = { 0 };
+            float *own = pooled + i * info.dimension, mean[1024] = {0};
             size_t n = v.offsets[i + 1] - v.offsets[i];
             assert_true(info.dimension == info.hidden && info.hidden <= 1024);
             for (size_t t = 0; t < n; t++)
@@ -116,20 +118,24 @@ static void test_alone_and_together(void **state)
         emb_token_vectors one = tokens_of(&texts[i], 1);
         size_t n = all.offsets[i + 1] - all.offsets[i];
         assert_int_equal(one.offsets[1], n);
-        assert_memory_equal(one.vectors, all.vectors + all.offsets[i] * all.dimension, n * all.dimension * sizeof(float));
+        assert_memory_equal(one.vectors, all.vectors + all.offsets[i] * all.dimension,
+                            n * all.dimension * sizeof(float));
         emb_token_vectors_fini(&one);
     }
     /* ids the same, also where they do not begin at the array's beginning */
     emb_tokens t;
     emb_error err;
-    int32_t ids[64] = { 0 };
+    int32_t ids[64] = {0};
     assert_int_equal(emb_tokenize(model, texts[2].data, texts[2].length, true, 0, &t, &err), EMB_OK);
     for (size_t i = 0; i < t.count; i++)
         ids[3 + i] = t.data[i].id;
     emb_token_vectors v;
-    assert_int_equal(emb_model_embed_tokens(model, NULL, ids, (size_t[]){ 3, 3 + t.count }, 1, NULL, &v, NULL, &err), EMB_OK);
+    assert_int_equal(
+        emb_model_embed_tokens(model, NULL, ids, (size_t[]){3, 3 + t.count}, 1, NULL, &v, NULL, &err),
+        EMB_OK);
     assert_int_equal(v.offsets[1], t.count);
-    assert_memory_equal(v.vectors, all.vectors + all.offsets[2] * all.dimension, t.count * all.dimension * sizeof(float));
+    assert_memory_equal(v.vectors, all.vectors + all.offsets[2] * all.dimension,
+                        t.count * all.dimension * sizeof(float));
     emb_token_vectors_fini(&v);
     emb_tokens_free(&t);
     assert_int_equal(emb_model_embed_tokens(model, texts, NULL, NULL, 0, NULL, &v, NULL, &err), EMB_OK);
@@ -150,7 +156,7 @@ static void test_limits(void **state)
     char *data = calloc(info.max_tokens + 10, 2);
     for (size_t i = 0; i < info.max_tokens + 9; i++)
         memcpy(data + 2 * i, "x ", 2);
-    emb_text longer = { data, strlen(data) };
+    emb_text longer = {data, strlen(data)};
     v = tokens_of(&longer, 1);
     assert_int_equal(v.offsets[1], info.max_tokens);
     emb_token_vectors_fini(&v);
@@ -160,10 +166,12 @@ static void test_limits(void **state)
     o.truncation = EMB_TRUNCATE_MODEL;
     volatile int cancel = 1;
     o.cancel = &cancel;
-    assert_int_equal(emb_model_embed_tokens(model, texts, NULL, NULL, COUNT, &o, &v, NULL, &err), EMB_E_CANCELLED);
+    assert_int_equal(emb_model_embed_tokens(model, texts, NULL, NULL, COUNT, &o, &v, NULL, &err),
+                     EMB_E_CANCELLED);
     assert_null(v.vectors);
-    assert_int_equal(emb_model_embed_tokens(model, NULL, (int32_t[]){ -1 }, (size_t[]){ 0, 1 }, 1, NULL, &v, NULL, &err),
-                     EMB_E_INVALID);
+    assert_int_equal(
+        emb_model_embed_tokens(model, NULL, (int32_t[]){-1}, (size_t[]){0, 1}, 1, NULL, &v, NULL, &err),
+        EMB_E_INVALID);
     assert_int_equal(emb_model_embed_tokens(model, NULL, NULL, NULL, 1, NULL, &v, NULL, &err), EMB_E_INVALID);
     free(data);
     close_all();
@@ -177,7 +185,8 @@ static void *pool_meanwhile(void *wanted)
     float *out = calloc(COUNT * info.dimension, sizeof *out);
     emb_error err;
     while (!atomic_load(&stop)) {
-        assert_int_equal(emb_embed(model, texts, COUNT, NULL, out, COUNT * info.dimension, NULL, &err), EMB_OK);
+        assert_int_equal(emb_embed(model, texts, COUNT, NULL, out, COUNT * info.dimension, NULL, &err),
+                         EMB_OK);
         assert_memory_equal(out, wanted, COUNT * info.dimension * sizeof *out);
     }
     free(out);
@@ -192,7 +201,8 @@ static void test_beside_pooling(void **state)
     float *wanted = calloc(COUNT * info.dimension, sizeof *wanted);
     emb_error err;
     pthread_t threads[3];
-    assert_int_equal(emb_embed(model, texts, COUNT, NULL, wanted, COUNT * info.dimension, NULL, &err), EMB_OK);
+    assert_int_equal(emb_embed(model, texts, COUNT, NULL, wanted, COUNT * info.dimension, NULL, &err),
+                     EMB_OK);
     emb_token_vectors all = tokens_of(texts, COUNT);
     atomic_store(&stop, false);
     for (int i = 0; i < 3; i++)
@@ -236,8 +246,9 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_mean),          cmocka_unit_test(test_alone_and_together), cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_beside_pooling), cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_mean),      cmocka_unit_test(test_alone_and_together),
+        cmocka_unit_test(test_limits),    cmocka_unit_test(test_beside_pooling),
+        cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
-/* The server inside a program: what its functions promise to the application, and each allocation failing in turn. */
+/* The server inside a program: what its functions promise to the application, and each allocation failing in
+ * turn. */
 #include "base/clock.h"
 #include "http/server.h"
 #include "support/fail_alloc.h"
@@ -20,7 +21,7 @@ static struct {
     pthread_mutex_t lock;
     unsigned total, gone, parked, refused, last_status;
     char path[64], route[64], key_name[64], request_id[64];
-} seen = { .lock = PTHREAD_MUTEX_INITIALIZER };
+} seen = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static void record(void *context, const emb_http_record *r)
 {
@@ -97,8 +98,8 @@ static emb_http_options options(void)
 
 static int connect_to(const emb_http_server *server)
 {
-    struct sockaddr_in address = { .sin_family = AF_INET };
-    struct timeval patience = { 30, 0 };
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    struct timeval patience = {30, 0};
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     address.sin_port = htons((unsigned short)atoi(strchr(emb_http_address(server, 0), ':') + 1));
     inet_pton(AF_INET, "127.0.0.1", &address.sin_addr);
@@ -107,7 +108,8 @@ static int connect_to(const emb_http_server *server)
     return fd;
 }
 
-/* Sends, and reads to the end into answer; the bytes, -1 for a reset. Fails when nothing comes: that is a hang. */
+/* Sends, and reads to the end into answer; the bytes, -1 for a reset. Fails when nothing comes: that is a
+ * hang. */
 static ssize_t talk(const emb_http_server *server, const char *request, char *answer, size_t size)
 {
     int fd = connect_to(server);
@@ -122,7 +124,9 @@ static ssize_t talk(const emb_http_server *server, const char *request, char *an
     return got < 0 ? -1 : (ssize_t)n;
 }
 
-#define REQUEST(route) "POST " route " HTTP/1.1\r\nHost: a\r\nX-Request-Id: mine\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc"
+#define REQUEST(route) \
+    "POST " route      \
+    " HTTP/1.1\r\nHost: a\r\nX-Request-Id: mine\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc"
 
 static void test_records(void **state)
 {
@@ -166,10 +170,11 @@ static void test_never_started(void **state)
     emb_http_close(NULL);
 }
 
-/* Every allocation of a server's whole life: open, a connection, a request in place, one parked, a stream, the end. */
+/* Every allocation of a server's whole life: open, a connection, a request in place, one parked, a stream,
+ * the end. */
 static void live_once(bool *opened)
 {
-    static const char *const requests[] = { REQUEST("/place"), REQUEST("/work"), REQUEST("/stream?a=b") };
+    static const char *const requests[] = {REQUEST("/place"), REQUEST("/work"), REQUEST("/stream?a=b")};
     emb_http_options o = options();
     emb_http_server *server;
     emb_error err;
@@ -188,7 +193,8 @@ static void live_once(bool *opened)
         static const char pieces[] = "\r\n\r\n5\r\npiece\r\n5\r\npiece\r\n5\r\npiece\r\n0\r\n\r\n";
         if (i == 2 && n > 5 && strcmp(answer + n - 5, "0\r\n\r\n") == 0 && !strstr(answer, pieces))
             fail_msg("a stream that lacks a piece ends as if it were whole: %s", answer);
-        if (n > 0 && !strstr(answer, "HTTP/1.1 200 ") && !strstr(answer, "HTTP/1.1 503 ") && !strstr(answer, "HTTP/1.1 429 "))
+        if (n > 0 && !strstr(answer, "HTTP/1.1 200 ") && !strstr(answer, "HTTP/1.1 503 ") &&
+            !strstr(answer, "HTTP/1.1 429 "))
             fail_msg("%s", answer);
     }
     *opened = !status;
@@ -207,7 +213,9 @@ static size_t left_after(size_t n, bool *opened, bool *failed)
 
 static void test_failing_allocations(void **state)
 {
-    enum { TIMES = 6 }; /* what leaks, leaks each time; what the C library keeps for one more thread at once, hardly ever */
+    enum {
+        TIMES = 6
+    }; /* what leaks, leaks each time; what the C library keeps for one more thread at once, hardly ever */
     (void)state;
     if (!fail_alloc_available())
         skip();
@@ -229,7 +237,7 @@ static void test_failing_allocations(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_records), cmocka_unit_test(test_never_started),
-                                        cmocka_unit_test(test_failing_allocations) };
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_records), cmocka_unit_test(test_never_started),
+                                       cmocka_unit_test(test_failing_allocations)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

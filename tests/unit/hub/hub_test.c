@@ -1,4 +1,5 @@
-/* The parts of src/hub that need no network: names, headers, hashes, lists of files, waits; and memory that runs out. */
+/* The parts of src/hub that need no network: names, headers, hashes, lists of files, waits; and memory that
+ * runs out. */
 #include "hub/blob.h"
 #include "hub/digest.h"
 #include "hub/exchange.h"
@@ -21,8 +22,10 @@
 static void names(void **state)
 {
     (void)state;
-    static const char *const good[] = {"a", "config.json", "1_Pooling/config.json", "a b/ä", "...", ".a", "a..b"};
-    static const char *const bad[] = {"", ".", "..", "/a", "a/", "a//b", "a/../b", "../a", "a/.", "a\\b", "a\nb", "a\177"};
+    static const char *const good[] = {"a",  "config.json", "1_Pooling/config.json", "a b/ä", "...",
+                                       ".a", "a..b"};
+    static const char *const bad[] = {"",       ".",    "..",  "/a",   "a/",   "a//b",
+                                      "a/../b", "../a", "a/.", "a\\b", "a\nb", "a\177"};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
         assert_true(emb_hub_name_is_safe(good[i], strlen(good[i])));
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
@@ -100,8 +103,9 @@ static void content_range(void **state)
     assert_true(start == 5 && total == EMB_HUB_SIZE_UNKNOWN);
     assert_true(emb_hub_parse_content_range("bytes */10", &start, &total));
     assert_true(start == EMB_HUB_SIZE_UNKNOWN && total == 10);
-    static const char *const bad[] = {"", "bytes", "bytes ", "bytes 5", "bytes 5-", "bytes 9-5/10", "bytes 5-9/",
-                                      "bytes 5-9/x", "bytes 5-9/10x", "items 5-9/10", "bytes -9/10"};
+    static const char *const bad[] = {
+        "",           "bytes",       "bytes ",        "bytes 5",      "bytes 5-",   "bytes 9-5/10",
+        "bytes 5-9/", "bytes 5-9/x", "bytes 5-9/10x", "items 5-9/10", "bytes -9/10"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_false(emb_hub_parse_content_range(bad[i], &start, &total));
 }
@@ -152,14 +156,15 @@ static void digests(void **state)
 #define HASH "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 static const char listing_text[] =
     "{\"sha\":\"" COMMIT "\",\"siblings\":["
-    "{\"rfilename\":\"model.safetensors\",\"size\":5000000000,\"blobId\":\"" HASH "\",\"lfs\":{\"sha256\":\"" HASH
-    "aaaaaaaaaaaaaaaaaaaaaaaa\",\"size\":5000000000}},"
+    "{\"rfilename\":\"model.safetensors\",\"size\":5000000000,\"blobId\":\"" HASH
+    "\",\"lfs\":{\"sha256\":\"" HASH "aaaaaaaaaaaaaaaaaaaaaaaa\",\"size\":5000000000}},"
     "{\"rfilename\":\"config.json\",\"size\":7,\"blobId\":\"" HASH "\"},"
     "{\"rfilename\":\"config.json\",\"size\":7,\"blobId\":\"" HASH "\"},"
     "{\"rfilename\":\"1_Pooling/config.json\"},"
     "{\"rfilename\":\"onnx/model.onnx\",\"size\":-1,\"blobId\":\"../x\"}]}";
-static const char modules_text[] = "[{\"path\":\"\",\"type\":\"sentence_transformers.models.Transformer\"},"
-                                   "{\"path\":\"1_Pooling\",\"type\":\"sentence_transformers.models.Pooling\"}]";
+static const char modules_text[] =
+    "[{\"path\":\"\",\"type\":\"sentence_transformers.models.Transformer\"},"
+    "{\"path\":\"1_Pooling\",\"type\":\"sentence_transformers.models.Pooling\"}]";
 
 static void lists(void **state)
 {
@@ -169,7 +174,8 @@ static void lists(void **state)
     emb_error err;
     emb_hub_options o = EMB_HUB_OPTIONS_INIT;
     emb_arena_init(&arena);
-    assert_int_equal(emb_hub_listing_parse(&l, &arena, listing_text, sizeof listing_text - 1, "list", &err), EMB_OK);
+    assert_int_equal(emb_hub_listing_parse(&l, &arena, listing_text, sizeof listing_text - 1, "list", &err),
+                     EMB_OK);
     assert_string_equal(l.commit, COMMIT);
     assert_int_equal(l.count, 4);
     emb_hub_entry *weights = emb_hub_listing_find(&l, "model.safetensors");
@@ -178,7 +184,8 @@ static void lists(void **state)
     assert_true(onnx && onnx->size == EMB_HUB_SIZE_UNKNOWN && !onnx->etag);
     assert_null(emb_hub_listing_find(&l, "vocab.txt"));
     assert_int_equal(emb_hub_listing_choose(&l, modules_text, strlen(modules_text), &o, "r", &err), EMB_OK);
-    assert_true(weights->wanted && emb_hub_listing_find(&l, "1_Pooling/config.json")->wanted && !onnx->wanted);
+    assert_true(weights->wanted && emb_hub_listing_find(&l, "1_Pooling/config.json")->wanted &&
+                !onnx->wanted);
     emb_arena_fini(&arena);
 }
 
@@ -193,7 +200,8 @@ static void lists_on_disk(void **state)
     emb_hub_place place = {.folder = folder};
     emb_arena_init(&arena);
     assert_int_equal(emb_hub_listing_read(&again, &arena, &place, COMMIT, &err), EMB_E_NOT_FOUND);
-    assert_int_equal(emb_hub_listing_parse(&l, &arena, listing_text, sizeof listing_text - 1, "list", &err), EMB_OK);
+    assert_int_equal(emb_hub_listing_parse(&l, &arena, listing_text, sizeof listing_text - 1, "list", &err),
+                     EMB_OK);
     assert_int_equal(emb_hub_listing_write(&l, &arena, &place, &err), EMB_OK);
     assert_int_equal(emb_hub_listing_read(&again, &arena, &place, COMMIT, &err), EMB_OK);
     assert_int_equal(again.count, l.count);
@@ -248,7 +256,8 @@ static int parse_and_choose(void)
     emb_hub_listing l;
     emb_hub_options o = EMB_HUB_OPTIONS_INIT;
     emb_arena_init(&arena);
-    emb_status status = emb_hub_listing_parse(&l, &arena, listing_text, sizeof listing_text - 1, "list", NULL);
+    emb_status status =
+        emb_hub_listing_parse(&l, &arena, listing_text, sizeof listing_text - 1, "list", NULL);
     if (!status)
         status = emb_hub_listing_choose(&l, modules_text, strlen(modules_text), &o, "r", NULL);
     emb_arena_fini(&arena);
@@ -303,10 +312,18 @@ static void memory_for_places(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(names),           cmocka_unit_test(origins),          cmocka_unit_test(etags),
-        cmocka_unit_test(retry_after),     cmocka_unit_test(content_range),    cmocka_unit_test(waits),
-        cmocka_unit_test(digests),         cmocka_unit_test(lists),            cmocka_unit_test(lists_on_disk),
-        cmocka_unit_test(large_files),     cmocka_unit_test(memory_for_lists), cmocka_unit_test(memory_for_places),
+        cmocka_unit_test(names),
+        cmocka_unit_test(origins),
+        cmocka_unit_test(etags),
+        cmocka_unit_test(retry_after),
+        cmocka_unit_test(content_range),
+        cmocka_unit_test(waits),
+        cmocka_unit_test(digests),
+        cmocka_unit_test(lists),
+        cmocka_unit_test(lists_on_disk),
+        cmocka_unit_test(large_files),
+        cmocka_unit_test(memory_for_lists),
+        cmocka_unit_test(memory_for_places),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

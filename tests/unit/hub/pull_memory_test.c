@@ -1,5 +1,5 @@
-/* Memory runs out at every point of a pull over HTTP: an error, nothing lost, and the next pull completes. The hub is
- * a child process, which has memory enough. */
+/* Memory runs out at every point of a pull over HTTP: an error, nothing lost, and the next pull completes.
+ * The hub is a child process, which has memory enough. */
 #include "hub/hub.h"
 #include "support/fail_alloc.h"
 
@@ -45,7 +45,8 @@ static void serve_one(int s)
 {
     char request[8192], answer[2048];
     size_t length = 0;
-    for (ssize_t n; length + 1 < sizeof request && (n = recv(s, request + length, sizeof request - 1 - length, 0)) > 0;) {
+    for (ssize_t n; length + 1 < sizeof request &&
+                    (n = recv(s, request + length, sizeof request - 1 - length, 0)) > 0;) {
         length += (size_t)n;
         request[length] = 0;
         if (strstr(request, "\r\n\r\n"))
@@ -57,7 +58,8 @@ static void serve_one(int s)
         int n = snprintf(answer, sizeof answer,
                          "HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: %zu\r\nConnection: close\r\n"
                          "ETag: \"b6fc4c620b67d95f953a5c1c1230aaab5db5a1b0\"\r\n\r\n%s",
-                         answers[i].type, strlen(answers[i].text), strncmp(request, "HEAD", 4) ? answers[i].text : "");
+                         answers[i].type, strlen(answers[i].text),
+                         strncmp(request, "HEAD", 4) ? answers[i].text : "");
         send(s, answer, (size_t)n, MSG_NOSIGNAL);
         break;
     }
@@ -126,7 +128,8 @@ static void memory_runs_out(void **state)
         size_t lost = 1;
         bool failed = false;
         emb_status status = EMB_OK;
-        for (int again = 0; again < 2 && lost; again++) { /* libraries may keep something once, not each time */
+        for (int again = 0; again < 2 && lost;
+             again++) { /* libraries may keep something once, not each time */
             nftw(cache, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
             size_t live = fail_alloc_live();
             fail_alloc_at(n);

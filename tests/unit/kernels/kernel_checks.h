@@ -109,10 +109,12 @@ static inline int run_checks(const kernel_check *checks, size_t count)
     const emb_isa *all = KERNEL_CHECKS_TABLES(&tables);
     const char *only = getenv("KERNEL_CHECKS_ONLY"); /* tables of this name; emulators are slow */
     for (size_t t = 0; t < tables; t++)
-        for (size_t i = 0; i < count && n < MOST && (!only || !strcmp(only, all[t].kernels->name)); i++, n++) {
-            cases[n] = (check_case){ &all[t], &checks[i] };
-            snprintf(names[n], sizeof names[n], "%s (table %zu): %s", all[t].kernels->name, t, checks[i].name);
-            tests[n] = (struct CMUnitTest){ names[n], run_case, NULL, NULL, &cases[n] };
+        for (size_t i = 0; i < count && n < MOST && (!only || !strcmp(only, all[t].kernels->name));
+             i++, n++) {
+            cases[n] = (check_case){&all[t], &checks[i]};
+            snprintf(names[n], sizeof names[n], "%s (table %zu): %s", all[t].kernels->name, t,
+                     checks[i].name);
+            tests[n] = (struct CMUnitTest){names[n], run_case, NULL, NULL, &cases[n]};
         }
     return _cmocka_run_group_tests("kernels", tests, n, NULL, NULL);
 }
@@ -195,7 +197,7 @@ static inline double reference_activation(emb_activation a, double x)
     }
 }
 
-static const char *const precision_names[] = { "auto", "fp32", "bf16", "int8" };
+static const char *const precision_names[] = {"auto", "fp32", "bf16", "int8"};
 
 /* ---- a packed linear layer ---- */
 
@@ -207,7 +209,7 @@ typedef struct layer {
 /* Packs in strips of 64 rows, in any order, as threads would. */
 static inline layer new_layer(const emb_kernels *k, emb_precision p, size_t n, size_t inputs)
 {
-    layer l = { { p, n, inputs, NULL }, new_floats(n * inputs), new_floats(n) };
+    layer l = {{p, n, inputs, NULL}, new_floats(n * inputs), new_floats(n)};
     size_t bytes = k->weight_bytes(p, n, inputs);
     l.weight.data = new_bytes(bytes);
     size_t strips = (n + 63) / 64;
@@ -219,7 +221,8 @@ static inline layer new_layer(const emb_kernels *k, emb_precision p, size_t n, s
     return l;
 }
 
-static inline void *new_operand(const emb_kernels *k, emb_precision p, size_t inputs, const float *x, size_t m)
+static inline void *new_operand(const emb_kernels *k, emb_precision p, size_t inputs, const float *x,
+                                size_t m)
 {
     size_t stride = k->operand_stride(p, inputs);
     void *a = new_bytes(m * stride);

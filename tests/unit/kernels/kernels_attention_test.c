@@ -17,14 +17,14 @@ typedef struct data {
 
 static data new_data(const setup *s)
 {
-    data d = { .width = s->heads * s->head_dim, .element = s->precision == EMB_PRECISION_BF16 ? 2 : 4 };
+    data d = {.width = s->heads * s->head_dim, .element = s->precision == EMB_PRECISION_BF16 ? 2 : 4};
     float *all = new_floats(s->length * 3 * d.width);
     d.stride = 3 * d.width * d.element + 64;
     d.rows = new_bytes(s->length * d.stride);
     d.q = new_bytes(s->length * d.width * 4);
     d.k = new_bytes(s->length * d.width * 4);
     d.v = new_bytes(s->length * d.width * 4);
-    float *parts[] = { d.q, d.k, d.v };
+    float *parts[] = {d.q, d.k, d.v};
     for (size_t i = 0; i < s->length; i++)
         for (size_t j = 0; j < 3 * d.width; j++) {
             float x = all[i * 3 * d.width + j] * (j < d.width ? s->spread : 1.0f);
@@ -43,19 +43,19 @@ static data new_data(const setup *s)
 
 static emb_attention make_args(const setup *s, const data *d, size_t first, size_t length, void *out)
 {
-    return (emb_attention){ .precision = s->precision,
-                            .q = d->rows + first * d->stride,
-                            .k = d->rows + first * d->stride + d->width * d->element,
-                            .v = d->rows + first * d->stride + 2 * d->width * d->element,
-                            .stride = d->stride,
-                            .out = out,
-                            .out_stride = d->width * d->element,
-                            .length = length,
-                            .head_dim = s->head_dim,
-                            .head_end = s->heads,
-                            .scale = 1.0f / sqrtf((float)s->head_dim),
-                            .bias = d->bias ? d->bias + s->length : NULL,
-                            .bias_stride = 2 * s->length };
+    return (emb_attention){.precision = s->precision,
+                           .q = d->rows + first * d->stride,
+                           .k = d->rows + first * d->stride + d->width * d->element,
+                           .v = d->rows + first * d->stride + 2 * d->width * d->element,
+                           .stride = d->stride,
+                           .out = out,
+                           .out_stride = d->width * d->element,
+                           .length = length,
+                           .head_dim = s->head_dim,
+                           .head_end = s->heads,
+                           .scale = 1.0f / sqrtf((float)s->head_dim),
+                           .bias = d->bias ? d->bias + s->length : NULL,
+                           .bias_stride = 2 * s->length};
 }
 
 static double reference(const setup *s, const data *d, size_t head, size_t query, double *out, double *p)
@@ -77,7 +77,8 @@ static double reference(const setup *s, const data *d, size_t head, size_t query
         out[i] = 0;
         for (size_t j = 0; j < s->length; j++) {
             out[i] += p[j] / sum * d->v[j * d->width + at + i];
-            largest = fabs(d->v[j * d->width + at + i]) > largest ? fabs(d->v[j * d->width + at + i]) : largest;
+            largest =
+                fabs(d->v[j * d->width + at + i]) > largest ? fabs(d->v[j * d->width + at + i]) : largest;
         }
     }
     return largest;
@@ -85,7 +86,8 @@ static double reference(const setup *s, const data *d, size_t head, size_t query
 
 static float out_value(const setup *s, const void *out, size_t at)
 {
-    return s->precision == EMB_PRECISION_BF16 ? from_bf16(((const uint16_t *)out)[at]) : ((const float *)out)[at];
+    return s->precision == EMB_PRECISION_BF16 ? from_bf16(((const uint16_t *)out)[at])
+                                              : ((const float *)out)[at];
 }
 
 static void check_one(const emb_kernels *k, setup s)
@@ -108,8 +110,9 @@ static void check_one(const emb_kernels *k, setup s)
             for (size_t i = 0; i < s.head_dim; i++) {
                 double got = out_value(&s, out, t * d.width + h * s.head_dim + i);
                 if (!(fabs(got - want[i]) <= relative * (s.length == 1 ? fabs(want[i]) + 1e-30 : largest)))
-                    fail_msg("%s %s length %zu head %zu of %zu×%zu token %zu [%zu]: got %.9g, want %.9g", k->name,
-                             precision_names[s.precision], s.length, h, s.heads, s.head_dim, t, i, got, want[i]);
+                    fail_msg("%s %s length %zu head %zu of %zu×%zu token %zu [%zu]: got %.9g, want %.9g",
+                             k->name, precision_names[s.precision], s.length, h, s.heads, s.head_dim, t, i,
+                             got, want[i]);
             }
         }
     release_to(mark);
@@ -119,16 +122,16 @@ static void check_lengths(const emb_kernels *k)
 {
     for (size_t p = EMB_PRECISION_FP32; p <= EMB_PRECISION_BF16; p++)
         for (size_t length = 1; length <= 600; length += length < 140 ? 1 : 23)
-            check_one(k, (setup){ (emb_precision)p, length, length < 100 ? 3 : 1, length % 2 ? 32 : 64,
-                                  length % 3 == 0, 1.0f });
+            check_one(k, (setup){(emb_precision)p, length, length < 100 ? 3 : 1, length % 2 ? 32 : 64,
+                                 length % 3 == 0, 1.0f});
 }
 
 static void check_head_dims(const emb_kernels *k)
 {
     for (size_t p = EMB_PRECISION_FP32; p <= EMB_PRECISION_BF16; p++)
         for (size_t dim = 8; dim <= 256; dim += 8) {
-            check_one(k, (setup){ (emb_precision)p, 5 + dim / 3, 2, dim, dim % 16 == 0, 1.0f });
-            check_one(k, (setup){ (emb_precision)p, 130, 1, dim, dim % 16 != 0, 1.0f });
+            check_one(k, (setup){(emb_precision)p, 5 + dim / 3, 2, dim, dim % 16 == 0, 1.0f});
+            check_one(k, (setup){(emb_precision)p, 130, 1, dim, dim % 16 != 0, 1.0f});
         }
 }
 
@@ -137,8 +140,8 @@ static void check_sharp(const emb_kernels *k)
 {
     for (size_t p = EMB_PRECISION_FP32; p <= EMB_PRECISION_BF16; p++)
         for (size_t length = 2; length < 500; length = length * 5 / 3 + 1) {
-            check_one(k, (setup){ (emb_precision)p, length, 2, 32, false, 12.0f });
-            check_one(k, (setup){ (emb_precision)p, length, 2, 64, true, 100.0f });
+            check_one(k, (setup){(emb_precision)p, length, 2, 32, false, 12.0f});
+            check_one(k, (setup){(emb_precision)p, length, 2, 64, true, 100.0f});
         }
 }
 
@@ -147,7 +150,7 @@ static void check_invariance(const emb_kernels *k)
 {
     for (size_t p = EMB_PRECISION_FP32; p <= EMB_PRECISION_BF16; p++)
         for (size_t length = 1; length < 300; length += 37) {
-            setup s = { (emb_precision)p, length, 4, 32, true, 1.0f };
+            setup s = {(emb_precision)p, length, 4, 32, true, 1.0f};
             data d = new_data(&s);
             size_t bytes = length * d.width * d.element;
             char *whole = new_bytes(bytes), *single = new_bytes(bytes);
@@ -167,10 +170,10 @@ static void check_invariance(const emb_kernels *k)
 int main(void)
 {
     static const kernel_check checks[] = {
-        { "lengths", check_lengths },
-        { "head dimensions", check_head_dims },
-        { "sharp scores", check_sharp },
-        { "invariance", check_invariance },
+        {"lengths", check_lengths},
+        {"head dimensions", check_head_dims},
+        {"sharp scores", check_sharp},
+        {"invariance", check_invariance},
     };
     return run_checks(checks, sizeof checks / sizeof checks[0]);
 }

@@ -28,7 +28,7 @@ static void names_are_found(void **state)
         for (size_t j = 0; j < count; j++)
             usable |= !strcmp(all[i].kernels->name, all[j].kernels->name) && all[j].supported();
         const emb_kernels *k = NULL;
-        emb_error err = { 0 };
+        emb_error err = {0};
         emb_status status = emb_kernels_select(all[i].kernels->name, &k, &err);
         if (usable) {
             assert_int_equal(status, EMB_OK);
@@ -45,7 +45,7 @@ static void environment_decides(void **state)
 {
     (void)state;
     const emb_kernels *k = NULL;
-    emb_error err = { 0 };
+    emb_error err = {0};
     setenv("EMBEDD_ISA", "portable", 1);
     assert_int_equal(emb_kernels_select(NULL, &k, &err), EMB_OK);
     assert_string_equal(k->name, "portable");

@@ -40,18 +40,18 @@ static void check_product(const emb_kernels *k, emb_precision p, shape s, emb_ac
     char *out = new_bytes(s.m * out_stride);
     size_t scratch_bytes = k->linear_scratch(s.n, s.k);
     void *scratch = new_bytes(scratch_bytes);
-    emb_linear args = { .weight = &l.weight,
-                        .bias = bias ? l.bias : NULL,
-                        .a = a,
-                        .a_stride = k->operand_stride(p, s.k),
-                        .m = s.m,
-                        .n_end = s.n,
-                        .activation = act,
-                        .out_precision = EMB_PRECISION_FP32,
-                        .out = out,
-                        .out_stride = out_stride,
-                        .residual = residual ? res : NULL,
-                        .residual_stride = s.n * sizeof(float) };
+    emb_linear args = {.weight = &l.weight,
+                       .bias = bias ? l.bias : NULL,
+                       .a = a,
+                       .a_stride = k->operand_stride(p, s.k),
+                       .m = s.m,
+                       .n_end = s.n,
+                       .activation = act,
+                       .out_precision = EMB_PRECISION_FP32,
+                       .out = out,
+                       .out_stride = out_stride,
+                       .residual = residual ? res : NULL,
+                       .residual_stride = s.n * sizeof(float)};
     k->linear(&args, scratch);
     check_guard(scratch, scratch_bytes);
     check_guard(out, s.m * out_stride);
@@ -76,43 +76,44 @@ static void check_product(const emb_kernels *k, emb_precision p, shape s, emb_ac
     release_to(mark);
 }
 
-static const emb_precision precisions[] = { EMB_PRECISION_FP32, EMB_PRECISION_BF16, EMB_PRECISION_INT8 };
+static const emb_precision precisions[] = {EMB_PRECISION_FP32, EMB_PRECISION_BF16, EMB_PRECISION_INT8};
 
 static void check_shapes(const emb_kernels *k)
 {
-    static const size_t ns[] = { 1, 2, 7, 16, 31, 33, 48, 63, 64, 65, 96, 100, 127, 130, 192, 200, 384 };
-    static const size_t ks[] = { 1, 2, 3, 5, 8, 15, 16, 31, 33, 63, 64, 65, 96, 127, 129, 200, 384, 777, 1537 };
+    static const size_t ns[] = {1, 2, 7, 16, 31, 33, 48, 63, 64, 65, 96, 100, 127, 130, 192, 200, 384};
+    static const size_t ks[] = {1, 2, 3, 5, 8, 15, 16, 31, 33, 63, 64, 65, 96, 127, 129, 200, 384, 777, 1537};
     for (size_t p = 0; p < 3; p++) {
         for (size_t m = 1; m <= 40; m++) {
-            shape s = { m, ns[random_below(17)], ks[random_below(19)] };
+            shape s = {m, ns[random_below(17)], ks[random_below(19)]};
             check_product(k, precisions[p], s, (emb_activation)(m % 6), m % 3 != 0, m % 4 == 0);
         }
         for (size_t i = 0; i < 17; i++)
-            check_product(k, precisions[p], (shape){ 1 + i % 9, ns[i], 64 }, EMB_ACT_NONE, true, false);
+            check_product(k, precisions[p], (shape){1 + i % 9, ns[i], 64}, EMB_ACT_NONE, true, false);
         for (size_t i = 0; i < 19; i++)
-            check_product(k, precisions[p], (shape){ 1 + i % 15, 70, ks[i] }, EMB_ACT_NONE, false, true);
-        check_product(k, precisions[p], (shape){ 300, 65, 129 }, EMB_ACT_GELU, true, false);
-        check_product(k, precisions[p], (shape){ 3, 33, 4097 }, EMB_ACT_NONE, true, false);
-        check_product(k, precisions[p], (shape){ 40, 1400, 384 }, EMB_ACT_GELU, true, true);
+            check_product(k, precisions[p], (shape){1 + i % 15, 70, ks[i]}, EMB_ACT_NONE, false, true);
+        check_product(k, precisions[p], (shape){300, 65, 129}, EMB_ACT_GELU, true, false);
+        check_product(k, precisions[p], (shape){3, 33, 4097}, EMB_ACT_NONE, true, false);
+        check_product(k, precisions[p], (shape){40, 1400, 384}, EMB_ACT_GELU, true, true);
     }
 }
 
-static void run_linear(const emb_kernels *k, const layer *l, const void *a, size_t m, size_t begin, size_t end,
-                       emb_precision out_precision, void *out, size_t out_stride, const float *residual)
+static void run_linear(const emb_kernels *k, const layer *l, const void *a, size_t m, size_t begin,
+                       size_t end, emb_precision out_precision, void *out, size_t out_stride,
+                       const float *residual)
 {
-    emb_linear args = { .weight = &l->weight,
-                        .bias = l->bias,
-                        .a = a,
-                        .a_stride = k->operand_stride(l->weight.precision, l->weight.k),
-                        .m = m,
-                        .n_begin = begin,
-                        .n_end = end,
-                        .activation = EMB_ACT_GELU,
-                        .out_precision = out_precision,
-                        .out = out,
-                        .out_stride = out_stride,
-                        .residual = residual,
-                        .residual_stride = l->weight.n * sizeof(float) };
+    emb_linear args = {.weight = &l->weight,
+                       .bias = l->bias,
+                       .a = a,
+                       .a_stride = k->operand_stride(l->weight.precision, l->weight.k),
+                       .m = m,
+                       .n_begin = begin,
+                       .n_end = end,
+                       .activation = EMB_ACT_GELU,
+                       .out_precision = out_precision,
+                       .out = out,
+                       .out_stride = out_stride,
+                       .residual = residual,
+                       .residual_stride = l->weight.n * sizeof(float)};
     k->linear(&args, new_bytes(k->linear_scratch(l->weight.n, l->weight.k)));
 }
 
@@ -120,8 +121,7 @@ static void run_linear(const emb_kernels *k, const layer *l, const void *a, size
 static void check_batch_invariance(const emb_kernels *k)
 {
     static const shape shapes[] = {
-        { 97, 384, 384 }, { 41, 200, 1537 }, { 300, 130, 65 }, { 33, 65, 3072 }, { 70, 1500, 384 }
-    };
+        {97, 384, 384}, {41, 200, 1537}, {300, 130, 65}, {33, 65, 3072}, {70, 1500, 384}};
     for (size_t p = 0; p < 3; p++)
         for (size_t i = 0; i < 5; i++) {
             shape s = shapes[i];
@@ -149,8 +149,9 @@ static void check_batch_invariance(const emb_kernels *k)
                         if (j >= begin && j < end)
                             memcpy(&want, &whole[(row + r) * s.n + j], 4);
                         if (got != want)
-                            fail_msg("%s %s m=%zu of %zu, row %zu, column %zu of %zu..%zu: %08x, want %08x", k->name,
-                                     precision_names[precisions[p]], m, s.m, r, j, begin, end, got, want);
+                            fail_msg("%s %s m=%zu of %zu, row %zu, column %zu of %zu..%zu: %08x, want %08x",
+                                     k->name, precision_names[precisions[p]], m, s.m, r, j, begin, end, got,
+                                     want);
                     }
             }
         }
@@ -159,10 +160,10 @@ static void check_batch_invariance(const emb_kernels *k)
 /* BF16 and INT8 outputs are what operand_from_f32 makes of the FP32 output, also in column strips. */
 static void check_operand_outputs(const emb_kernels *k)
 {
-    static const size_t ns[] = { 1, 31, 64, 65, 128, 129, 384, 447 };
+    static const size_t ns[] = {1, 31, 64, 65, 128, 129, 384, 447};
     for (size_t p = 0; p < 3; p++)
         for (size_t i = 0; i < 8; i++) {
-            shape s = { 19, ns[i], 96 };
+            shape s = {19, ns[i], 96};
             layer l = new_layer(k, precisions[p], s.n, s.k);
             float *x = new_floats(s.m * s.k), *res = new_floats(s.m * s.n);
             void *a = new_operand(k, precisions[p], s.k, x, s.m);
@@ -191,7 +192,7 @@ static void check_operand_outputs(const emb_kernels *k)
 static void check_residual_in_place(const emb_kernels *k)
 {
     for (size_t p = 0; p < 3; p++) {
-        shape s = { 29, 129, 200 };
+        shape s = {29, 129, 200};
         layer l = new_layer(k, precisions[p], s.n, s.k);
         float *x = new_floats(s.m * s.k), *res = new_floats(s.m * s.n);
         void *a = new_operand(k, precisions[p], s.k, x, s.m);
@@ -207,7 +208,7 @@ static void check_residual_in_place(const emb_kernels *k)
 static void check_extremes(const emb_kernels *k)
 {
     for (size_t p = 0; p < 3; p++) {
-        shape s = { 4, 64, 200 };
+        shape s = {4, 64, 200};
         layer l = new_layer(k, precisions[p], s.n, s.k);
         float *x = new_floats(s.m * s.k);
         memset(x, 0, s.k * sizeof *x);
@@ -217,9 +218,14 @@ static void check_extremes(const emb_kernels *k)
             x[3 * s.k + t] *= 1e18f;
         void *a = new_operand(k, precisions[p], s.k, x, s.m);
         float *out = new_bytes(s.m * s.n * sizeof *out);
-        emb_linear args = { .weight = &l.weight, .a = a, .a_stride = k->operand_stride(precisions[p], s.k),
-                            .m = s.m, .n_end = s.n, .out_precision = EMB_PRECISION_FP32, .out = out,
-                            .out_stride = s.n * sizeof *out };
+        emb_linear args = {.weight = &l.weight,
+                           .a = a,
+                           .a_stride = k->operand_stride(precisions[p], s.k),
+                           .m = s.m,
+                           .n_end = s.n,
+                           .out_precision = EMB_PRECISION_FP32,
+                           .out = out,
+                           .out_stride = s.n * sizeof *out};
         k->linear(&args, new_bytes(k->linear_scratch(s.n, s.k)));
         for (size_t j = 0; j < s.n; j++) {
             assert_true(out[j] == 0);
@@ -245,12 +251,12 @@ static void check_strides(const emb_kernels *k)
 int main(void)
 {
     static const kernel_check checks[] = {
-        { "strides", check_strides },
-        { "shapes, activations, residuals", check_shapes },
-        { "batch invariance", check_batch_invariance },
-        { "operand outputs", check_operand_outputs },
-        { "residual in place", check_residual_in_place },
-        { "extreme values", check_extremes },
+        {"strides", check_strides},
+        {"shapes, activations, residuals", check_shapes},
+        {"batch invariance", check_batch_invariance},
+        {"operand outputs", check_operand_outputs},
+        {"residual in place", check_residual_in_place},
+        {"extreme values", check_extremes},
     };
     return run_checks(checks, sizeof checks / sizeof checks[0]);
 }

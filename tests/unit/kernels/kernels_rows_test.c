@@ -3,11 +3,11 @@
 
 /* ---- activations, through the bias of a layer without weights ---- */
 
-static void run_activation(const emb_kernels *k, emb_precision p, emb_activation act, const float *x, size_t n,
-                           float *y)
+static void run_activation(const emb_kernels *k, emb_precision p, emb_activation act, const float *x,
+                           size_t n, float *y)
 {
     size_t mark = memory_mark();
-    emb_weight w = { p, n, 1, NULL };
+    emb_weight w = {p, n, 1, NULL};
     static float zero[16] __attribute__((aligned(64)));
     w.data = new_bytes(k->weight_bytes(w.precision, n, 1));
     float *zeros = new_bytes(n * sizeof *zeros);
@@ -15,9 +15,16 @@ static void run_activation(const emb_kernels *k, emb_precision p, emb_activation
     k->weight_pack(w.precision, n, 1, 0, n, zeros, w.data);
     void *a = new_bytes(k->operand_stride(w.precision, 1));
     k->operand_from_f32(w.precision, 1, zero, 4, 1, a, k->operand_stride(w.precision, 1));
-    emb_linear args = { .weight = &w, .bias = x, .a = a, .a_stride = k->operand_stride(w.precision, 1), .m = 1,
-                        .n_end = n, .activation = act, .out_precision = EMB_PRECISION_FP32, .out = y,
-                        .out_stride = n * sizeof *y };
+    emb_linear args = {.weight = &w,
+                       .bias = x,
+                       .a = a,
+                       .a_stride = k->operand_stride(w.precision, 1),
+                       .m = 1,
+                       .n_end = n,
+                       .activation = act,
+                       .out_precision = EMB_PRECISION_FP32,
+                       .out = y,
+                       .out_stride = n * sizeof *y};
     k->linear(&args, new_bytes(k->linear_scratch(n, 1)));
     release_to(mark);
 }
@@ -57,7 +64,7 @@ static void check_activations(const emb_kernels *k)
                 x[i] = -16.0f + 32.0f * (float)(chunk * CHUNK + i) / (32.0f * CHUNK);
             check_activation_values(k, p, (emb_activation)act, x, CHUNK, y);
         }
-        static const float special[] = { INFINITY, -INFINITY, NAN, -NAN, 3.4e38f, -3.4e38f, 1e-45f, 1e-38f, 0 };
+        static const float special[] = {INFINITY, -INFINITY, NAN, -NAN, 3.4e38f, -3.4e38f, 1e-45f, 1e-38f, 0};
         for (size_t i = 0; i < CHUNK; i++)
             x[i] = special[i % 9];
         check_activation_values(k, p, (emb_activation)act, x, CHUNK, y);
@@ -76,12 +83,14 @@ static void check_activations(const emb_kernels *k)
 
 static void check_layer_norm(const emb_kernels *k)
 {
-    static const size_t ns[] = { 1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 64, 100, 129, 384, 385, 768, 1000, 1024, 4099 };
+    static const size_t ns[] = {1,  2,   3,   7,   8,   15,  16,   17,   31,  33,
+                                64, 100, 129, 384, 385, 768, 1000, 1024, 4099};
     for (size_t i = 0; i < 19; i++)
         for (size_t variant = 0; variant < 4; variant++) {
             size_t n = ns[i], rows = 1 + variant;
             size_t stride = (n + 5) * sizeof(float);
-            float *x = new_floats(rows * (n + 5)), *gamma = new_floats(n), *beta = variant % 2 ? NULL : new_floats(n);
+            float *x = new_floats(rows * (n + 5)), *gamma = new_floats(n),
+                  *beta = variant % 2 ? NULL : new_floats(n);
             for (size_t j = 0; j < rows * (n + 5) && variant == 3; j++)
                 x[j] += 100.0f; /* a mean far from zero */
             float *y = new_bytes(rows * stride);
@@ -103,7 +112,8 @@ static void check_layer_norm(const emb_kernels *k)
                     double want = (in[j] - mean) / sqrt(var + eps) * gamma[j] + (beta ? (double)beta[j] : 0);
                     double tolerance = variant == 3 ? 1e-4 : 4e-6;
                     if (!(fabs(out[j] - want) <= tolerance * (1 + fabs(want))))
-                        fail_msg("%s layer norm n=%zu [%zu]: got %.9g, want %.9g", k->name, n, j, out[j], want);
+                        fail_msg("%s layer norm n=%zu [%zu]: got %.9g, want %.9g", k->name, n, j, out[j],
+                                 want);
                 }
                 assert_int_equal(((const unsigned char *)(out + n))[0], 0xa5);
             }
@@ -175,7 +185,7 @@ static void check_widen(const emb_kernels *k)
 
 static void check_pool(const emb_kernels *k)
 {
-    static const size_t ns[] = { 1, 5, 16, 17, 64, 100, 384, 385 };
+    static const size_t ns[] = {1, 5, 16, 17, 64, 100, 384, 385};
     for (size_t i = 0; i < 8; i++)
         for (size_t rows = 1; rows < 40; rows += 6)
             for (int kind = EMB_POOLING_MEAN; kind <= EMB_POOLING_LAST; kind++) {
@@ -189,8 +199,8 @@ static void check_pool(const emb_kernels *k)
                         sum += x[r * (n + 3) + j];
                         max = x[r * (n + 3) + j] > max ? x[r * (n + 3) + j] : max;
                     }
-                    double want[] = { 0, sum / (double)rows, x[j], max, sum / sqrt((double)rows),
-                                      x[(rows - 1) * (n + 3) + j] };
+                    double want[] = {0,   sum / (double)rows,       x[j],
+                                     max, sum / sqrt((double)rows), x[(rows - 1) * (n + 3) + j]};
                     assert_true(fabs(out[j] - want[kind]) <= 1e-6 * (1 + fabs(want[kind])));
                 }
             }
@@ -222,8 +232,11 @@ static void check_norms(const emb_kernels *k)
 int main(void)
 {
     static const kernel_check checks[] = {
-        { "activations", check_activations }, { "layer norm", check_layer_norm }, { "widen", check_widen },
-        { "pool", check_pool },               { "dot and normalize", check_norms },
+        {"activations", check_activations},
+        {"layer norm", check_layer_norm},
+        {"widen", check_widen},
+        {"pool", check_pool},
+        {"dot and normalize", check_norms},
     };
     return run_checks(checks, sizeof checks / sizeof checks[0]);
 }

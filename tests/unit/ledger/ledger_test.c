@@ -1,4 +1,5 @@
-/* The ledger when things go wrong: a store that is away, memory that is short, a process that is killed; and its cost. */
+/* The ledger when things go wrong: a store that is away, memory that is short, a process that is killed; and
+ * its cost. */
 #include "unit/ledger/ledger_conformance.h"
 
 #include "support/fail_alloc.h"
@@ -48,7 +49,7 @@ static void test_store_away_at_first(void **state)
     take_away(false);
     assert_true(emb_ledger_flush(l, ledger_soon()));
     assert_true(emb_ledger_is_up(l));
-    ledger_expect(l, &(emb_ledger_query){ .by = { EMB_BY_DAY } }, "2026-11-27=805");
+    ledger_expect(l, &(emb_ledger_query){.by = {EMB_BY_DAY}}, "2026-11-27=805");
     emb_ledger_close(l);
 }
 
@@ -64,12 +65,15 @@ static void test_merges_while_away(void **state)
     assert_false(emb_ledger_flush(l, emb_now_ns() + 100000000));
     for (int minute = 0; minute < 480; minute++) { /* 18:00 to 02:00 there, midnight at 18:30 UTC */
         atomic_store(&ledger_clock, ledger_time("2026-11-26 12:30") + minute * 60);
-        emb_ledger_add(l, &(emb_ledger_entry){ .kind = EMB_LEDGER_API, .provider = "p", .category = "c", .calls = 1, .nusd = 1 });
+        emb_ledger_add(l,
+                       &(emb_ledger_entry){
+                           .kind = EMB_LEDGER_API, .provider = "p", .category = "c", .calls = 1, .nusd = 1});
     }
     assert_false(emb_ledger_flush(l, emb_now_ns() + 100000000));
     take_away(false);
     assert_true(emb_ledger_flush(l, ledger_soon()));
-    ledger_expect(l, &(emb_ledger_query){ .by = { EMB_BY_DAY, EMB_BY_CATEGORY } }, "2026-11-26/c=360 2026-11-26=1 2026-11-27/c=120");
+    ledger_expect(l, &(emb_ledger_query){.by = {EMB_BY_DAY, EMB_BY_CATEGORY}},
+                  "2026-11-26/c=360 2026-11-26=1 2026-11-27/c=120");
     emb_ledger_close(l);
     take_away(true);
     l = ledger_open("Asia/Kolkata"); /* a file that is open stays within reach */
@@ -79,12 +83,15 @@ static void test_merges_while_away(void **state)
     for (int i = 0; i < 500; i++) {
         char name[16];
         snprintf(name, sizeof name, "n%d", i);
-        emb_ledger_add(l, &(emb_ledger_entry){ .kind = EMB_LEDGER_API, .provider = "p", .category = name, .calls = 1, .nusd = 1 });
+        emb_ledger_add(l,
+                       &(emb_ledger_entry){
+                           .kind = EMB_LEDGER_API, .provider = "p", .category = name, .calls = 1, .nusd = 1});
     }
     assert_false(emb_ledger_flush(l, emb_now_ns() + 100000000));
     take_away(false);
     assert_true(emb_ledger_flush(l, ledger_soon()));
-    emb_ledger_report r = ledger_report(l, &(emb_ledger_query){ .by = { EMB_BY_CATEGORY }, .from = "2026-11-28" });
+    emb_ledger_report r =
+        ledger_report(l, &(emb_ledger_query){.by = {EMB_BY_CATEGORY}, .from = "2026-11-28"});
     assert_int_equal(r.total.nusd, 501);
     assert_int_equal(r.count, 2);
     assert_string_equal(r.rows[0].name[0], "other");
@@ -95,7 +102,8 @@ static void test_merges_while_away(void **state)
 static const emb_ledger_store_ops *honest;
 static atomic_int writes;
 
-static emb_status flaky_write(emb_ledger_store *store, const emb_ledger_batch *batch, uint64_t deadline_ns, emb_error *err)
+static emb_status flaky_write(emb_ledger_store *store, const emb_ledger_batch *batch, uint64_t deadline_ns,
+                              emb_error *err)
 {
     int n = atomic_fetch_add(&writes, 1) % 3;
     emb_status st = n == 0 ? EMB_E_IO : honest->write(store, batch, deadline_ns, err);
@@ -113,7 +121,7 @@ static void test_answers_are_lost(void **state)
     flaky.write = flaky_write;
     l->store->ops = &flaky;
     pthread_t threads[2];
-    ledger_crowd crowd[] = { { l, 0 }, { l, 1 } };
+    ledger_crowd crowd[] = {{l, 0}, {l, 1}};
     for (int i = 0; i < 2; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, ledger_add_many, &crowd[i]), 0);
     for (int i = 0; i < 2; i++)
@@ -123,7 +131,7 @@ static void test_answers_are_lost(void **state)
         assert_true(emb_ledger_flush(l, ledger_soon()));
     }
     assert_true(atomic_load(&writes) >= 30);
-    emb_ledger_report r = ledger_report(l, &(emb_ledger_query){ .by = { EMB_BY_TOTAL } });
+    emb_ledger_report r = ledger_report(l, &(emb_ledger_query){.by = {EMB_BY_TOTAL}});
     assert_int_equal(r.total.calls, 2 * LEDGER_ADDS + 10);
     assert_int_equal(r.total.nusd, 2 * LEDGER_ADDS / 10 * 7 + 10000);
     assert_int_equal(emb_ledger_month_nusd(l), r.total.nusd);
@@ -141,9 +149,10 @@ static void test_writes_by_itself(void **state)
     emb_ledger *l = ledger_open("UTC");
     for (int kind = 0; kind < EMB_LEDGER_KINDS; kind++, any = false) {
         atomic_store(&ledger_clock, ledger_time("2026-11-27 12:00") + kind * 60);
-        emb_ledger_add(l, &(emb_ledger_entry){ .kind = (emb_ledger_kind)kind, .calls = 1 });
+        emb_ledger_add(l, &(emb_ledger_entry){.kind = (emb_ledger_kind)kind, .calls = 1});
         for (uint64_t end = ledger_soon(); emb_now_ns() < end && (!any || last != ledger_now());)
-            assert_int_equal(l->store->ops->range(l->store, &any, &first, &last, ledger_soon(), &err), EMB_OK);
+            assert_int_equal(l->store->ops->range(l->store, &any, &first, &last, ledger_soon(), &err),
+                             EMB_OK);
         assert_true(any && last == ledger_now());
     }
     emb_ledger_close(l);
@@ -156,8 +165,8 @@ static void test_memory_is_short(void **state)
         skip();
     for (size_t n = 1, fine = 0; !fine; n++) { /* opening, adding, closing: an error or all of it */
         emb_ledger *l = NULL;
-        emb_error err = { 0 };
-        const emb_ledger_options o = { .now_s = ledger_now };
+        emb_error err = {0};
+        const emb_ledger_options o = {.now_s = ledger_now};
         reset();
         ledger_at("2026-11-27 12:00");
         fail_alloc_at(n);
@@ -167,7 +176,7 @@ static void test_memory_is_short(void **state)
         bool failed = fail_alloc_stop();
         if (l) {
             assert_true(emb_ledger_flush(l, ledger_soon()));
-            emb_ledger_report r = ledger_report(l, &(emb_ledger_query){ .by = { EMB_BY_DAY } });
+            emb_ledger_report r = ledger_report(l, &(emb_ledger_query){.by = {EMB_BY_DAY}});
             assert_int_equal(r.total.nusd, 21);
             emb_ledger_close(l);
         } else {
@@ -192,13 +201,14 @@ static void test_no_memory_at_all(void **state)
         ledger_spend(l, "2026-11-27 12:00", 3);
     bool failed = fail_alloc_stop();
     assert_true(failed);
-    ledger_expect(l, &(emb_ledger_query){ .by = { EMB_BY_PROVIDER } }, "other=300");
+    ledger_expect(l, &(emb_ledger_query){.by = {EMB_BY_PROVIDER}}, "other=300");
     fail_alloc_at(1);
     emb_ledger_report r;
     emb_error err;
     emb_arena arena;
     emb_arena_init(&arena);
-    assert_int_equal(emb_ledger_make_report(l, &(emb_ledger_query){ .by = { EMB_BY_DAY } }, &arena, &r, &err), EMB_E_NOMEM);
+    assert_int_equal(emb_ledger_make_report(l, &(emb_ledger_query){.by = {EMB_BY_DAY}}, &arena, &r, &err),
+                     EMB_E_NOMEM);
     fail_alloc_stop();
     emb_arena_fini(&arena);
     emb_ledger_close(l);
@@ -216,12 +226,14 @@ static void test_killed(void **state)
     if (child == 0) {
         emb_ledger *l;
         emb_error err;
-        const emb_ledger_options o = { .now_s = ledger_now };
+        const emb_ledger_options o = {.now_s = ledger_now};
         if (emb_ledger_open(url, &o, &l, &err) != EMB_OK)
             _exit(1);
         for (uint32_t n = 1;; n++) {
-            emb_ledger_add(l, &(emb_ledger_entry){ .kind = EMB_LEDGER_API, .provider = "p", .calls = 1, .nusd = 1 });
-            if (!emb_ledger_flush(l, emb_now_ns() + UINT64_C(20000000000)) || write(pipes[1], &n, sizeof n) != sizeof n)
+            emb_ledger_add(
+                l, &(emb_ledger_entry){.kind = EMB_LEDGER_API, .provider = "p", .calls = 1, .nusd = 1});
+            if (!emb_ledger_flush(l, emb_now_ns() + UINT64_C(20000000000)) ||
+                write(pipes[1], &n, sizeof n) != sizeof n)
                 _exit(1);
         }
     }
@@ -236,7 +248,7 @@ static void test_killed(void **state)
     close(pipes[0]);
     assert_true(acknowledged >= 20);
     emb_ledger *l = ledger_open("UTC");
-    emb_ledger_report r = ledger_report(l, &(emb_ledger_query){ .by = { EMB_BY_TOTAL } });
+    emb_ledger_report r = ledger_report(l, &(emb_ledger_query){.by = {EMB_BY_TOTAL}});
     assert_true(r.total.calls == acknowledged || r.total.calls == acknowledged + 1);
     emb_ledger_close(l);
 }
@@ -249,16 +261,23 @@ static void *add_cached(void *argument)
 {
     ledger_crowd *c = argument;
     for (int i = 0; i < SPEED_ADDS; i++)
-        emb_ledger_add(c->ledger, &(emb_ledger_entry){ .kind = EMB_LEDGER_CACHE, .provider = "openai", .model = "text-embedding-3-small", .key = "search",
-                                                       .category = c->number < 0 && i % 2 ? "docs" : "faq", .context = "default", .calls = 1,
-                                                       .texts = 1, .tokens = 12, .saved_nusd = 240 });
+        emb_ledger_add(c->ledger, &(emb_ledger_entry){.kind = EMB_LEDGER_CACHE,
+                                                      .provider = "openai",
+                                                      .model = "text-embedding-3-small",
+                                                      .key = "search",
+                                                      .category = c->number < 0 && i % 2 ? "docs" : "faq",
+                                                      .context = "default",
+                                                      .calls = 1,
+                                                      .texts = 1,
+                                                      .tokens = 12,
+                                                      .saved_nusd = 240});
     return NULL;
 }
 
 static double once(emb_ledger *l, int threads, bool alternating)
 {
     pthread_t ids[8];
-    ledger_crowd crowd = { l, alternating ? -1 : 1 };
+    ledger_crowd crowd = {l, alternating ? -1 : 1};
     uint64_t start = emb_now_ns();
     for (int i = 0; i < threads; i++)
         assert_int_equal(pthread_create(&ids[i], NULL, add_cached, &crowd), 0);
@@ -283,14 +302,15 @@ static void test_speed(void **state)
 {
     (void)state;
     emb_ledger *l;
-    emb_error err = { 0 };
+    emb_error err = {0};
     reset();
     assert_int_equal(emb_ledger_open(url, NULL, &l, &err), EMB_OK);
     double one = nanoseconds(l, 1, false), two = nanoseconds(l, 2, false), other = nanoseconds(l, 1, true);
-    print_message("emb_ledger_add: %.0f ns, %.0f ns by two threads at once, %.0f ns between two rows\n", one, two, other);
+    print_message("emb_ledger_add: %.0f ns, %.0f ns by two threads at once, %.0f ns between two rows\n", one,
+                  two, other);
     if (fail_alloc_available()) /* no sanitizer */
         assert_true(one < 2000 && two < 4000 && other < 4000);
-    emb_ledger_report r = ledger_report(l, &(emb_ledger_query){ .by = { EMB_BY_TOTAL } });
+    emb_ledger_report r = ledger_report(l, &(emb_ledger_query){.by = {EMB_BY_TOTAL}});
     assert_int_equal(r.total.calls, 12 * (uint64_t)SPEED_ADDS);
     emb_ledger_close(l);
 }
@@ -310,7 +330,7 @@ int main(void)
     if (!mkdtemp(folder))
         return 1;
     snprintf(url, sizeof url, "sqlite:%s/in/ledger.db", folder);
-    const ledger_subject subject = { url, reset };
+    const ledger_subject subject = {url, reset};
     ledger_of = &subject;
     emb_arena_init(&ledger_arena);
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,7 @@
 /*
- * metrics_test.c: counts are exact under concurrency, percentiles are within 1/32 of the sorted values' own, the text
- * output obeys the format's grammar and says what was counted, series are bounded, and no failed allocation is fatal.
+ * metrics_test.c: counts are exact under concurrency, percentiles are within 1/32 of the sorted values' own,
+ * the text output obeys the format's grammar and says what was counted, series are bounded, and no failed
+ * allocation is fatal.
  */
 #include "metrics/metrics.h"
 
@@ -97,12 +98,13 @@ static bool belongs(const char *family, const char *type, const char *name)
         return false;
     if (strcmp(type, "histogram") != 0)
         return name[n] == 0;
-    return strcmp(name + n, "_bucket") == 0 || strcmp(name + n, "_sum") == 0 || strcmp(name + n, "_count") == 0;
+    return strcmp(name + n, "_bucket") == 0 || strcmp(name + n, "_sum") == 0 ||
+           strcmp(name + n, "_count") == 0;
 }
 
 static samples parse(emb_buf *buf)
 {
-    samples all = { calloc(20000, sizeof(sample)), 0, 0, 0 };
+    samples all = {calloc(20000, sizeof(sample)), 0, 0, 0};
     char family[80] = "", helped[80] = "", type[20] = "";
     char *text = strdup(emb_buf_cstr(buf));
     assert_int_equal(text[strlen(text) - 1], '\n');
@@ -118,7 +120,8 @@ static samples parse(emb_buf *buf)
             size_t n = read_name(line + 7, family, sizeof family);
             assert_string_equal(family, helped); /* HELP comes right before TYPE */
             assert_int_equal(sscanf(line + 7 + n, " %19s", type), 1);
-            assert_true(strcmp(type, "counter") == 0 || strcmp(type, "gauge") == 0 || strcmp(type, "histogram") == 0);
+            assert_true(strcmp(type, "counter") == 0 || strcmp(type, "gauge") == 0 ||
+                        strcmp(type, "histogram") == 0);
             all.types++;
         } else {
             sample *s = &all.data[all.count++];
@@ -188,7 +191,8 @@ static void test_counts(void **state)
     emb_series_set(NULL, 1);
     emb_series_observe(NULL, 1);
     emb_series_observe(gauge, 1);
-    assert_true(emb_series_value(NULL) == 0 && emb_series_count(gauge) == 0 && emb_series_quantile(NULL, 0.5) == 0);
+    assert_true(emb_series_value(NULL) == 0 && emb_series_count(gauge) == 0 &&
+                emb_series_quantile(NULL, 0.5) == 0);
     emb_metrics_close(m);
     emb_metrics_close(NULL);
 }
@@ -218,7 +222,8 @@ static void test_concurrent(void **state)
         samples all = written(m);
         const sample *count = look_up(&all, "embedd_batch_texts_count", "model=m\x01");
         if (count)
-            assert_true(count->value == value_of(&all, "embedd_batch_texts_bucket", "model=m\x01le=+Inf\x01"));
+            assert_true(count->value ==
+                        value_of(&all, "embedd_batch_texts_bucket", "model=m\x01le=+Inf\x01"));
         free(all.data);
     }
     for (int i = 0; i < THREADS; i++)
@@ -249,11 +254,16 @@ static double draw(int kind, uint64_t *seed)
 {
     double u = uniform(seed);
     switch (kind) {
-    case 0: return 1e-7 * pow(3.6e10, u);
-    case 1: return -0.004 * log(u);
-    case 2: return u < 0.9 ? 0.0002 + 0.00001 * uniform(seed) : 0.25 + 0.01 * uniform(seed);
-    case 3: return 0.001 * pow(u, -1.2);
-    default: return 0.0123;
+    case 0:
+        return 1e-7 * pow(3.6e10, u);
+    case 1:
+        return -0.004 * log(u);
+    case 2:
+        return u < 0.9 ? 0.0002 + 0.00001 * uniform(seed) : 0.25 + 0.01 * uniform(seed);
+    case 3:
+        return 0.001 * pow(u, -1.2);
+    default:
+        return 0.0123;
     }
 }
 
@@ -262,7 +272,7 @@ static void test_percentiles(void **state)
     (void)state;
     enum { N = 20000 };
     static double values[N];
-    static const double qs[] = { 0, 0.001, 0.25, 0.5, 0.9, 0.95, 0.99, 0.999, 1 };
+    static const double qs[] = {0, 0.001, 0.25, 0.5, 0.9, 0.95, 0.99, 0.999, 1};
     uint64_t seed = 42;
     for (int kind = 0; kind < 5; kind++) {
         emb_metrics *m = open_metrics();
@@ -290,7 +300,7 @@ static void test_percentiles_of_counts_and_edges(void **state)
     emb_series *h = emb_metrics_series(m, EMB_METRIC_BATCH_TOKENS, "a");
     assert_true(emb_series_quantile(h, 0.5) == 0); /* without observations */
     for (int i = 1; i <= 64; i++) {                /* small whole numbers come back as they are */
-        emb_series *one = emb_metrics_series(m, EMB_METRIC_BATCH_TEXTS, (char[]){ (char)('A' + i - 1), 0 });
+        emb_series *one = emb_metrics_series(m, EMB_METRIC_BATCH_TEXTS, (char[]){(char)('A' + i - 1), 0});
         emb_series_observe(one, i);
         assert_true(emb_series_quantile(one, 0.5) == i);
     }
@@ -319,8 +329,8 @@ static void test_buckets_are_exact(void **state)
     emb_metrics *m = open_metrics();
     emb_series *h = emb_metrics_series(m, EMB_METRIC_REQUEST_SECONDS, "/x");
     double value = 0.005;
-    emb_series_observe(h, value);                 /* on the bound: inside */
-    emb_series_observe(h, nextafter(value, 1));   /* just over it: outside */
+    emb_series_observe(h, value);               /* on the bound: inside */
+    emb_series_observe(h, nextafter(value, 1)); /* just over it: outside */
     emb_series_observe(h, 1000);
     emb_series *n = emb_metrics_series(m, EMB_METRIC_BATCH_TEXTS, "m");
     emb_series_observe(n, 8);
@@ -364,7 +374,8 @@ static void test_output(void **state)
     assert_true(value_of(&all, "embedd_tokens_total", "model=big\x01") == 9007199254740992.0);
     assert_true(isnan(value_of(&all, "embedd_model_bytes", "model=x\x01")));
     assert_true(value_of(&all, "embedd_cache_entries", "tier=l1\x01") == 12345);
-    assert_true(value_of(&all, "embedd_requests_abandoned_total", "") == 0); /* there before its first event */
+    assert_true(value_of(&all, "embedd_requests_abandoned_total", "") ==
+                0); /* there before its first event */
     free(all.data);
     emb_buf small = EMB_BUF_INIT(1000);
     assert_int_equal(emb_metrics_write_prometheus(m, &small), EMB_E_LIMIT);

@@ -1,6 +1,6 @@
 /*
- * window_test.c: counts are exact, within the window and under concurrency, percentiles are within 1/32 of the sorted
- * values' own, old slices make room, memory is bounded, and no failed allocation is fatal.
+ * window_test.c: counts are exact, within the window and under concurrency, percentiles are within 1/32 of
+ * the sorted values' own, old slices make room, memory is bounded, and no failed allocation is fatal.
  */
 #include "metrics/window.h"
 
@@ -83,7 +83,8 @@ static void only_the_last_seconds(void **state)
     s = read_window(w, 9000 * second, 0);
     assert_int_equal(s.count, 1);
     assert_true(s.sum == 2 && s.maximum == 2 && s.p50 == 2);
-    emb_window_observe(w, 7, 8000 * second); /* from before the window: its slot may be taken, or it is out of reach */
+    emb_window_observe(
+        w, 7, 8000 * second); /* from before the window: its slot may be taken, or it is out of reach */
     assert_int_equal(read_window(w, 9000 * second, 0).count, 1);
     emb_window_close(w);
 }
@@ -131,7 +132,9 @@ static void percentiles_are_close(void **state)
         for (size_t i = 0; i < N; i++) {
             random ^= random << 13, random ^= random >> 7, random ^= random << 17;
             double u = (double)(random >> 11) / 9007199254740992.0;
-            values[i] = shape == 0 ? u : shape == 1 ? exp(12 * u - 9) : (i % 100 == 0 ? 8 + u : 0.004 + u / 1000);
+            values[i] = shape == 0   ? u
+                        : shape == 1 ? exp(12 * u - 9)
+                                     : (i % 100 == 0 ? 8 + u : 0.004 + u / 1000);
             sum += values[i];
             emb_window_observe(w, values[i], 1000 * second + i * 1900000); /* over 57 of 60 seconds */
         }
@@ -176,10 +179,11 @@ static void *reader(void *context)
     return NULL;
 }
 
-/* Nothing is lost or counted twice while six threads race through hundreds of slices, and memory does not grow. */
+/* Nothing is lost or counted twice while six threads race through hundreds of slices, and memory does not
+ * grow. */
 static void run_crowd(uint32_t seconds, uint64_t expected_least, uint64_t expected_most)
 {
-    crowd c = { .window = open_window(seconds) };
+    crowd c = {.window = open_window(seconds)};
     pthread_t threads[THREADS], watching;
     assert_int_equal(pthread_create(&watching, NULL, reader, &c), 0);
     for (int i = 0; i < THREADS; i++)

@@ -10,23 +10,25 @@
 #include <unistd.h>
 
 static const char *const models[] = {
-    "bert",        "bert-prefixed-f16", "bert-old-names-bf16", "bert-sharded", "bert-plain",     "bert-no-pooling",
-    "bert-concatenated", "bert-prompt", "bert-wide",           "roberta",      "xlm-roberta",    "xlm-roberta-dense",
-    "mpnet",       "mpnet-prefixed",    "distilbert",
+    "bert",       "bert-prefixed-f16", "bert-old-names-bf16", "bert-sharded",
+    "bert-plain", "bert-no-pooling",   "bert-concatenated",   "bert-prompt",
+    "bert-wide",  "roberta",           "xlm-roberta",         "xlm-roberta-dense",
+    "mpnet",      "mpnet-prefixed",    "distilbert",
 };
 static const struct {
     emb_precision precision;
     double least;
-} precisions[] = { { EMB_PRECISION_FP32, 0.999999 }, { EMB_PRECISION_BF16, 0.9999 }, { EMB_PRECISION_INT8, 0.99 } };
+} precisions[] = {{EMB_PRECISION_FP32, 0.999999}, {EMB_PRECISION_BF16, 0.9999}, {EMB_PRECISION_INT8, 0.99}};
 
 typedef void (*check)(const char *name, const emb_encoder *encoder, const golden *g, double least);
 
-static void with_model(const char *model, const emb_kernels *kernels, size_t precision, const golden *g, check check_it)
+static void with_model(const char *model, const emb_kernels *kernels, size_t precision, const golden *g,
+                       check check_it)
 {
     char path[512], name[256];
     emb_model_spec spec;
     emb_encoder *encoder;
-    emb_error err = { 0 };
+    emb_error err = {0};
     snprintf(path, sizeof path, "%s/models/%s", EMB_TEST_DATA, model);
     if (emb_model_spec_read(&spec, path, &err))
         fail_msg("%s: %s", model, err.message);
@@ -35,7 +37,8 @@ static void with_model(const char *model, const emb_kernels *kernels, size_t pre
     assert_int_equal(emb_encoder_precision(encoder), precisions[precision].precision);
     assert_int_equal(spec.dimension, g->dimension);
     uint64_t saved = kernels->thread_begin();
-    snprintf(name, sizeof name, "%s, %s, %s", model, kernels->name, emb_precision_name(precisions[precision].precision));
+    snprintf(name, sizeof name, "%s, %s, %s", model, kernels->name,
+             emb_precision_name(precisions[precision].precision));
     check_it(name, encoder, g, precisions[precision].least);
     kernels->thread_end(saved);
     emb_encoder_close(encoder);
@@ -67,7 +70,8 @@ static void check_golden(const char *name, const emb_encoder *encoder, const gol
         run_batch(encoder, &w, g, &i, 1, NULL, vector);
         double cosine = cosine_of(vector, g->vectors[i], g->dimension);
         if (!(cosine >= least))
-            fail_msg("%s, text %zu of %zu tokens: cosine %.8f, at least %.6f is needed", name, i, g->lengths[i], cosine, least);
+            fail_msg("%s, text %zu of %zu tokens: cosine %.8f, at least %.6f is needed", name, i,
+                     g->lengths[i], cosine, least);
     }
     emb_workspace_close(&w);
 }
@@ -133,7 +137,7 @@ static void check_team(const char *name, const emb_encoder *encoder, const golde
     emb_workspace w;
     emb_error err;
     pthread_t threads[HELPERS];
-    helper h = { .stop = false };
+    helper h = {.stop = false};
     size_t order[GOLDEN_MAX], bytes = g->dimension * sizeof(float);
     float *alone = malloc(g->count * bytes), *shared = malloc(g->count * bytes);
     (void)least;

@@ -11,10 +11,12 @@
 
 static const emb_kernels *kernels;
 
-static void open_model(const char *directory, emb_precision precision, emb_model_spec *spec, emb_encoder **encoder)
+static void open_model(const char *directory, emb_precision precision, emb_model_spec *spec,
+                       emb_encoder **encoder)
 {
-    emb_error err = { 0 };
-    if (emb_model_spec_read(spec, directory, &err) || emb_encoder_open(spec, kernels, precision, encoder, &err))
+    emb_error err = {0};
+    if (emb_model_spec_read(spec, directory, &err) ||
+        emb_encoder_open(spec, kernels, precision, encoder, &err))
         fail_msg("%s: %s", directory, err.message);
 }
 
@@ -51,13 +53,13 @@ static void patch_weights(const char *directory, const char *from, const char *t
     free(data);
 }
 
-static void expect_bad_weights(const char *model, const char *from, const char *to, emb_status code, const char *words,
-                               const char *more)
+static void expect_bad_weights(const char *model, const char *from, const char *to, emb_status code,
+                               const char *words, const char *more)
 {
     char command[128], *directory = copy_model(model);
     emb_model_spec spec;
     emb_encoder *encoder;
-    emb_error err = { 0 };
+    emb_error err = {0};
     patch_weights(directory, from, to);
     assert_int_equal(emb_model_spec_read(&spec, directory, &err), EMB_OK);
     emb_status status = emb_encoder_open(&spec, kernels, EMB_PRECISION_FP32, &encoder, &err);
@@ -67,31 +69,34 @@ static void expect_bad_weights(const char *model, const char *from, const char *
     snprintf(command, sizeof command, "rm -r %s", directory);
     assert_int_equal(system(command), 0);
     if (status != code || !strstr(err.message, words) || !strstr(err.message, more))
-        fail_msg("status %d (%d expected), message \"%s\" should say \"%s\" and \"%s\"", status, code, err.message, words, more);
+        fail_msg("status %d (%d expected), message \"%s\" should say \"%s\" and \"%s\"", status, code,
+                 err.message, words, more);
 }
 
 static void test_bad_weights(void **state)
 {
     (void)state;
-    expect_bad_weights("bert", "encoder.layer.1.output.dense.weight", "encoder.layer.1.output.dense.weighs", EMB_E_CORRUPT,
-                       "encoder.layer.1.output.dense.weight", "missing");
-    expect_bad_weights("bert", "encoder.layer.0.attention.self.key.bias\": {\"dtype\": \"F32\", \"shape\": [72]",
-                       "encoder.layer.0.attention.self.key.bias\": {\"dtype\": \"I32\", \"shape\": [72]", EMB_E_UNSUPPORTED,
-                       "encoder.layer.0.attention.self.key.bias", "I32");
+    expect_bad_weights("bert", "encoder.layer.1.output.dense.weight", "encoder.layer.1.output.dense.weighs",
+                       EMB_E_CORRUPT, "encoder.layer.1.output.dense.weight", "missing");
+    expect_bad_weights("bert",
+                       "encoder.layer.0.attention.self.key.bias\": {\"dtype\": \"F32\", \"shape\": [72]",
+                       "encoder.layer.0.attention.self.key.bias\": {\"dtype\": \"I32\", \"shape\": [72]",
+                       EMB_E_UNSUPPORTED, "encoder.layer.0.attention.self.key.bias", "I32");
     expect_bad_weights("bert", "intermediate.dense.weight\": {\"dtype\": \"F32\", \"shape\": [100, 72]",
-                       "intermediate.dense.weight\": {\"dtype\": \"F32\", \"shape\": [72, 100]", EMB_E_CORRUPT, "[72 × 100]",
-                       "[100 × 72]");
-    expect_bad_weights("bert", "embeddings.word_embeddings.weight", "embeddings.werd_embeddings.weight", EMB_E_CORRUPT,
-                       "word_embeddings", "prefix");
-    expect_bad_weights("distilbert", "distilbert.transformer.layer.0.ffn.lin1.bias", "distilbert.transformer.layer.0.ffn.lin3.bias",
-                       EMB_E_CORRUPT, "ffn.lin1.bias", "missing");
+                       "intermediate.dense.weight\": {\"dtype\": \"F32\", \"shape\": [72, 100]",
+                       EMB_E_CORRUPT, "[72 × 100]", "[100 × 72]");
+    expect_bad_weights("bert", "embeddings.word_embeddings.weight", "embeddings.werd_embeddings.weight",
+                       EMB_E_CORRUPT, "word_embeddings", "prefix");
+    expect_bad_weights("distilbert", "distilbert.transformer.layer.0.ffn.lin1.bias",
+                       "distilbert.transformer.layer.0.ffn.lin3.bias", EMB_E_CORRUPT, "ffn.lin1.bias",
+                       "missing");
 }
 
 static void test_missing_weights(void **state)
 {
     emb_model_spec spec;
     emb_encoder *encoder;
-    emb_error err = { 0 };
+    emb_error err = {0};
     (void)state;
     assert_int_equal(emb_model_spec_read(&spec, EMB_TEST_DATA "/configs/all-MiniLM-L6-v2", &err), EMB_OK);
     assert_int_equal(emb_encoder_open(&spec, kernels, EMB_PRECISION_AUTO, &encoder, &err), EMB_E_NOT_FOUND);
@@ -101,14 +106,14 @@ static void test_missing_weights(void **state)
 
 /* ---- lengths, dimensions, pooling ----------------------------------------------------------------- */
 
-static void forward_one(emb_encoder *encoder, const int32_t *ids, size_t length, size_t max_tokens, const emb_batch *like,
-                        float *vector)
+static void forward_one(emb_encoder *encoder, const int32_t *ids, size_t length, size_t max_tokens,
+                        const emb_batch *like, float *vector)
 {
     emb_workspace w;
     emb_error err;
-    uint32_t offsets[2] = { 0, (uint32_t)length };
+    uint32_t offsets[2] = {0, (uint32_t)length};
     emb_batch batch = *like;
-    float *out[1] = { vector };
+    float *out[1] = {vector};
     batch.ids = ids;
     batch.offsets = offsets;
     batch.count = 1;
@@ -121,7 +126,7 @@ static void forward_one(emb_encoder *encoder, const int32_t *ids, size_t length,
  * vector that a large workspace gives. */
 static void test_every_length(void **state)
 {
-    static const char *const names[] = { "bert-wide", "mpnet-prefixed", "roberta" };
+    static const char *const names[] = {"bert-wide", "mpnet-prefixed", "roberta"};
     emb_model_spec spec;
     emb_encoder *encoder;
     int32_t ids[512];
@@ -135,8 +140,8 @@ static void test_every_length(void **state)
             snprintf(path, sizeof path, "%s%s", MODELS, names[m]);
             open_model(path, p, &spec, &encoder);
             for (size_t length = 1; length <= spec.max_tokens; length++) {
-                forward_one(encoder, ids, length, length, &(emb_batch){ 0 }, exact);
-                forward_one(encoder, ids, length, 100000, &(emb_batch){ 0 }, roomy);
+                forward_one(encoder, ids, length, length, &(emb_batch){0}, exact);
+                forward_one(encoder, ids, length, 100000, &(emb_batch){0}, roomy);
                 assert_memory_equal(exact, roomy, spec.dimension * sizeof(float));
                 for (size_t i = 0; i < spec.dimension; i++)
                     assert_true(isfinite(exact[i]));
@@ -157,8 +162,8 @@ static void test_options(void **state)
     for (size_t i = 0; i < 40; i++)
         ids[i] = (int32_t)(5 + i);
     open_model(MODELS "bert", EMB_PRECISION_FP32, &spec, &encoder);
-    forward_one(encoder, ids, 40, 64, &(emb_batch){ 0 }, full);
-    forward_one(encoder, ids, 40, 64, &(emb_batch){ .normalize = EMB_OFF }, raw);
+    forward_one(encoder, ids, 40, 64, &(emb_batch){0}, full);
+    forward_one(encoder, ids, 40, 64, &(emb_batch){.normalize = EMB_OFF}, raw);
     for (size_t i = 0; i < 72; i++)
         norm += (double)raw[i] * raw[i];
     scale = sqrt(norm);
@@ -166,7 +171,7 @@ static void test_options(void **state)
     for (size_t i = 0; i < 72; i++)
         assert_true(fabs(full[i] * scale - raw[i]) < 1e-5);
     cut[10] = 42;
-    forward_one(encoder, ids, 40, 64, &(emb_batch){ .dimensions = 10 }, cut);
+    forward_one(encoder, ids, 40, 64, &(emb_batch){.dimensions = 10}, cut);
     assert_true(cut[10] == 42);
     norm = 0;
     for (size_t i = 0; i < 10; i++)
@@ -174,12 +179,14 @@ static void test_options(void **state)
     assert_true(fabs(norm - 1) < 1e-5);
     assert_true(cosine_of(cut, full, 10) > 0.999999);
     /* CLS and last rows, computed alone in the last layer, are those that max pooling of one row sees. */
-    forward_one(encoder, ids, 40, 64, &(emb_batch){ .pooling = EMB_POOLING_CLS, .normalize = EMB_OFF }, first);
-    forward_one(encoder, ids, 40, 64, &(emb_batch){ .pooling = EMB_POOLING_LAST, .normalize = EMB_OFF }, last);
+    forward_one(encoder, ids, 40, 64, &(emb_batch){.pooling = EMB_POOLING_CLS, .normalize = EMB_OFF}, first);
+    forward_one(encoder, ids, 40, 64, &(emb_batch){.pooling = EMB_POOLING_LAST, .normalize = EMB_OFF}, last);
     uint32_t skip = 39;
-    forward_one(encoder, ids, 40, 64, &(emb_batch){ .pooling = EMB_POOLING_MAX, .normalize = EMB_OFF, .skip = &skip }, full);
+    forward_one(encoder, ids, 40, 64,
+                &(emb_batch){.pooling = EMB_POOLING_MAX, .normalize = EMB_OFF, .skip = &skip}, full);
     assert_memory_equal(last, full, sizeof full);
-    forward_one(encoder, ids, 40, 64, &(emb_batch){ .pooling = EMB_POOLING_CLS, .normalize = EMB_OFF, .skip = &skip }, full);
+    forward_one(encoder, ids, 40, 64,
+                &(emb_batch){.pooling = EMB_POOLING_CLS, .normalize = EMB_OFF, .skip = &skip}, full);
     assert_memory_equal(last, full, sizeof full);
     assert_true(memcmp(first, last, sizeof first) != 0);
     emb_encoder_close(encoder);
@@ -212,15 +219,15 @@ static void test_pass_allocates_nothing(void **state)
     emb_workspace w;
     emb_error err;
     float vectors[2 * 50];
-    int32_t ids[4] = { 3, 4, 5, 6 };
-    uint32_t offsets[3] = { 0, 3, 4 };
-    float *out[2] = { vectors, vectors + 50 };
+    int32_t ids[4] = {3, 4, 5, 6};
+    uint32_t offsets[3] = {0, 3, 4};
+    float *out[2] = {vectors, vectors + 50};
     (void)state;
     if (!fail_alloc_available())
         skip();
     open_model(MODELS "xlm-roberta-dense", EMB_PRECISION_INT8, &spec, &encoder);
     assert_int_equal(emb_workspace_open(&w, encoder, 512, &err), EMB_OK);
-    emb_batch batch = { .ids = ids, .offsets = offsets, .count = 2 };
+    emb_batch batch = {.ids = ids, .offsets = offsets, .count = 2};
     fail_alloc_at(1);
     emb_encoder_forward(encoder, &w, &batch, NULL, out);
     assert_false(fail_alloc_stop());
@@ -233,17 +240,17 @@ static emb_status open_and_run(const char *directory)
 {
     emb_model_spec spec;
     emb_encoder *encoder = NULL;
-    emb_workspace w = { 0 };
+    emb_workspace w = {0};
     emb_error err;
-    int32_t ids[2] = { 3, 4 };
-    uint32_t offsets[2] = { 0, 2 };
-    float vector[256], *out[1] = { vector };
+    int32_t ids[2] = {3, 4};
+    uint32_t offsets[2] = {0, 2};
+    float vector[256], *out[1] = {vector};
     emb_status status = emb_model_spec_read(&spec, directory, &err);
     if (status)
         return status;
     if (!(status = emb_encoder_open(&spec, kernels, EMB_PRECISION_AUTO, &encoder, &err)) &&
         !(status = emb_workspace_open(&w, encoder, 64, &err)))
-        emb_encoder_forward(encoder, &w, &(emb_batch){ .ids = ids, .offsets = offsets, .count = 1 }, NULL, out);
+        emb_encoder_forward(encoder, &w, &(emb_batch){.ids = ids, .offsets = offsets, .count = 1}, NULL, out);
     emb_workspace_close(&w);
     emb_encoder_close(encoder);
     emb_model_spec_fini(&spec);
@@ -253,7 +260,7 @@ static emb_status open_and_run(const char *directory)
 /* The n-th allocation fails, for every n: NOMEM, nothing leaks. */
 static void test_allocations_fail(void **state)
 {
-    static const char *const names[] = { MODELS "bert-sharded", MODELS "distilbert", MODELS "bert-prompt" };
+    static const char *const names[] = {MODELS "bert-sharded", MODELS "distilbert", MODELS "bert-prompt"};
     (void)state;
     if (!fail_alloc_available())
         skip();
@@ -276,12 +283,9 @@ static void test_allocations_fail(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bad_weights),
-        cmocka_unit_test(test_missing_weights),
-        cmocka_unit_test(test_every_length),
-        cmocka_unit_test(test_options),
-        cmocka_unit_test(test_workspace_is_bounded),
-        cmocka_unit_test(test_pass_allocates_nothing),
+        cmocka_unit_test(test_bad_weights),          cmocka_unit_test(test_missing_weights),
+        cmocka_unit_test(test_every_length),         cmocka_unit_test(test_options),
+        cmocka_unit_test(test_workspace_is_bounded), cmocka_unit_test(test_pass_allocates_nothing),
         cmocka_unit_test(test_allocations_fail),
     };
     emb_error err;

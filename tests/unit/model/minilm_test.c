@@ -6,8 +6,8 @@
  */
 #include "base/clock.h"
 #include "base/file.h"
-#include "model_checks.h"
 #include "model/quantize.h"
+#include "model_checks.h"
 
 #include <unistd.h>
 
@@ -23,7 +23,8 @@ static void read_texts(void)
     emb_json_value item, ids, element;
     emb_mapping vectors;
     int64_t id;
-    if (emb_json_open_file(GOLDEN ".json", 64 << 20, &doc, &err) || emb_mapping_open(&vectors, GOLDEN ".f32", &err))
+    if (emb_json_open_file(GOLDEN ".json", 64 << 20, &doc, &err) ||
+        emb_mapping_open(&vectors, GOLDEN ".f32", &err))
         fail_msg("%s", err.message);
     texts.dimension = 384;
     emb_json_iter it = emb_json_begin(emb_json_root(doc));
@@ -47,18 +48,20 @@ static void read_texts(void)
 }
 
 /* Worst cosine of every `step`-th text, all in one batch. */
-static double worst_cosine(const char *directory, const emb_kernels *kernels, emb_precision precision, size_t step)
+static double worst_cosine(const char *directory, const emb_kernels *kernels, emb_precision precision,
+                           size_t step)
 {
     emb_model_spec spec;
     emb_encoder *encoder;
     emb_workspace w;
-    emb_error err = { 0 };
+    emb_error err = {0};
     size_t order[GOLDEN_MAX], count = 0;
     float *vectors = malloc(texts.count * 384 * sizeof *vectors);
     double worst = 1, sum = 0;
     for (size_t i = 0; i < texts.count; i += step)
         order[count++] = i;
-    if (emb_model_spec_read(&spec, directory, &err) || emb_encoder_open(&spec, kernels, precision, &encoder, &err) ||
+    if (emb_model_spec_read(&spec, directory, &err) ||
+        emb_encoder_open(&spec, kernels, precision, &encoder, &err) ||
         emb_workspace_open(&w, encoder, 1 << 16, &err))
         fail_msg("%s", err.message);
     uint64_t saved = kernels->thread_begin();
@@ -69,8 +72,8 @@ static double worst_cosine(const char *directory, const emb_kernels *kernels, em
         worst = cosine < worst ? cosine : worst;
         sum += cosine;
     }
-    printf("%s %s: worst cosine %.8f, mean %.8f of %zu texts\n", kernels->name, emb_precision_name(precision), worst,
-           sum / (double)count, count);
+    printf("%s %s: worst cosine %.8f, mean %.8f of %zu texts\n", kernels->name, emb_precision_name(precision),
+           worst, sum / (double)count, count);
     emb_workspace_close(&w);
     emb_encoder_close(encoder);
     emb_model_spec_fini(&spec);
@@ -83,13 +86,14 @@ static void test_fidelity(void **state)
     static const struct {
         emb_precision precision;
         double least;
-    } bars[] = { { EMB_PRECISION_FP32, 0.999999 }, { EMB_PRECISION_BF16, 0.9999 }, { EMB_PRECISION_INT8, 0.99 } };
+    } bars[] = {{EMB_PRECISION_FP32, 0.999999}, {EMB_PRECISION_BF16, 0.9999}, {EMB_PRECISION_INT8, 0.99}};
     size_t tables;
     const emb_isa *isas = emb_kernels_all(&tables);
     (void)state;
     for (size_t i = 0; i < tables; i++)
         for (size_t p = 0; isas[i].kernels && isas[i].supported() && p < 3; p++) {
-            size_t step = strcmp(isas[i].kernels->name, "portable") == 0 ? 25 : 1; /* plain C takes minutes for all */
+            size_t step =
+                strcmp(isas[i].kernels->name, "portable") == 0 ? 25 : 1; /* plain C takes minutes for all */
             assert_true(worst_cosine(weights, isas[i].kernels, bars[p].precision, step) >= bars[p].least);
         }
 }
@@ -99,14 +103,15 @@ static void test_quantized(void **state)
     char directory[] = "/tmp/emb-quantized-XXXXXX", command[128];
     const emb_kernels *kernels;
     emb_quantize_report report;
-    emb_error err = { 0 };
+    emb_error err = {0};
     (void)state;
     assert_non_null(mkdtemp(directory));
     assert_int_equal(emb_kernels_select(NULL, &kernels, &err), EMB_OK);
     if (emb_quantize_directory(weights, directory, NULL, &report, &err))
         fail_msg("%s", err.message);
-    printf("quantised %zu of %zu tensors, %.1f MB to %.1f MB, worst error %.5f in %s\n", report.quantized, report.tensors,
-           (double)report.bytes_before * 1e-6, (double)report.bytes_after * 1e-6, report.worst_error, report.worst_tensor);
+    printf("quantised %zu of %zu tensors, %.1f MB to %.1f MB, worst error %.5f in %s\n", report.quantized,
+           report.tensors, (double)report.bytes_before * 1e-6, (double)report.bytes_after * 1e-6,
+           report.worst_error, report.worst_tensor);
     assert_true(report.bytes_after < 25000000);
     assert_true(worst_cosine(directory, kernels, EMB_PRECISION_FP32, 1) >= 0.9995);
     assert_true(worst_cosine(directory, kernels, EMB_PRECISION_INT8, 1) >= 0.99);

@@ -72,7 +72,7 @@ static inline void read_golden_text(golden *g, emb_json_value item)
 
 static inline golden read_golden(const char *path)
 {
-    golden g = { 0 };
+    golden g = {0};
     emb_json *doc;
     emb_error err;
     emb_json_value item;
@@ -118,7 +118,7 @@ static inline void run_batch(const emb_encoder *encoder, emb_workspace *workspac
         at += g->lengths[order[i]];
     }
     offsets[count] = (uint32_t)at;
-    emb_batch batch = { .ids = ids, .offsets = offsets, .skip = skips, .count = count };
+    emb_batch batch = {.ids = ids, .offsets = offsets, .skip = skips, .count = count};
     emb_encoder_forward(encoder, workspace, &batch, team, out);
     free(ids);
     free(offsets);

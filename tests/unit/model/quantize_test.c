@@ -77,7 +77,7 @@ static void test_groups(void **state)
 
 static void test_extreme_groups(void **state)
 {
-    static const float zeros[8] = { 0 }, tiny[8] = { 1e-30f, -1e-35f }, one[8] = { -3.5f };
+    static const float zeros[8] = {0}, tiny[8] = {1e-30f, -1e-35f}, one[8] = {-3.5f};
     int8_t q[8];
     uint16_t scale;
     (void)state;
@@ -107,7 +107,8 @@ static void drop(const char *directory)
     assert_int_equal(system(command), 0);
 }
 
-static emb_status quantize(const char *source, const char *target, size_t group, emb_quantize_report *report, emb_error *err)
+static emb_status quantize(const char *source, const char *target, size_t group, emb_quantize_report *report,
+                           emb_error *err)
 {
     emb_quantize_options options = EMB_QUANTIZE_OPTIONS_INIT;
     options.group = options.table_group = group;
@@ -120,9 +121,10 @@ static void check_vectors(const char *directory, const golden *g, const char *na
     emb_model_spec spec;
     emb_encoder *encoder;
     emb_workspace w;
-    emb_error err = { 0 };
+    emb_error err = {0};
     float vector[1024];
-    if (emb_model_spec_read(&spec, directory, &err) || emb_encoder_open(&spec, kernels, EMB_PRECISION_FP32, &encoder, &err) ||
+    if (emb_model_spec_read(&spec, directory, &err) ||
+        emb_encoder_open(&spec, kernels, EMB_PRECISION_FP32, &encoder, &err) ||
         emb_workspace_open(&w, encoder, 1024, &err))
         fail_msg("%s", err.message);
     for (size_t i = 0; i < g->count; i++) {
@@ -138,11 +140,12 @@ static void check_vectors(const char *directory, const golden *g, const char *na
 
 static void test_directories(void **state)
 {
-    static const char *const names[] = { "bert-wide", "bert-sharded", "xlm-roberta", "mpnet", "distilbert", "bert-prefixed-f16",
-                                         "bert-concatenated", "bert-old-names-bf16" };
+    static const char *const names[] = {
+        "bert-wide",  "bert-sharded",      "xlm-roberta",       "mpnet",
+        "distilbert", "bert-prefixed-f16", "bert-concatenated", "bert-old-names-bf16"};
     char directory[64], path[256];
     emb_quantize_report report;
-    emb_error err = { 0 };
+    emb_error err = {0};
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         snprintf(path, sizeof path, "%s%s.golden.json", MODELS, names[i]);
@@ -165,7 +168,7 @@ static void test_contents(void **state)
     emb_safetensors *s;
     emb_tensor t;
     emb_mapping a, b;
-    emb_error err = { 0 };
+    emb_error err = {0};
     (void)state;
     assert_int_equal(quantize(MODELS "bert-wide", temporary(first), 32, &report, &err), EMB_OK);
     assert_int_equal(quantize(MODELS "bert-wide", temporary(second), 32, NULL, &err), EMB_OK);
@@ -205,7 +208,7 @@ static void test_contents(void **state)
 static void test_refusals(void **state)
 {
     char directory[64];
-    emb_error err = { 0 };
+    emb_error err = {0};
     (void)state;
     temporary(directory);
     assert_int_equal(quantize(MODELS "bert", MODELS "bert", 0, NULL, &err), EMB_E_INVALID);
@@ -241,8 +244,9 @@ static void test_allocations_fail(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_groups),   cmocka_unit_test(test_extreme_groups), cmocka_unit_test(test_directories),
-        cmocka_unit_test(test_contents), cmocka_unit_test(test_refusals),       cmocka_unit_test(test_allocations_fail),
+        cmocka_unit_test(test_groups),      cmocka_unit_test(test_extreme_groups),
+        cmocka_unit_test(test_directories), cmocka_unit_test(test_contents),
+        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_allocations_fail),
     };
     emb_error err;
     if (emb_kernels_select(NULL, &kernels, &err))

@@ -32,7 +32,7 @@ static void expect_refusal(const char *header, size_t bytes, const char *words)
 {
     size_t length;
     emb_safetensors *s;
-    emb_error err = { 0 };
+    emb_error err = {0};
     unsigned char *file = make_file(header, bytes, &length);
     emb_status status = emb_safetensors_open_memory(file, length, "model.safetensors", &s, &err);
     if (status == EMB_OK)
@@ -47,16 +47,18 @@ static void test_reading(void **state)
     size_t length;
     emb_safetensors *s;
     emb_tensor t;
-    emb_error err = { 0 };
+    emb_error err = {0};
     float row[8];
     /* An odd header length: nothing is aligned. */
-    unsigned char *file = make_file("{\"__metadata__\":{\"x\":\"y\"},\"b\":{\"dtype\":\"F16\",\"shape\":[2,2],\"data_offsets\":[0,8]},"
-                                    "\"ids\":{\"dtype\":\"I64\",\"shape\":[1],\"data_offsets\":[8,16]},"
-                                    "\"w\":{\"dtype\":\"I8\",\"shape\":[2,8],\"data_offsets\":[16,32]},"
-                                    "\"w.scales\":{\"dtype\":\"F32\",\"shape\":[2,2],\"data_offsets\":[32,48]},"
-                                    "\"lone\":{\"dtype\":\"I8\",\"shape\":[1],\"data_offsets\":[48,49]},"
-                                    "\"empty\":{\"dtype\":\"F32\",\"shape\":[0,3],\"data_offsets\":[49,49]}}", 49, &length);
-    float scales[4] = { 1, 2, 0.5f, -1 };
+    unsigned char *file = make_file(
+        "{\"__metadata__\":{\"x\":\"y\"},\"b\":{\"dtype\":\"F16\",\"shape\":[2,2],\"data_offsets\":[0,8]},"
+        "\"ids\":{\"dtype\":\"I64\",\"shape\":[1],\"data_offsets\":[8,16]},"
+        "\"w\":{\"dtype\":\"I8\",\"shape\":[2,8],\"data_offsets\":[16,32]},"
+        "\"w.scales\":{\"dtype\":\"F32\",\"shape\":[2,2],\"data_offsets\":[32,48]},"
+        "\"lone\":{\"dtype\":\"I8\",\"shape\":[1],\"data_offsets\":[48,49]},"
+        "\"empty\":{\"dtype\":\"F32\",\"shape\":[0,3],\"data_offsets\":[49,49]}}",
+        49, &length);
+    float scales[4] = {1, 2, 0.5f, -1};
     memcpy(file + length - 49 + 32, scales, sizeof scales);
     (void)state;
     if (emb_safetensors_open_memory(file, length, "file", &s, &err))
@@ -74,7 +76,7 @@ static void test_reading(void **state)
     assert_true(emb_safetensors_find(s, "w", &t));
     assert_int_equal(t.group, 4);
     emb_tensor_rows(&t, kernels, 1, 1, row);
-    const float expected[8] = { 24 * 0.5f, 25 * 0.5f, 26 * 0.5f, 27 * 0.5f, -28, -29, -30, -31 };
+    const float expected[8] = {24 * 0.5f, 25 * 0.5f, 26 * 0.5f, 27 * 0.5f, -28, -29, -30, -31};
     for (int i = 0; i < 8; i++)
         assert_true(row[i] == expected[i]);
     emb_tensor_row(&t, kernels, 1, row, true);
@@ -99,25 +101,35 @@ static void test_damaged(void **state)
     expect_refusal("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,0]}}", 4, "before it begins");
     expect_refusal("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[-4,0]}}", 4, "data_offsets");
     expect_refusal("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,8]}}", 4, "truncated");
-    expect_refusal("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[9223372036854775803,9223372036854775807]}}", 4, "truncated");
+    expect_refusal("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[9223372036854775803,"
+                   "9223372036854775807]}}",
+                   4, "truncated");
     expect_refusal("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4]}}", 4, "spans 4 bytes");
-    expect_refusal("{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,0]}}", 4, "overflows");
-    expect_refusal("{\"a\":{\"dtype\":\"F32\",\"shape\":[4611686018427387904],\"data_offsets\":[0,0]}}", 4, "spans");
-    expect_refusal("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}",
+    expect_refusal("{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,0]}}", 4,
+                   "overflows");
+    expect_refusal("{\"a\":{\"dtype\":\"F32\",\"shape\":[4611686018427387904],\"data_offsets\":[0,0]}}", 4,
+                   "spans");
+    expect_refusal("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"b\":{\"dtype\":\"F32\","
+                   "\"shape\":[1],\"data_offsets\":[4,8]}}",
                    8, "overlaps");
-    expect_refusal("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}",
+    expect_refusal("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},\"a\":{\"dtype\":\"F32\","
+                   "\"shape\":[1],\"data_offsets\":[4,8]}}",
                    8, "twice");
-    expect_refusal("{\"w\":{\"dtype\":\"I8\",\"shape\":[2,8],\"data_offsets\":[0,16]},\"w.scales\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[16,40]}}",
+    expect_refusal("{\"w\":{\"dtype\":\"I8\",\"shape\":[2,8],\"data_offsets\":[0,16]},\"w.scales\":{"
+                   "\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[16,40]}}",
                    40, "w.scales");
-    expect_refusal("{\"w\":{\"dtype\":\"I8\",\"shape\":[2,8],\"data_offsets\":[0,16]},\"w.scales\":{\"dtype\":\"BF16\",\"shape\":[2,2],\"data_offsets\":[16,24]}}",
+    expect_refusal("{\"w\":{\"dtype\":\"I8\",\"shape\":[2,8],\"data_offsets\":[0,16]},\"w.scales\":{"
+                   "\"dtype\":\"BF16\",\"shape\":[2,2],\"data_offsets\":[16,24]}}",
                    24, "F16 or F32");
-    expect_refusal("{\"w\":{\"dtype\":\"I8\",\"shape\":[2,8],\"data_offsets\":[0,16]},\"w.scales\":{\"dtype\":\"F32\",\"shape\":[2,0],\"data_offsets\":[16,16]}}",
+    expect_refusal("{\"w\":{\"dtype\":\"I8\",\"shape\":[2,8],\"data_offsets\":[0,16]},\"w.scales\":{"
+                   "\"dtype\":\"F32\",\"shape\":[2,0],\"data_offsets\":[16,16]}}",
                    24, "w.scales");
 }
 
 static void test_header_length(void **state)
 {
-    static const unsigned char files[][16] = { { 0 }, { 255, 255, 255, 255, 255, 255, 255, 255 }, { 9, 0, 0, 0, 0, 0, 0, 0 } };
+    static const unsigned char files[][16] = {
+        {0}, {255, 255, 255, 255, 255, 255, 255, 255}, {9, 0, 0, 0, 0, 0, 0, 0}};
     emb_safetensors *s;
     emb_error err;
     (void)state;
@@ -140,12 +152,13 @@ static void write_file(const char *directory, const char *name, const void *data
 static void expect_directory(const char *directory, emb_status code, const char *words)
 {
     emb_safetensors *s;
-    emb_error err = { 0 };
+    emb_error err = {0};
     emb_status status = emb_safetensors_open(directory, "model", &s, &err);
     if (status == EMB_OK)
         emb_safetensors_close(s);
     if (status != code || (words && !strstr(err.message, words)))
-        fail_msg("status %d (%d expected), message \"%s\" should say \"%s\"", status, code, err.message, words ? words : "");
+        fail_msg("status %d (%d expected), message \"%s\" should say \"%s\"", status, code, err.message,
+                 words ? words : "");
 }
 
 static void write_index(const char *directory, const char *text)
@@ -157,7 +170,8 @@ static void test_directories(void **state)
 {
     char directory[] = "/tmp/emb-safetensors-XXXXXX", command[64];
     size_t length;
-    unsigned char *file = make_file("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4, &length);
+    unsigned char *file =
+        make_file("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4, &length);
     (void)state;
     assert_non_null(mkdtemp(directory));
     expect_directory(directory, EMB_E_NOT_FOUND, "model.safetensors");

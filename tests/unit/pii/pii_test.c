@@ -1,4 +1,5 @@
-/* The scanner: every kind in sentences, what looks like one and is none, offsets, resuming, patterns, memory, time. */
+/* The scanner: every kind in sentences, what looks like one and is none, offsets, resuming, patterns, memory,
+ * time. */
 #include "base/clock.h"
 #include "pii/parts.h"
 #include "pii/pii.h"
@@ -27,7 +28,7 @@ static emb_pii *open_all(void)
 {
     emb_pii *s;
     emb_error err;
-    emb_pii_options o = { 0 };
+    emb_pii_options o = {0};
     assert_int_equal(emb_pii_open(&s, &o, &err), EMB_OK);
     return s;
 }
@@ -36,7 +37,7 @@ static void finds_each_kind(void **state)
 {
     (void)state;
     emb_pii *s = open_all();
-    bool seen[EMB_PII_KINDS] = { false };
+    bool seen[EMB_PII_KINDS] = {false};
     size_t wrong = 0;
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         emb_pii_finding f[8];
@@ -89,7 +90,7 @@ static void pages_agree(void **state)
     size_t count = emb_pii_scan(s, text, length, all, 1000, NULL);
     assert_true(count >= sizeof good / sizeof *good);
     for (size_t capacity = 1; capacity <= 7; capacity++) {
-        emb_pii_progress p = { 0 };
+        emb_pii_progress p = {0};
         size_t at = 0;
         while (p.next < length) {
             size_t before = p.next, n = emb_pii_scan(s, text, length, page, capacity, &p);
@@ -113,23 +114,23 @@ static void kinds_and_patterns(void **state)
     emb_error err;
     emb_pii_finding f[4];
     static const char text[] = "ann@example.com, TCK-123456, 10.1.2.3";
-    emb_pii_pattern p[] = { { "ticket", "TCK-[0-9]{6}" } };
-    emb_pii_options o = { .kinds = "ip_address", .patterns = p, .pattern_count = 1 };
+    emb_pii_pattern p[] = {{"ticket", "TCK-[0-9]{6}"}};
+    emb_pii_options o = {.kinds = "ip_address", .patterns = p, .pattern_count = 1};
     assert_int_equal(emb_pii_open(&s, &o, &err), EMB_OK);
     assert_int_equal(emb_pii_scan(s, text, strlen(text), f, 4, NULL), 2);
     assert_string_equal(emb_pii_kind_name(s, f[0].kind), "ticket");
     assert_int_equal(f[0].start, 17);
     assert_string_equal(emb_pii_kind_name(s, f[1].kind), "ip_address");
     emb_pii_close(s);
-    static const char *const names[] = { "", "Ticket", "email", "a b" };
+    static const char *const names[] = {"", "Ticket", "email", "a b"};
     for (size_t i = 0; i < 4; i++) {
         p[0].name = names[i];
         assert_int_equal(emb_pii_open(&s, &o, &err), EMB_E_INVALID);
     }
-    p[0] = (emb_pii_pattern){ "broken", "a(" };
+    p[0] = (emb_pii_pattern){"broken", "a("};
     assert_int_equal(emb_pii_open(&s, &o, &err), EMB_E_INVALID);
     assert_non_null(strstr(err.message, "broken"));
-    o = (emb_pii_options){ .kinds = "email,telepathy" };
+    o = (emb_pii_options){.kinds = "email,telepathy"};
     assert_int_equal(emb_pii_open(&s, &o, &err), EMB_E_INVALID);
     assert_non_null(strstr(err.message, "telepathy"));
 }
@@ -140,9 +141,9 @@ static void a_greedy_pattern_is_given_up(void **state)
     emb_pii *s;
     emb_error err;
     emb_pii_finding f[4];
-    emb_pii_progress progress = { 0 };
-    emb_pii_pattern p[] = { { "evil", "(a+)+$" } };
-    emb_pii_options o = { .kinds = "email", .patterns = p, .pattern_count = 1 };
+    emb_pii_progress progress = {0};
+    emb_pii_pattern p[] = {{"evil", "(a+)+$"}};
+    emb_pii_options o = {.kinds = "email", .patterns = p, .pattern_count = 1};
     char text[200];
     memset(text, 'a', sizeof text);
     memcpy(text + 100, " x@example.com b", 16);
@@ -156,7 +157,7 @@ static void a_greedy_pattern_is_given_up(void **state)
 static void keccak(void **state)
 {
     (void)state;
-    static const uint8_t empty[] = { 0xc5, 0xd2, 0x46, 0x01, 0x86, 0xf7, 0x23, 0x3c };
+    static const uint8_t empty[] = {0xc5, 0xd2, 0x46, 0x01, 0x86, 0xf7, 0x23, 0x3c};
     uint8_t digest[32];
     emb_pii_keccak256("", 0, digest);
     assert_memory_equal(digest, empty, sizeof empty);
@@ -166,8 +167,24 @@ static void keccak(void **state)
 static void time_is_linear(void **state)
 {
     (void)state;
-    static const char *const pieces[] = { "1 ", "1-", "a@", "-----BEGIN PRIVATE KEY-----", "eyJhbGciOiJIUzI1NiJ9.eyJ.", "::1:", "sk-",
-                                          "a1", "@", "4111 ", "12 Oak ", "ghp_", "passport 1234567 ", "9", "+1", "0x", "a.", "\xFF" };
+    static const char *const pieces[] = {"1 ",
+                                         "1-",
+                                         "a@",
+                                         "-----BEGIN PRIVATE KEY-----",
+                                         "eyJhbGciOiJIUzI1NiJ9.eyJ.",
+                                         "::1:",
+                                         "sk-",
+                                         "a1",
+                                         "@",
+                                         "4111 ",
+                                         "12 Oak ",
+                                         "ghp_",
+                                         "passport 1234567 ",
+                                         "9",
+                                         "+1",
+                                         "0x",
+                                         "a.",
+                                         "\xFF"};
     enum { SMALL = 1 << 15, BIG = SMALL * 8 };
     char *text = malloc(BIG);
     emb_pii *s = open_all();
@@ -181,7 +198,7 @@ static void time_is_linear(void **state)
         for (int big = 0; big < 2; big++) {
             took[big] = UINT64_MAX;
             for (int round = 0; round < 3; round++) {
-                emb_pii_progress p = { 0 };
+                emb_pii_progress p = {0};
                 uint64_t begin = emb_now_ns();
                 while (p.next < (big ? BIG : SMALL))
                     emb_pii_scan(s, text, big ? BIG : SMALL, f, 64, &p);
@@ -190,8 +207,8 @@ static void time_is_linear(void **state)
             }
         }
         if (took[1] > took[0] * 40 + 20000000)
-            fail_msg("\"%s\": %d bytes take %llu ns, %d take %llu", pieces[i], SMALL, (unsigned long long)took[0], BIG,
-                     (unsigned long long)took[1]);
+            fail_msg("\"%s\": %d bytes take %llu ns, %d take %llu", pieces[i], SMALL,
+                     (unsigned long long)took[0], BIG, (unsigned long long)took[1]);
     }
     emb_pii_close(s);
     free(text);
@@ -202,8 +219,8 @@ static void memory_fails(void **state)
     (void)state;
     if (!fail_alloc_available())
         skip();
-    emb_pii_pattern p[] = { { "ticket", "TCK-[0-9]{6}" } };
-    emb_pii_options o = { .patterns = p, .pattern_count = 1 };
+    emb_pii_pattern p[] = {{"ticket", "TCK-[0-9]{6}"}};
+    emb_pii_options o = {.patterns = p, .pattern_count = 1};
     for (size_t n = 1;; n++) {
         size_t live = fail_alloc_live();
         emb_pii *s;
@@ -222,10 +239,10 @@ static void memory_fails(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(finds_each_kind),    cmocka_unit_test(leaves_the_rest_alone),
-        cmocka_unit_test(pages_agree),        cmocka_unit_test(kinds_and_patterns),
-        cmocka_unit_test(keccak),             cmocka_unit_test(a_greedy_pattern_is_given_up),
-        cmocka_unit_test(time_is_linear),     cmocka_unit_test(memory_fails),
+        cmocka_unit_test(finds_each_kind), cmocka_unit_test(leaves_the_rest_alone),
+        cmocka_unit_test(pages_agree),     cmocka_unit_test(kinds_and_patterns),
+        cmocka_unit_test(keccak),          cmocka_unit_test(a_greedy_pattern_is_given_up),
+        cmocka_unit_test(time_is_linear),  cmocka_unit_test(memory_fails),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

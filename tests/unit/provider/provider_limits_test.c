@@ -79,7 +79,8 @@ static void tokens_a_minute(void **state)
     emb_limits l;
     uint64_t start, now = SECOND;
     emb_limits_init(&l, 4, 0, 60000, now); /* 1000 a second, 6000 at once */
-    assert_true(emb_limits_pace(&l, 20000, now, NEVER, &start)); /* more than it holds: goes when it is full */
+    assert_true(
+        emb_limits_pace(&l, 20000, now, NEVER, &start)); /* more than it holds: goes when it is full */
     assert_int_equal(start, now);
     assert_true(emb_limits_pace(&l, 1000, now, NEVER, &start));
     assert_in_range(start, now + 15 * SECOND - 1000, now + 15 * SECOND + 1000);
@@ -155,8 +156,10 @@ static void *visit(void *context)
     for (int i = 0; i < ROUNDS; i++) {
         if (emb_limits_enter(&c->l, NEVER, NULL, NULL, &err))
             break;
-        int inside = __atomic_add_fetch(&c->inside, 1, __ATOMIC_SEQ_CST), worst = __atomic_load_n(&c->worst, __ATOMIC_SEQ_CST);
-        while (inside > worst && !__atomic_compare_exchange_n(&c->worst, &worst, inside, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+        int inside = __atomic_add_fetch(&c->inside, 1, __ATOMIC_SEQ_CST),
+            worst = __atomic_load_n(&c->worst, __ATOMIC_SEQ_CST);
+        while (inside > worst && !__atomic_compare_exchange_n(&c->worst, &worst, inside, false,
+                                                              __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
             ;
         bool more = emb_limits_more(&c->l);
         __atomic_add_fetch(&c->inside, more, __ATOMIC_SEQ_CST);
@@ -174,7 +177,7 @@ static void never_more_than_slots(void **state)
 {
     (void)state;
     pthread_t threads[THREADS];
-    crowd c = { .inside = 0 };
+    crowd c = {.inside = 0};
     emb_limits_init(&c.l, 3, 0, 0, emb_now_ns());
     for (int i = 0; i < THREADS; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, visit, &c), 0);
@@ -189,10 +192,14 @@ static void never_more_than_slots(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(unlimited),       cmocka_unit_test(requests_a_minute),
-        cmocka_unit_test(in_no_minute_much_more), cmocka_unit_test(a_deadline_is_known_at_once),
-        cmocka_unit_test(tokens_a_minute), cmocka_unit_test(held_by_the_provider),
-        cmocka_unit_test(enter_is_refused_at_once_while_held), cmocka_unit_test(slots),
+        cmocka_unit_test(unlimited),
+        cmocka_unit_test(requests_a_minute),
+        cmocka_unit_test(in_no_minute_much_more),
+        cmocka_unit_test(a_deadline_is_known_at_once),
+        cmocka_unit_test(tokens_a_minute),
+        cmocka_unit_test(held_by_the_provider),
+        cmocka_unit_test(enter_is_refused_at_once_while_held),
+        cmocka_unit_test(slots),
         cmocka_unit_test(never_more_than_slots),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -21,8 +21,9 @@ static int make_texts(void **state)
 {
     (void)state;
     for (unsigned i = 0; i < COUNT; i++) {
-        int n = snprintf(line[i], sizeof line[i], "text %u \"%.*s\"", i, (int)(i % 50), "##################################################");
-        texts[i] = (emb_text){ line[i], (size_t)n };
+        int n = snprintf(line[i], sizeof line[i], "text %u \"%.*s\"", i, (int)(i % 50),
+                         "##################################################");
+        texts[i] = (emb_text){line[i], (size_t)n};
         tokens[i] = i % 13 + 1;
     }
     return 0;
@@ -57,14 +58,14 @@ static size_t check(const emb_split_limits *most)
 static void by_every_limit(void **state)
 {
     (void)state;
-    assert_int_equal(check(&(emb_split_limits){ .texts = 0 }), 1);
-    assert_int_equal(check(&(emb_split_limits){ .texts = 97 }), 1);
-    assert_int_equal(check(&(emb_split_limits){ .texts = 1 }), 97);
+    assert_int_equal(check(&(emb_split_limits){.texts = 0}), 1);
+    assert_int_equal(check(&(emb_split_limits){.texts = 97}), 1);
+    assert_int_equal(check(&(emb_split_limits){.texts = 1}), 97);
     for (size_t n = 1; n < 100; n++) {
-        assert_int_equal(check(&(emb_split_limits){ .texts = n }), (COUNT + n - 1) / n);
-        check(&(emb_split_limits){ .tokens = n });
-        check(&(emb_split_limits){ .bytes = 100 + 13 * n, .fixed_bytes = 30 });
-        check(&(emb_split_limits){ .texts = n, .tokens = 40, .bytes = 500, .fixed_bytes = 30 });
+        assert_int_equal(check(&(emb_split_limits){.texts = n}), (COUNT + n - 1) / n);
+        check(&(emb_split_limits){.tokens = n});
+        check(&(emb_split_limits){.bytes = 100 + 13 * n, .fixed_bytes = 30});
+        check(&(emb_split_limits){.texts = n, .tokens = 40, .bytes = 500, .fixed_bytes = 30});
     }
 }
 
@@ -74,7 +75,8 @@ static void evenly(void **state)
     emb_split_part *parts;
     size_t count;
     emb_error err;
-    assert_int_equal(emb_split(texts, NULL, COUNT, &(emb_split_limits){ .texts = 96 }, &parts, &count, &err), EMB_OK);
+    assert_int_equal(emb_split(texts, NULL, COUNT, &(emb_split_limits){.texts = 96}, &parts, &count, &err),
+                     EMB_OK);
     assert_int_equal(count, 2);
     assert_int_equal(parts[0].count, 49);
     assert_int_equal(parts[1].count, 48);
@@ -88,7 +90,7 @@ static void a_text_too_large(void **state)
     emb_split_part *parts;
     size_t count;
     emb_error err;
-    emb_split_limits most = { .bytes = 60, .fixed_bytes = 0 };
+    emb_split_limits most = {.bytes = 60, .fixed_bytes = 0};
     assert_int_equal(emb_split(texts, tokens, COUNT, &most, &parts, &count, &err), EMB_E_LIMIT);
     assert_int_equal(strncmp(err.where, "input[", 6), 0);
     assert_null(strstr(err.message, "text 4"));
@@ -97,9 +99,10 @@ static void a_text_too_large(void **state)
 static void json_bytes_are_enough(void **state)
 {
     (void)state;
-    static const char *const odd[] = { "", "plain", "\"\\", "\x01\x1f\n\t", "Grüße 日本語", "\xff\xfe bad \xc3", "\x7f" };
+    static const char *const odd[] = {
+        "", "plain", "\"\\", "\x01\x1f\n\t", "Grüße 日本語", "\xff\xfe bad \xc3", "\x7f"};
     for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
-        emb_text text = { odd[i], strlen(odd[i]) };
+        emb_text text = {odd[i], strlen(odd[i])};
         emb_buf out = EMB_BUF_INIT(4096);
         assert_int_equal(emb_json_write_string(&out, text.data, text.length), EMB_OK);
         assert_true(emb_split_json_bytes(&text) >= out.length);

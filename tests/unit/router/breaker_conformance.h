@@ -1,6 +1,6 @@
 /*
- * What every store of breakers has to do; two handles stand for two processes. Time goes by the callers' clock where the
- * store's is not asked, else in tenths of a second that really pass.
+ * What every store of breakers has to do; two handles stand for two processes. Time goes by the callers'
+ * clock where the store's is not asked, else in tenths of a second that really pass.
  *
  *     breaker_url = "sqlite:/tmp/x.db";
  *     const struct CMUnitTest tests[] = { BREAKER_CONFORMANCE };
@@ -26,13 +26,13 @@
 
 static const char *breaker_url;
 static emb_error breaker_err;
-static const emb_breaker_rules breaker_rules = { .failure_threshold = 2, .window_s = 60, .recovery_timeout_s = 1,
-                                                 .recovery_longest_s = 60 };
+static const emb_breaker_rules breaker_rules = {
+    .failure_threshold = 2, .window_s = 60, .recovery_timeout_s = 1, .recovery_longest_s = 60};
 
 static emb_breakers *breakers_open(bool no_thread)
 {
     emb_breakers *all = NULL;
-    emb_breakers_options o = { .command_ms = 20000, .no_thread = no_thread };
+    emb_breakers_options o = {.command_ms = 20000, .no_thread = no_thread};
     if (emb_breakers_open(breaker_url, &o, &all, &breaker_err) != EMB_OK)
         fail_msg("%s", breaker_err.message);
     return all;
@@ -78,10 +78,10 @@ static void breakers_sync(emb_breakers *all)
 /* Waits until a probe is allowed. */
 static emb_breaker_permit breaker_probe(emb_breaker *b)
 {
-    emb_breaker_permit p = { 0 };
+    emb_breaker_permit p = {0};
     uint64_t end = emb_now_ns() + 30 * S;
     while (!emb_breaker_allow(b, emb_now_ns(), &p) && emb_now_ns() < end)
-        nanosleep(&(struct timespec){ 0, 10000000 }, NULL);
+        nanosleep(&(struct timespec){0, 10000000}, NULL);
     assert_true(p.probe);
     return p;
 }
@@ -168,7 +168,8 @@ static void breakers_stay_open_over_restarts(void **state)
 {
     (void)state;
     char name[64];
-    emb_breakers *one = breakers_open(false); /* with its thread, which writes at once, and when it is closed */
+    emb_breakers *one =
+        breakers_open(false); /* with its thread, which writes at once, and when it is closed */
     emb_breaker *a = breaker_get(one, breaker_name(name));
     emb_breaker_permit p;
     assert_true(emb_breaker_allow(a, emb_now_ns(), &p));
@@ -212,9 +213,9 @@ static void breakers_keep_what_is_newer(void **state)
     emb_breakers_close(two);
 }
 
-#define BREAKER_CONFORMANCE                                                                                       \
-    cmocka_unit_test(breakers_share_openings_and_closings), cmocka_unit_test(breakers_share_failed_probes),       \
-        cmocka_unit_test(breakers_give_probes_back), cmocka_unit_test(breakers_stay_open_over_restarts),          \
+#define BREAKER_CONFORMANCE                                                                                 \
+    cmocka_unit_test(breakers_share_openings_and_closings), cmocka_unit_test(breakers_share_failed_probes), \
+        cmocka_unit_test(breakers_give_probes_back), cmocka_unit_test(breakers_stay_open_over_restarts),    \
         cmocka_unit_test(breakers_keep_what_is_newer)
 
 #endif

@@ -1,11 +1,17 @@
-/* Breakers by a clock of the test's: every state and edge, a simple model beside them over millions of events, threads. */
+/* Breakers by a clock of the test's: every state and edge, a simple model beside them over millions of
+ * events, threads. */
 #include "unit/router/breaker_conformance.h"
 
 #include <pthread.h>
 #include <unistd.h>
 
-static const emb_breaker_rules RULES = { .failure_threshold = 3, .failure_rate = 0.5, .minimum_calls = 10, .window_s = 10,
-                                         .recovery_timeout_s = 30, .recovery_longest_s = 100, .slow_ms = 500 };
+static const emb_breaker_rules RULES = {.failure_threshold = 3,
+                                        .failure_rate = 0.5,
+                                        .minimum_calls = 10,
+                                        .window_s = 10,
+                                        .recovery_timeout_s = 30,
+                                        .recovery_longest_s = 100,
+                                        .slow_ms = 500};
 
 typedef struct told {
     int count;
@@ -27,8 +33,8 @@ static told news;
 static emb_breakers *open_memory(emb_metrics *m)
 {
     emb_breakers *all;
-    news = (told){ 0 };
-    emb_breakers_options o = { .changed = on_change, .context = &news, .metrics = m, .probe_s = 20 };
+    news = (told){0};
+    emb_breakers_options o = {.changed = on_change, .context = &news, .metrics = m, .probe_s = 20};
     assert_int_equal(emb_breakers_open("memory:", &o, &all, &breaker_err), EMB_OK);
     return all;
 }
@@ -114,7 +120,7 @@ static void a_share_of_failures_opens(void **state)
 static void waits_grow_and_end(void **state)
 {
     (void)state;
-    static const uint64_t WAITS[] = { 30, 60, 100, 100 };
+    static const uint64_t WAITS[] = {30, 60, 100, 100};
     emb_breakers *all = open_memory(NULL);
     emb_breaker *b = get(all, &RULES);
     uint64_t now = 1000 * S;
@@ -162,7 +168,8 @@ static void fatal_opens_at_once_for_long(void **state)
     call(b, EMB_BREAKER_FATAL, 0, now);
     assert_int_equal(view(b, now).state, EMB_BREAKER_OPEN);
     assert_int_equal(view(b, now).retry_ns, now + 100 * S);
-    emb_breaker_report(b, early, EMB_BREAKER_SUCCESS, 0, NULL, now); /* of a call that began before: counts nothing */
+    emb_breaker_report(b, early, EMB_BREAKER_SUCCESS, 0, NULL,
+                       now); /* of a call that began before: counts nothing */
     assert_int_equal(view(b, now).state, EMB_BREAKER_OPEN);
     emb_breakers_close(all);
 }
@@ -218,7 +225,8 @@ static void names_rules_and_gauges(void **state)
     emb_breakers_close(all);
     emb_breakers_close(NULL);
     emb_metrics_close(m);
-    assert_int_equal(emb_breakers_open("http://x", &(emb_breakers_options){ 0 }, &all, &breaker_err), EMB_E_INVALID);
+    assert_int_equal(emb_breakers_open("http://x", &(emb_breakers_options){0}, &all, &breaker_err),
+                     EMB_E_INVALID);
 }
 
 /* ---- a model ---- */
@@ -234,8 +242,8 @@ typedef struct model {
     size_t count;
     unsigned openings;
     uint64_t retry_ns, probe_until_ns;
-    int probe;            /* which permit; -1: none */
-    unsigned epoch;       /* counts closings and openings: what began in an earlier one counts nothing */
+    int probe;      /* which permit; -1: none */
+    unsigned epoch; /* counts closings and openings: what began in an earlier one counts nothing */
 } model;
 
 typedef struct model_permit {
@@ -263,7 +271,7 @@ static bool model_allow(model *m, model_permit *p, int which, uint64_t now)
     bool due = (m->state == EMB_BREAKER_OPEN && now >= m->retry_ns) ||
                (m->state == EMB_BREAKER_HALF_OPEN && (m->probe < 0 || now >= m->probe_until_ns));
     if (m->state == EMB_BREAKER_CLOSED) {
-        *p = (model_permit){ .used = true, .epoch = m->epoch };
+        *p = (model_permit){.used = true, .epoch = m->epoch};
         return true;
     }
     if (!due)
@@ -271,7 +279,7 @@ static bool model_allow(model *m, model_permit *p, int which, uint64_t now)
     m->state = EMB_BREAKER_HALF_OPEN;
     m->probe = which;
     m->probe_until_ns = now + 20 * S;
-    *p = (model_permit){ .used = true, .probe = true, .epoch = m->epoch };
+    *p = (model_permit){.used = true, .probe = true, .epoch = m->epoch};
     return true;
 }
 
@@ -288,7 +296,8 @@ static bool model_trips(const model *m, uint64_t now)
         row++;
     if (m->rules.failure_threshold && row >= m->rules.failure_threshold)
         return true;
-    return m->rules.failure_rate > 0 && calls >= m->rules.minimum_calls && failures >= m->rules.failure_rate * calls - 1e-9;
+    return m->rules.failure_rate > 0 && calls >= m->rules.minimum_calls &&
+           failures >= m->rules.failure_rate * calls - 1e-9;
 }
 
 static void model_report(model *m, model_permit *p, int which, emb_breaker_outcome o, bool slow, uint64_t now)
@@ -343,7 +352,11 @@ static emb_breaker_outcome draw_outcome(int health)
         return EMB_BREAKER_FATAL;
     if (x < 60)
         return EMB_BREAKER_IGNORED;
-    return draw(100) < (uint64_t)(health == 0 ? 3 : health == 1 ? 35 : 85) ? EMB_BREAKER_FAILURE : EMB_BREAKER_SUCCESS;
+    return draw(100) < (uint64_t)(health == 0   ? 3
+                                  : health == 1 ? 35
+                                                : 85)
+               ? EMB_BREAKER_FAILURE
+               : EMB_BREAKER_SUCCESS;
 }
 
 static void run_model(const emb_breaker_rules *rules, size_t events)
@@ -351,11 +364,11 @@ static void run_model(const emb_breaker_rules *rules, size_t events)
     emb_breakers *all = open_memory(NULL);
     emb_breaker *b = get(all, rules);
     model *m = calloc(1, sizeof *m);
-    model_permit permits[PERMITS] = { 0 };
+    model_permit permits[PERMITS] = {0};
     uint64_t now = 1000000 * S;
     int health = 0;
     size_t opened = 0, closed = 0;
-    *m = (model){ .rules = *rules, .probe = -1 };
+    *m = (model){.rules = *rules, .probe = -1};
     for (size_t i = 0; i < events; i++) {
         int which = (int)draw(PERMITS);
         model_permit *p = &permits[which];
@@ -381,7 +394,8 @@ static void run_model(const emb_breaker_rules *rules, size_t events)
                 p->used = false;
         }
         emb_breaker_view v = view(b, now);
-        if (v.state != m->state || v.openings != m->openings || (v.state == EMB_BREAKER_OPEN && v.retry_ns != m->retry_ns))
+        if (v.state != m->state || v.openings != m->openings ||
+            (v.state == EMB_BREAKER_OPEN && v.retry_ns != m->retry_ns))
             fail_msg("event %zu: state %d, the model says %d", i, v.state, m->state);
         opened += before != EMB_BREAKER_OPEN && m->state == EMB_BREAKER_OPEN;
         closed += before == EMB_BREAKER_HALF_OPEN && m->state == EMB_BREAKER_CLOSED;
@@ -442,10 +456,10 @@ static void one_probe_at_a_time_among_threads(void **state)
 {
     (void)state;
     emb_breakers *all;
-    emb_breakers_options o = { .probe_s = 4000000 };
+    emb_breakers_options o = {.probe_s = 4000000};
     pthread_t threads[8];
     assert_int_equal(emb_breakers_open("memory:", &o, &all, &breaker_err), EMB_OK);
-    crowd c = { .b = get(all, &RULES), .now = 1000 * S };
+    crowd c = {.b = get(all, &RULES), .now = 1000 * S};
     for (int i = 0; i < 8; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, crowd_run, &c), 0);
     for (int i = 0; i < 8; i++)
@@ -473,7 +487,7 @@ static int drop_sqlite(void **state)
 {
     char path[160];
     (void)state;
-    static const char *const ENDS[] = { "", "-wal", "-shm" };
+    static const char *const ENDS[] = {"", "-wal", "-shm"};
     for (int i = 0; i < 3; i++) {
         snprintf(path, sizeof path, "%s/state.db%s", folder, ENDS[i]);
         unlink(path);
@@ -485,7 +499,7 @@ static void a_store_that_is_away_changes_nothing(void **state)
 {
     (void)state;
     emb_breakers *all;
-    emb_breakers_options o = { .no_thread = true };
+    emb_breakers_options o = {.no_thread = true};
     emb_breaker_permit p;
     assert_int_equal(emb_breakers_open("redis://127.0.0.1:1", &o, &all, &breaker_err), EMB_OK);
     assert_false(emb_breakers_store_is_up(all));
@@ -503,13 +517,17 @@ static void a_store_that_is_away_changes_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest memory[] = {
-        cmocka_unit_test(failures_in_a_row_open),       cmocka_unit_test(a_share_of_failures_opens),
-        cmocka_unit_test(waits_grow_and_end),           cmocka_unit_test(fatal_opens_at_once_for_long),
-        cmocka_unit_test(probes_are_given_back_or_run_out), cmocka_unit_test(names_rules_and_gauges),
-        cmocka_unit_test(behaves_as_the_model),         cmocka_unit_test(one_probe_at_a_time_among_threads),
+        cmocka_unit_test(failures_in_a_row_open),
+        cmocka_unit_test(a_share_of_failures_opens),
+        cmocka_unit_test(waits_grow_and_end),
+        cmocka_unit_test(fatal_opens_at_once_for_long),
+        cmocka_unit_test(probes_are_given_back_or_run_out),
+        cmocka_unit_test(names_rules_and_gauges),
+        cmocka_unit_test(behaves_as_the_model),
+        cmocka_unit_test(one_probe_at_a_time_among_threads),
         cmocka_unit_test(a_store_that_is_away_changes_nothing),
     };
-    const struct CMUnitTest sqlite[] = { BREAKER_CONFORMANCE };
+    const struct CMUnitTest sqlite[] = {BREAKER_CONFORMANCE};
     return cmocka_run_group_tests_name("memory", memory, NULL, NULL) +
            cmocka_run_group_tests_name("sqlite", sqlite, use_sqlite, drop_sqlite);
 }

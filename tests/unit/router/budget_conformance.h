@@ -4,8 +4,8 @@
  *     budget_url = "sqlite:/tmp/x.db";
  *     const struct CMUnitTest tests[] = { BUDGET_CONFORMANCE };
  *
- * Scopes have random names, so that a database may be used again. Waiting is for the stores' own clocks: reservations
- * last one second where a test wants their end.
+ * Scopes have random names, so that a database may be used again. Waiting is for the stores' own clocks:
+ * reservations last one second where a test wants their end.
  */
 #ifndef EMB_TESTS_BUDGET_CONFORMANCE_H
 #define EMB_TESTS_BUDGET_CONFORMANCE_H
@@ -14,11 +14,11 @@
 #include "base/error.h"
 #include "router/budget.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stddef.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,10 +33,10 @@ static emb_error budget_err;
 static emb_budget *budget_open(uint32_t reservation_s, bool expired_are_spent)
 {
     emb_budget *b = NULL;
-    emb_budget_options o = { .timezone = "UTC",
-                             .reservation_s = reservation_s,
-                             .command_ms = 20000, /* test machines are busy */
-                             .expired_are_spent = expired_are_spent };
+    emb_budget_options o = {.timezone = "UTC",
+                            .reservation_s = reservation_s,
+                            .command_ms = 20000, /* test machines are busy */
+                            .expired_are_spent = expired_are_spent};
     emb_status st = emb_budget_open(budget_url, &o, &b, &budget_err);
     if (st != EMB_OK)
         fail_msg("%s", budget_err.message);
@@ -47,13 +47,15 @@ static emb_budget *budget_open(uint32_t reservation_s, bool expired_are_spent)
 static const char *budget_name(char out[EMB_BUDGET_NAME], const char *kind)
 {
     static atomic_uint n;
-    snprintf(out, EMB_BUDGET_NAME, "%s:%llx-%u", kind, (unsigned long long)emb_now_ns(), atomic_fetch_add(&n, 1));
+    snprintf(out, EMB_BUDGET_NAME, "%s:%llx-%u", kind, (unsigned long long)emb_now_ns(),
+             atomic_fetch_add(&n, 1));
     return out;
 }
 
-static emb_status budget_take(emb_budget *b, const char *name, uint64_t limit, uint64_t nusd, emb_budget_ticket *t)
+static emb_status budget_take(emb_budget *b, const char *name, uint64_t limit, uint64_t nusd,
+                              emb_budget_ticket *t)
 {
-    emb_budget_scope s = { name, limit };
+    emb_budget_scope s = {name, limit};
     return emb_budget_reserve(b, &s, 1, nusd, 0, t, &budget_err);
 }
 
@@ -79,7 +81,7 @@ static void budget_becomes(emb_budget *b, const char *name, uint64_t spent, uint
     uint64_t end = emb_now_ns() + 30000000000u;
     emb_budget_use use = budget_use(b, name);
     while ((use.spent_nusd != spent || use.reserved_nusd != reserved) && emb_now_ns() < end) {
-        nanosleep(&(struct timespec){ 0, 10000000 }, NULL);
+        nanosleep(&(struct timespec){0, 10000000}, NULL);
         use = budget_use(b, name);
     }
     assert_int_equal(use.spent_nusd, spent);
@@ -127,8 +129,9 @@ static void budget_takes_all_scopes_or_none(void **state)
     char global[EMB_BUDGET_NAME], key[EMB_BUDGET_NAME], tag[EMB_BUDGET_NAME];
     emb_budget *b = budget_open(120, false);
     emb_budget_ticket t, u;
-    emb_budget_scope s[] = { { budget_name(global, "global"), 1000 }, { budget_name(key, "key"), 50 },
-                             { budget_name(tag, "category"), NONE } };
+    emb_budget_scope s[] = {{budget_name(global, "global"), 1000},
+                            {budget_name(key, "key"), 50},
+                            {budget_name(tag, "category"), NONE}};
     assert_int_equal(emb_budget_reserve(b, s, 3, 50, 0, &t, &budget_err), EMB_OK);
     assert_int_equal(emb_budget_reserve(b, s, 3, 1, 0, &u, &budget_err), EMB_E_BUDGET);
     assert_string_equal(budget_err.where, key);
@@ -138,7 +141,7 @@ static void budget_takes_all_scopes_or_none(void **state)
     for (size_t i = 0; i < 3; i++)
         budget_is(b, s[i].name, 49, 0);
     s[1].limit_nusd = 2000; /* another limit holds from now on; the order of scopes does not matter */
-    emb_budget_scope back[] = { s[2], s[1], s[0] };
+    emb_budget_scope back[] = {s[2], s[1], s[0]};
     assert_int_equal(emb_budget_reserve(b, back, 3, 951, 0, &t, &budget_err), EMB_OK);
     assert_int_equal(emb_budget_reserve(b, back, 3, 1, 0, &u, &budget_err), EMB_E_BUDGET);
     assert_string_equal(budget_err.where, global);
@@ -185,7 +188,7 @@ static void budget_refuses_what_is_wrong(void **state)
     assert_int_equal(budget_take(b, NULL, NONE, 1, &t), EMB_E_INVALID);
     assert_int_equal(budget_take(b, "global", NONE, UINT64_C(1000000000000001), &t), EMB_E_INVALID);
     for (int i = 0; i < 9; i++)
-        s[i] = (emb_budget_scope){ "same", NONE };
+        s[i] = (emb_budget_scope){"same", NONE};
     assert_int_equal(emb_budget_reserve(b, s, 9, 1, 0, &t, &budget_err), EMB_E_INVALID);
     assert_int_equal(emb_budget_reserve(b, s, 2, 1, 0, &t, &budget_err), EMB_E_INVALID);
     assert_int_equal(emb_budget_reserve(b, s, 0, 1, 0, &t, &budget_err), EMB_OK);
@@ -204,7 +207,7 @@ static void budget_gets_expired_back(void **state)
     assert_int_equal(budget_take(b, name, 100, 1, &u), EMB_E_BUDGET);
     uint64_t end = emb_now_ns() + 30000000000u;
     while (budget_take(b, name, 100, 30, &u) != EMB_OK && emb_now_ns() < end)
-        nanosleep(&(struct timespec){ 0, 10000000 }, NULL);
+        nanosleep(&(struct timespec){0, 10000000}, NULL);
     emb_budget_settle(b, &u, 30);
     budget_is(b, name, 30, 0);
     emb_budget_settle(b, &t, 90); /* late, but the money is gone */
@@ -223,7 +226,7 @@ static void budget_counts_expired_as_spent(void **state)
     budget_name(name, "key");
     assert_int_equal(budget_take(b, name, 100, 70, &t), EMB_OK);
     budget_becomes(b, name, 70, 0);
-    assert_int_equal(budget_take(b, name, 100, 31, &(emb_budget_ticket){ 0 }), EMB_E_BUDGET);
+    assert_int_equal(budget_take(b, name, 100, 31, &(emb_budget_ticket){0}), EMB_E_BUDGET);
     emb_budget_settle(b, &t, 20); /* it turns out to have cost less */
     budget_is(b, name, 20, 0);
     emb_budget_settle(b, &t, 20);
@@ -272,7 +275,7 @@ static void budget_grants_exactly_what_there_is(void **state)
     (void)state;
     char global[EMB_BUDGET_NAME], key[EMB_BUDGET_NAME];
     budget_storm *s = calloc(1, sizeof *s);
-    emb_budget_scope scopes[] = { { budget_name(global, "global"), NONE }, { budget_name(key, "key"), 76 } };
+    emb_budget_scope scopes[] = {{budget_name(global, "global"), NONE}, {budget_name(key, "key"), 76}};
     s->b = budget_open(120, false);
     s->scopes = scopes;
     budget_storm_do(s);
@@ -314,10 +317,12 @@ static void budget_is_seen_without_asking(void **state)
     emb_budget_close(b);
 }
 
-#define BUDGET_CONFORMANCE                                                                                        \
-    cmocka_unit_test(budget_reserves_and_settles), cmocka_unit_test(budget_takes_all_scopes_or_none),             \
-        cmocka_unit_test(budget_takes_odd_names_and_large_sums), cmocka_unit_test(budget_refuses_what_is_wrong),  \
-        cmocka_unit_test(budget_gets_expired_back), cmocka_unit_test(budget_counts_expired_as_spent),             \
-        cmocka_unit_test(budget_grants_exactly_what_there_is), cmocka_unit_test(budget_is_seen_without_asking)
+#define BUDGET_CONFORMANCE                                                                            \
+    cmocka_unit_test(budget_reserves_and_settles), cmocka_unit_test(budget_takes_all_scopes_or_none), \
+        cmocka_unit_test(budget_takes_odd_names_and_large_sums),                                      \
+        cmocka_unit_test(budget_refuses_what_is_wrong), cmocka_unit_test(budget_gets_expired_back),   \
+        cmocka_unit_test(budget_counts_expired_as_spent),                                             \
+        cmocka_unit_test(budget_grants_exactly_what_there_is),                                        \
+        cmocka_unit_test(budget_is_seen_without_asking)
 
 #endif

@@ -1,7 +1,8 @@
 /*
- * The planner: a table of cases that reads as the rules do, and the product of everything that can vary, against a
- * reference that knows the rules as sets: each rule is a mask of the five candidates below, written by hand, the order's
- * members are their intersection, and the refusal is that of the first mask that leaves nothing.
+ * The planner: a table of cases that reads as the rules do, and the product of everything that can vary,
+ * against a reference that knows the rules as sets: each rule is a mask of the five candidates below, written
+ * by hand, the order's members are their intersection, and the refusal is that of the first mask that leaves
+ * nothing.
  */
 #include "router/plan.h"
 
@@ -21,23 +22,70 @@ enum { LOCAL, OPENAI, LARGE, AZURE, TEI, COUNT };
 #define ALL 31u
 
 static const emb_route_candidate WORLD[COUNT] = {
-    [LOCAL] = { .provider = "local", .kind = "local", .model = "minilm", .space = "local/minilm", .position = 0, .weight = 1,
-                .is_local = true, .serves_settings = true, .quality = 56, .available_nusd = UINT64_MAX },
-    [OPENAI] = { .provider = "openai", .kind = "openai", .model = "small", .space = "openai/small", .position = 1, .weight = 1,
-                 .is_api = true, .serves_settings = true, .quality = 62, .estimate_nusd = 200, .available_nusd = 1000 },
-    [LARGE] = { .provider = "openai", .kind = "openai", .model = "large", .space = "openai/large", .position = 1, .weight = 1,
-                .is_fallback_only = true, .is_api = true, .serves_settings = true, .quality = 65, .estimate_nusd = 900,
-                .available_nusd = 1000 },
-    [AZURE] = { .provider = "azure-eu", .kind = "azure", .model = "small", .space = "openai/small", .position = 2,
-                .is_fallback_only = true, .is_api = true, .serves_settings = true, .quality = 62, .estimate_nusd = 250,
-                .available_nusd = 1000 },
-    [TEI] = { .provider = "gpu-room", .kind = "tei", .model = "bge", .space = "gpu-room/bge", .position = 3, .weight = 1,
-              .is_local = true, .serves_settings = true, .quality = 63, .available_nusd = UINT64_MAX },
+    [LOCAL] = {.provider = "local",
+               .kind = "local",
+               .model = "minilm",
+               .space = "local/minilm",
+               .position = 0,
+               .weight = 1,
+               .is_local = true,
+               .serves_settings = true,
+               .quality = 56,
+               .available_nusd = UINT64_MAX},
+    [OPENAI] = {.provider = "openai",
+                .kind = "openai",
+                .model = "small",
+                .space = "openai/small",
+                .position = 1,
+                .weight = 1,
+                .is_api = true,
+                .serves_settings = true,
+                .quality = 62,
+                .estimate_nusd = 200,
+                .available_nusd = 1000},
+    [LARGE] = {.provider = "openai",
+               .kind = "openai",
+               .model = "large",
+               .space = "openai/large",
+               .position = 1,
+               .weight = 1,
+               .is_fallback_only = true,
+               .is_api = true,
+               .serves_settings = true,
+               .quality = 65,
+               .estimate_nusd = 900,
+               .available_nusd = 1000},
+    [AZURE] = {.provider = "azure-eu",
+               .kind = "azure",
+               .model = "small",
+               .space = "openai/small",
+               .position = 2,
+               .is_fallback_only = true,
+               .is_api = true,
+               .serves_settings = true,
+               .quality = 62,
+               .estimate_nusd = 250,
+               .available_nusd = 1000},
+    [TEI] = {.provider = "gpu-room",
+             .kind = "tei",
+             .model = "bge",
+             .space = "gpu-room/bge",
+             .position = 3,
+             .weight = 1,
+             .is_local = true,
+             .serves_settings = true,
+             .quality = 63,
+             .available_nusd = UINT64_MAX},
 };
 
-static const emb_route_settings SETTINGS = { .hybrid = true, .routing = true, .rollout_percentage = 100,
-                                             .legacy_provider = "", .default_provider = "local", .realtime_us = 100000,
-                                             .batch_threshold = 50, .fallback = true };
+static const emb_route_settings SETTINGS = {.hybrid = true,
+                                            .routing = true,
+                                            .rollout_percentage = 100,
+                                            .legacy_provider = "",
+                                            .default_provider = "local",
+                                            .realtime_us = 100000,
+                                            .batch_threshold = 50,
+                                            .fallback = true};
 
 typedef struct world {
     emb_route_candidate c[COUNT];
@@ -53,7 +101,7 @@ static world fresh(void)
     memset(&w, 0, sizeof w);
     memcpy(w.c, WORLD, sizeof WORLD);
     w.s = SETTINGS;
-    w.r = (emb_route_request){ .texts = 1, .bucket = 50 };
+    w.r = (emb_route_request){.texts = 1, .bucket = 50};
     return w;
 }
 
@@ -68,7 +116,7 @@ static void make(world *w)
 /* "local tei openai …" */
 static void expect(world *w, emb_route_rule rule, const char *order)
 {
-    static const char *const names[COUNT] = { "local", "openai", "large", "azure", "tei" };
+    static const char *const names[COUNT] = {"local", "openai", "large", "azure", "tei"};
     char got[100] = "";
     make(w);
     for (size_t i = 0; i < w->plan.count; i++)
@@ -304,7 +352,7 @@ static void test_fallback_off(void **state)
     expect_refusal(&w, EMB_E_UNAVAILABLE, "fallback");
     w.r.preferred_provider = "azure-eu";
     expect(&w, EMB_RULE_PINNED, "azure");
-    emb_route_plan none = { 0 };
+    emb_route_plan none = {0};
     emb_route_make(&w.r, &w.s, w.c, 0, &none);
     assert_int_equal(none.refusal, EMB_E_UNAVAILABLE);
 }
@@ -314,7 +362,7 @@ static void test_weights(void **state)
     (void)state;
     enum { DRAWS = 20000 };
     world w = fresh();
-    size_t first[COUNT] = { 0 };
+    size_t first[COUNT] = {0};
     w.c[LOCAL].position = w.c[OPENAI].position = 0;
     w.c[OPENAI].weight = 3;
     for (uint64_t i = 0; i < DRAWS; i++) {
@@ -381,29 +429,30 @@ static const struct pin {
     const char *model, *space, *provider;
     unsigned mask;
 } PINS[] = {
-    { NULL, NULL, NULL, BIT(LOCAL) | BIT(OPENAI) | BIT(AZURE) | BIT(TEI) },
-    { "", "", "auto", BIT(LOCAL) | BIT(OPENAI) | BIT(AZURE) | BIT(TEI) },
-    { "small", NULL, NULL, BIT(OPENAI) | BIT(AZURE) },
-    { "large", NULL, "auto", BIT(LARGE) },
-    { NULL, NULL, "openai", BIT(OPENAI) },
-    { NULL, NULL, "azure", BIT(AZURE) },
-    { NULL, NULL, "local", BIT(LOCAL) },
-    { NULL, NULL, "tei", BIT(TEI) },
-    { "large", NULL, "openai", BIT(LARGE) },
-    { "large", NULL, "local", 0 },
-    { NULL, "openai/small", NULL, BIT(OPENAI) | BIT(AZURE) },
-    { NULL, "openai/small", "azure-eu", BIT(AZURE) },
-    { "minilm", "openai/small", NULL, 0 },
-    { "nothing", NULL, NULL, 0 },
+    {NULL, NULL, NULL, BIT(LOCAL) | BIT(OPENAI) | BIT(AZURE) | BIT(TEI)},
+    {"", "", "auto", BIT(LOCAL) | BIT(OPENAI) | BIT(AZURE) | BIT(TEI)},
+    {"small", NULL, NULL, BIT(OPENAI) | BIT(AZURE)},
+    {"large", NULL, "auto", BIT(LARGE)},
+    {NULL, NULL, "openai", BIT(OPENAI)},
+    {NULL, NULL, "azure", BIT(AZURE)},
+    {NULL, NULL, "local", BIT(LOCAL)},
+    {NULL, NULL, "tei", BIT(TEI)},
+    {"large", NULL, "openai", BIT(LARGE)},
+    {"large", NULL, "local", 0},
+    {NULL, "openai/small", NULL, BIT(OPENAI) | BIT(AZURE)},
+    {NULL, "openai/small", "azure-eu", BIT(AZURE)},
+    {"minilm", "openai/small", NULL, 0},
+    {"nothing", NULL, NULL, 0},
 };
 static const struct legacy {
     const char *name;
-    unsigned provider, extra; /* its candidates for any pin; what its name adds where there is no pin of a model */
-} LEGACIES[] = { { "", BIT(LOCAL), 0 },
-                 { "openai", BIT(OPENAI) | BIT(LARGE), 0 },
-                 { "openai/large", BIT(LARGE), BIT(LARGE) },
-                 { "azure-eu", BIT(AZURE), 0 },
-                 { "gone", 0, 0 } };
+    unsigned provider,
+        extra; /* its candidates for any pin; what its name adds where there is no pin of a model */
+} LEGACIES[] = {{"", BIT(LOCAL), 0},
+                {"openai", BIT(OPENAI) | BIT(LARGE), 0},
+                {"openai/large", BIT(LARGE), BIT(LARGE)},
+                {"azure-eu", BIT(AZURE), 0},
+                {"gone", 0, 0}};
 enum { PIN_COUNT = sizeof PINS / sizeof *PINS, LEGACY_COUNT = sizeof LEGACIES / sizeof *LEGACIES };
 
 typedef struct expectation {
@@ -426,7 +475,7 @@ static expectation reference(const digits *d)
     bool pinned = (pin->model && *pin->model) || (pin->space && *pin->space) ||
                   (pin->provider && strcmp(pin->provider, "auto") != 0);
     bool names_model = (pin->model && *pin->model) || (pin->space && *pin->space);
-    expectation e = { .off_path = !d->hybrid || d->share == 0 };
+    expectation e = {.off_path = !d->hybrid || d->share == 0};
     unsigned set = pin->mask;
     if (e.off_path && !names_model && (!pinned || (pin->provider && strcmp(pin->provider, "openai") == 0)))
         set |= legacy->extra;
@@ -438,19 +487,22 @@ static expectation reference(const digits *d)
         d->settings ? ALL & ~BIT(LOCAL) : ALL,
         ALL & ~((d->health & 1 ? BIT(LOCAL) : 0) | (d->health & 2 ? BIT(OPENAI) | BIT(LARGE) : 0) |
                 (d->health & 4 ? BIT(TEI) : 0)),
-        d->budget == 1 ? local : d->budget == 2 && d->context != EMB_CONTEXT_ANALYSIS ? local
-                             : d->budget == 3 ? local | BIT(AZURE) : ALL,
+        d->budget == 1                                         ? local
+        : d->budget == 2 && d->context != EMB_CONTEXT_ANALYSIS ? local
+        : d->budget == 3                                       ? local | BIT(AZURE)
+                                                               : ALL,
         d->fallback || pinned ? ALL : ALL & ~(e.off_path ? BIT(AZURE) & ~legacy->provider : BIT(AZURE)),
     };
-    static const emb_status refusals[6] = { EMB_E_NOT_FOUND, EMB_E_FORBIDDEN, EMB_E_INVALID, EMB_E_UNAVAILABLE,
-                                            EMB_E_BUDGET, EMB_E_UNAVAILABLE };
+    static const emb_status refusals[6] = {EMB_E_NOT_FOUND,   EMB_E_FORBIDDEN, EMB_E_INVALID,
+                                           EMB_E_UNAVAILABLE, EMB_E_BUDGET,    EMB_E_UNAVAILABLE};
     e.members = ALL;
     for (int i = 0; i < 6; i++) {
         e.members &= masks[i];
         if (i == 0 && alone && e.members) {
             e.members &= mine;
             if (!e.members) {
-                /* none of this name: the rule of the legacy path refuses, unless privacy had taken all there were */
+                /* none of this name: the rule of the legacy path refuses, unless privacy had taken all there
+                 * were */
                 e.refusal = masks[1] & set ? EMB_E_UNAVAILABLE : EMB_E_FORBIDDEN;
                 return e;
             }
@@ -496,7 +548,8 @@ static void check_texts(const world *w)
 {
     assert_true(strlen(w->plan.reason) > 0 && strlen(w->plan.reason) < sizeof w->plan.reason);
     for (int i = 0; i < COUNT; i++)
-        assert_true(strnlen(w->v[i].why, sizeof w->v[i].why) > 0 && strnlen(w->v[i].why, sizeof w->v[i].why) < 120);
+        assert_true(strnlen(w->v[i].why, sizeof w->v[i].why) > 0 &&
+                    strnlen(w->v[i].why, sizeof w->v[i].why) < 120);
 }
 
 static bool check(const world *w, const expectation *e, bool fallback)
@@ -524,7 +577,7 @@ static bool check(const world *w, const expectation *e, bool fallback)
 
 static size_t run_product(void)
 {
-    static const unsigned radix[] = { 5, 8, 4, 2, PIN_COUNT, LEGACY_COUNT, 2, 2, 2, 2, 2 };
+    static const unsigned radix[] = {5, 8, 4, 2, PIN_COUNT, LEGACY_COUNT, 2, 2, 2, 2, 2};
     size_t total = 1, places = sizeof radix / sizeof *radix;
     for (size_t i = 0; i < places; i++)
         total *= radix[i];
@@ -540,10 +593,12 @@ static size_t run_product(void)
         make(&w);
         expectation e = reference(&d);
         if (!check(&w, &e, d.fallback))
-            fail_msg("case %zu: context %u health %u budget %u pii %u pin %u legacy %u hybrid %u share %u routing %u fallback "
-                     "%u settings %u: %zu in the order, refusal %d, \"%s\"; expected members %#x, refusal %d", n, d.context,
-                     d.health, d.budget, d.pii, d.pin, d.legacy, d.hybrid, d.share, d.routing, d.fallback, d.settings,
-                     w.plan.count, w.plan.refusal, w.plan.reason, e.members, e.refusal);
+            fail_msg("case %zu: context %u health %u budget %u pii %u pin %u legacy %u hybrid %u share %u "
+                     "routing %u fallback "
+                     "%u settings %u: %zu in the order, refusal %d, \"%s\"; expected members %#x, refusal %d",
+                     n, d.context, d.health, d.budget, d.pii, d.pin, d.legacy, d.hybrid, d.share, d.routing,
+                     d.fallback, d.settings, w.plan.count, w.plan.refusal, w.plan.reason, e.members,
+                     e.refusal);
         check_texts(&w);
         if (n % 61 == 0) { /* the same, and without an explanation, too */
             again = w;
@@ -568,10 +623,12 @@ static void test_product(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_contexts), cmocka_unit_test(test_realtime), cmocka_unit_test(test_pins),
-        cmocka_unit_test(test_privacy), cmocka_unit_test(test_legacy), cmocka_unit_test(test_health_settings_budget),
-        cmocka_unit_test(test_fallback_off), cmocka_unit_test(test_weights), cmocka_unit_test(test_many),
-        cmocka_unit_test(test_names), cmocka_unit_test(test_product),
+        cmocka_unit_test(test_contexts),     cmocka_unit_test(test_realtime),
+        cmocka_unit_test(test_pins),         cmocka_unit_test(test_privacy),
+        cmocka_unit_test(test_legacy),       cmocka_unit_test(test_health_settings_budget),
+        cmocka_unit_test(test_fallback_off), cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_many),         cmocka_unit_test(test_names),
+        cmocka_unit_test(test_product),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -36,16 +36,17 @@ static void good(emb_status st, const emb_error *err)
     if (st != EMB_OK)
         fail_msg("%s: %s: %s", emb_status_text(st), err->where, err->message);
 }
-#define GOOD(call)               \
-    do {                         \
-        emb_error err = { 0 };   \
-        good((call), &err);      \
+#define GOOD(call)           \
+    do {                     \
+        emb_error err = {0}; \
+        good((call), &err);  \
     } while (0)
 
 static emb_rollout *suite_open(void)
 {
     emb_rollout *r = NULL;
-    GOOD(emb_rollout_open(suite_url, &(emb_rollout_options){ .now_s = suite_clock, .no_thread = true }, &r, &err));
+    GOOD(emb_rollout_open(suite_url, &(emb_rollout_options){.now_s = suite_clock, .no_thread = true}, &r,
+                          &err));
     return r;
 }
 
@@ -83,8 +84,8 @@ static void suite_expect_audit(emb_rollout *r, const char *expected)
     for (size_t i = 0; i < count; i++) {
         const emb_rollout_event *e = &events[i];
         assert_true(i == 0 || e->id < events[i - 1].id);
-        snprintf(text + strlen(text), sizeof text - strlen(text), "%s %g>%g %s;", e->action, isnan(e->from) ? -1 : e->from,
-                 isnan(e->to) ? -1 : e->to, e->actor);
+        snprintf(text + strlen(text), sizeof text - strlen(text), "%s %g>%g %s;", e->action,
+                 isnan(e->from) ? -1 : e->from, isnan(e->to) ? -1 : e->to, e->actor);
     }
     assert_string_equal(text, expected);
     emb_arena_fini(&arena);
@@ -133,7 +134,7 @@ static void test_set_is_shared(void **state)
 static void test_schedule(void **state)
 {
     (void)state;
-    static const emb_rollout_step_config steps[] = { { 5, 60 }, { 33.25, 120 }, { 100, 60 } };
+    static const emb_rollout_step_config steps[] = {{5, 60}, {33.25, 120}, {100, 60}};
     emb_rollout *a = suite_open(), *b = suite_open();
     GOOD(emb_rollout_schedule(a, steps, 3, "ops", "canary", &err));
     GOOD(emb_rollout_refresh(b, &err));
@@ -156,7 +157,8 @@ static void test_schedule(void **state)
     assert_int_equal(suite_view(b).mode, EMB_ROLLOUT_FINISHED);
     assert_true(emb_rollout_percentage(b, 0) == 100);
     assert_false(suite_tick(b, "cost_spike")); /* nothing is scheduled any more */
-    suite_expect_audit(a, "finish 100>100 schedule;advance 33.25>100 schedule;advance 5>33.25 schedule;schedule -1>5 ops;");
+    suite_expect_audit(
+        a, "finish 100>100 schedule;advance 33.25>100 schedule;advance 5>33.25 schedule;schedule -1>5 ops;");
     emb_rollout_close(a);
     emb_rollout_close(b);
 }
@@ -164,7 +166,7 @@ static void test_schedule(void **state)
 static void test_alert(void **state)
 {
     (void)state;
-    static const emb_rollout_step_config steps[] = { { 10, 60 }, { 20, 60 } };
+    static const emb_rollout_step_config steps[] = {{10, 60}, {20, 60}};
     emb_rollout *a = suite_open(), *b = suite_open();
     GOOD(emb_rollout_schedule(a, steps, 2, "ops", "", &err));
     GOOD(emb_rollout_refresh(b, &err));
@@ -229,7 +231,7 @@ static void *rival(void *opaque)
 {
     emb_rollout *r = opaque;
     bool changed = false;
-    emb_error err = { 0 };
+    emb_error err = {0};
     if (emb_rollout_tick(r, NULL, &changed, &err) == EMB_OK && changed)
         atomic_fetch_add(&steps_made, 1);
     return NULL;
@@ -238,7 +240,7 @@ static void *rival(void *opaque)
 static void test_rivals(void **state)
 {
     (void)state;
-    static const emb_rollout_step_config steps[] = { { 10, 60 }, { 20, 60 }, { 30, 60 }, { 40, 60 }, { 50, 60 } };
+    static const emb_rollout_step_config steps[] = {{10, 60}, {20, 60}, {30, 60}, {40, 60}, {50, 60}};
     emb_rollout *r[RIVALS];
     pthread_t threads[RIVALS];
     for (int i = 0; i < RIVALS; i++)
@@ -264,7 +266,7 @@ static void test_rivals(void **state)
 /* Whatever people ask for at the same time is done, one after another, and logged with what was before. */
 static void *setter(void *opaque)
 {
-    emb_error err = { 0 };
+    emb_error err = {0};
     for (int i = 1; i <= 5; i++)
         if (emb_rollout_set(opaque, i, "ops", "", &err) != EMB_OK)
             return (void *)1;
@@ -310,7 +312,7 @@ static void test_thread(void **state)
     while (emb_rollout_percentage(b, 100) != 7) {
         if (emb_now_ns() - start > UINT64_C(30000000000))
             fail_msg("not seen in 30 s");
-        struct timespec t = { 0, 5000000 };
+        struct timespec t = {0, 5000000};
         nanosleep(&t, NULL);
     }
     emb_rollout_close(a);
@@ -322,20 +324,20 @@ static void test_invalid(void **state)
     (void)state;
     emb_rollout *r = suite_open();
     emb_error problem;
-    static const double wrong[] = { -0.001, 100.001, NAN, INFINITY, -INFINITY };
+    static const double wrong[] = {-0.001, 100.001, NAN, INFINITY, -INFINITY};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-        emb_rollout_step_config step = { wrong[i], 60 };
+        emb_rollout_step_config step = {wrong[i], 60};
         assert_int_equal(emb_rollout_set(r, wrong[i], "ops", "", &problem), EMB_E_INVALID);
         assert_int_equal(emb_rollout_schedule(r, &step, 1, "ops", "", &problem), EMB_E_INVALID);
     }
     emb_rollout_step_config steps[33];
     for (int i = 0; i < 33; i++)
-        steps[i] = (emb_rollout_step_config){ i, 60 };
+        steps[i] = (emb_rollout_step_config){i, 60};
     assert_int_equal(emb_rollout_schedule(r, steps, 0, "ops", "", &problem), EMB_E_INVALID);
     assert_int_equal(emb_rollout_schedule(r, steps, 33, "ops", "", &problem), EMB_E_INVALID);
     steps[1].percentage = 0;
     assert_int_equal(emb_rollout_schedule(r, steps, 3, "ops", "", &problem), EMB_E_INVALID);
-    steps[1] = (emb_rollout_step_config){ 1, 0 };
+    steps[1] = (emb_rollout_step_config){1, 0};
     assert_int_equal(emb_rollout_schedule(r, steps, 3, "ops", "", &problem), EMB_E_INVALID);
     steps[1].hold_s = UINT64_MAX;
     assert_int_equal(emb_rollout_schedule(r, steps, 3, "ops", "", &problem), EMB_E_INVALID);
@@ -353,11 +355,16 @@ static int rollout_suite(const char *url, void (*reset)(void))
     suite_url = url;
     suite_reset = reset;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_nothing_stored, suite_setup), cmocka_unit_test_setup(test_set_is_shared, suite_setup),
-        cmocka_unit_test_setup(test_schedule, suite_setup),       cmocka_unit_test_setup(test_alert, suite_setup),
-        cmocka_unit_test_setup(test_verified, suite_setup),       cmocka_unit_test_setup(test_texts, suite_setup),
-        cmocka_unit_test_setup(test_rivals, suite_setup),         cmocka_unit_test_setup(test_setters, suite_setup),
-        cmocka_unit_test_setup(test_thread, suite_setup),         cmocka_unit_test_setup(test_invalid, suite_setup),
+        cmocka_unit_test_setup(test_nothing_stored, suite_setup),
+        cmocka_unit_test_setup(test_set_is_shared, suite_setup),
+        cmocka_unit_test_setup(test_schedule, suite_setup),
+        cmocka_unit_test_setup(test_alert, suite_setup),
+        cmocka_unit_test_setup(test_verified, suite_setup),
+        cmocka_unit_test_setup(test_texts, suite_setup),
+        cmocka_unit_test_setup(test_rivals, suite_setup),
+        cmocka_unit_test_setup(test_setters, suite_setup),
+        cmocka_unit_test_setup(test_thread, suite_setup),
+        cmocka_unit_test_setup(test_invalid, suite_setup),
     };
     return cmocka_run_group_tests_name("rollout", tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
 /*
- * The rollout: buckets, and the suite of rollout_suite.h on SQLite and, where EMBEDD_TEST_POSTGRESQL names one, on
- * PostgreSQL (tests/router starts it).
+ * The rollout: buckets, and the suite of rollout_suite.h on SQLite and, where EMBEDD_TEST_POSTGRESQL names
+ * one, on PostgreSQL (tests/router starts it).
  */
 #include "unit/router/rollout_suite.h"
 
@@ -14,7 +14,7 @@ static char directory[] = "/tmp/embedd-rollout-XXXXXX", path[200], url[256];
 
 static void remove_file(void)
 {
-    static const char *const ends[] = { "", "-wal", "-shm" };
+    static const char *const ends[] = {"", "-wal", "-shm"};
     char name[256];
     for (int i = 0; i < 3; i++) {
         snprintf(name, sizeof name, "%s%s", path, ends[i]);
@@ -25,9 +25,8 @@ static void remove_file(void)
 static void drop_tables(void)
 {
     static const emb_pg_statement drops[] = {
-        { "drop_rollout", "DROP TABLE IF EXISTS embedd_rollout, embedd_rollout_audit" },
-        { "drop_schema", "DROP TABLE IF EXISTS embedd_schema" }
-    };
+        {"drop_rollout", "DROP TABLE IF EXISTS embedd_rollout, embedd_rollout_audit"},
+        {"drop_schema", "DROP TABLE IF EXISTS embedd_schema"}};
     emb_pg *pg;
     GOOD(emb_pg_open(getenv("EMBEDD_TEST_POSTGRESQL"), NULL, &pg, &err));
     for (int i = 0; i < 2; i++)
@@ -58,19 +57,21 @@ static void test_sticky(void **state)
     assert_true(key != user && text != key);
     assert_true(emb_rollout_bucket("", "x", "", "", 0) != emb_rollout_bucket("", "", "x", "", 0));
     assert_true(emb_rollout_bucket("a", "u", NULL, NULL, 0) != emb_rollout_bucket("b", "u", NULL, NULL, 0));
-    assert_true(emb_rollout_bucket("", NULL, NULL, "a\0b", 3) != emb_rollout_bucket("", NULL, NULL, "a\0c", 3));
+    assert_true(emb_rollout_bucket("", NULL, NULL, "a\0b", 3) !=
+                emb_rollout_bucket("", NULL, NULL, "a\0c", 3));
     double none = emb_rollout_bucket(NULL, NULL, NULL, NULL, 0);
     assert_true(none >= 0 && none < 100 && none == emb_rollout_bucket("", "", "", "", 0));
 }
 
-/* Chi-square over 100 cells: 99 degrees of freedom, 148.2 is passed by chance once in a thousand; names are fixed. */
+/* Chi-square over 100 cells: 99 degrees of freedom, 148.2 is passed by chance once in a thousand; names are
+ * fixed. */
 static void test_uniform(void **state)
 {
     (void)state;
     enum { CALLERS = 100000, CELLS = 100 };
-    static const char *const salts[] = { "", "2026", "another" };
+    static const char *const salts[] = {"", "2026", "another"};
     for (int s = 0; s < 3; s++) {
-        unsigned cells[CELLS] = { 0 };
+        unsigned cells[CELLS] = {0};
         double chi = 0;
         for (unsigned i = 0; i < CALLERS; i++) {
             double b = bucket_of(salts[s], i);
@@ -90,9 +91,9 @@ static void test_uniform(void **state)
 static void test_monotonic(void **state)
 {
     (void)state;
-    static const double shares[] = { 0, 5, 10, 25, 50, 90, 100 };
+    static const double shares[] = {0, 5, 10, 25, 50, 90, 100};
     enum { CALLERS = 20000 };
-    unsigned in[7] = { 0 };
+    unsigned in[7] = {0};
     for (unsigned i = 0; i < CALLERS; i++) {
         double b = bucket_of("salt", i);
         bool before = false;
@@ -119,7 +120,7 @@ static void test_stores(void **state)
     assert_int_equal(emb_rollout_open("", NULL, &r, &problem), EMB_E_INVALID);
     assert_null(r);
     /* a server that is not there: the configuration's share counts, and changes say why they fail */
-    GOOD(emb_rollout_open("postgresql://127.0.0.1:1/x", &(emb_rollout_options){ .no_thread = true }, &r, &err));
+    GOOD(emb_rollout_open("postgresql://127.0.0.1:1/x", &(emb_rollout_options){.no_thread = true}, &r, &err));
     assert_true(emb_rollout_percentage(r, 33) == 33);
     assert_int_not_equal(emb_rollout_set(r, 1, "ops", "", &problem), EMB_OK);
     assert_true(emb_rollout_percentage(r, 33) == 33);
@@ -131,18 +132,19 @@ static void test_stores(void **state)
 static void test_nonsense(void **state)
 {
     (void)state;
-    static const char *const wrong[] = { "mode = 9",    "share = 100000001", "mode = 1, share = -1", "mode = 2, step = 7",
-                                         "step = -3, mode = 2", "schedule = '5:'", "schedule = '5:1x'", "schedule = '-1:5'" };
+    static const char *const wrong[] = {"mode = 9",           "share = 100000001",   "mode = 1, share = -1",
+                                        "mode = 2, step = 7", "step = -3, mode = 2", "schedule = '5:'",
+                                        "schedule = '5:1x'",  "schedule = '-1:5'"};
     emb_error problem;
     emb_rollout *r = suite_open();
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-        static const emb_sqlite_schema schema = { 0x656D6252, "a test", NULL, 1 };
+        static const emb_sqlite_schema schema = {0x656D6252, "a test", NULL, 1};
         emb_sqlite_pool *pool;
         emb_sqlite *db;
         char sql[200];
-        GOOD(emb_rollout_schedule(r, &(emb_rollout_step_config){ 5, 60 }, 1, "ops", "", &err));
+        GOOD(emb_rollout_schedule(r, &(emb_rollout_step_config){5, 60}, 1, "ops", "", &err));
         snprintf(sql, sizeof sql, "UPDATE rollout_state SET %s", wrong[i]);
-        GOOD(emb_sqlite_pool_open(path, &(emb_sqlite_options){ .schema = &schema }, 1, &pool, &err));
+        GOOD(emb_sqlite_pool_open(path, &(emb_sqlite_options){.schema = &schema}, 1, &pool, &err));
         GOOD(emb_sqlite_acquire(pool, 0, &db, &err));
         GOOD(emb_sqlite_run(db, sql, &err));
         emb_sqlite_release(pool, db);
@@ -180,7 +182,8 @@ static void use_all(void)
     emb_arena arena;
     emb_error problem;
     size_t count;
-    if (emb_rollout_open(url, &(emb_rollout_options){ .now_s = suite_clock, .no_thread = true }, &r, &problem) != EMB_OK)
+    if (emb_rollout_open(url, &(emb_rollout_options){.now_s = suite_clock, .no_thread = true}, &r,
+                         &problem) != EMB_OK)
         return;
     double before = emb_rollout_percentage(r, 42);
     if (emb_rollout_set(r, 5, "ops", "why", &problem) == EMB_OK)
@@ -223,9 +226,13 @@ int main(void)
     snprintf(url, sizeof url, "sqlite:%s", path);
     int failures = postgresql ? rollout_suite(postgresql, drop_tables) : rollout_suite(url, remove_file);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sticky), cmocka_unit_test(test_uniform), cmocka_unit_test(test_monotonic),
-        cmocka_unit_test(test_stores), cmocka_unit_test_setup(test_nonsense, suite_setup),
-        cmocka_unit_test_setup(test_reopened, suite_setup), cmocka_unit_test_setup(test_no_memory, suite_setup),
+        cmocka_unit_test(test_sticky),
+        cmocka_unit_test(test_uniform),
+        cmocka_unit_test(test_monotonic),
+        cmocka_unit_test(test_stores),
+        cmocka_unit_test_setup(test_nonsense, suite_setup),
+        cmocka_unit_test_setup(test_reopened, suite_setup),
+        cmocka_unit_test_setup(test_no_memory, suite_setup),
     };
     suite_url = url;
     suite_reset = remove_file;

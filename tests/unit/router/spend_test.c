@@ -1,4 +1,5 @@
-/* Blocks of a budget: far from a limit a store is asked once for many calls, near it for each, and it is never overrun. */
+/* Blocks of a budget: far from a limit a store is asked once for many calls, near it for each, and it is
+ * never overrun. */
 #include "base/clock.h"
 #include "router/spend.h"
 

@@ -30,38 +30,39 @@
     } while (0)
 
 /* Fails with this status, and the error says `what` (NULL: anything). */
-#define FAILS(status, what, call)                                                       \
-    do {                                                                                \
-        emb_error e_;                                                                   \
-        memset(&e_, 0, sizeof e_);                                                      \
-        emb_error *err = &e_;                                                           \
-        emb_status s_ = (call);                                                         \
-        (void)err;                                                                      \
-        if (s_ != (status))                                                             \
-            fail_msg("%s: %s (%s)", #call, emb_status_text(s_), e_.message);            \
-        const char *what_ = (what);                                                     \
-        if (what_ && !strstr(e_.message, what_) && strcmp(e_.where, what_) != 0)        \
+#define FAILS(status, what, call)                                                              \
+    do {                                                                                       \
+        emb_error e_;                                                                          \
+        memset(&e_, 0, sizeof e_);                                                             \
+        emb_error *err = &e_;                                                                  \
+        emb_status s_ = (call);                                                                \
+        (void)err;                                                                             \
+        if (s_ != (status))                                                                    \
+            fail_msg("%s: %s (%s)", #call, emb_status_text(s_), e_.message);                   \
+        const char *what_ = (what);                                                            \
+        if (what_ && !strstr(e_.message, what_) && strcmp(e_.where, what_) != 0)               \
             fail_msg("%s: neither \"%s\" nor %s says %s", #call, e_.message, e_.where, what_); \
     } while (0)
 
 /* Until the condition holds, at most half a minute. */
-#define UNTIL(condition)                                                   \
-    do {                                                                   \
-        uint64_t until_ = emb_now_ns() + UINT64_C(30000000000);            \
-        while (!(condition)) {                                             \
-            if (emb_now_ns() > until_)                                     \
-                fail_msg("waited 30 seconds for %s", #condition);          \
-            usleep(500);                                                   \
-        }                                                                  \
+#define UNTIL(condition)                                          \
+    do {                                                          \
+        uint64_t until_ = emb_now_ns() + UINT64_C(30000000000);   \
+        while (!(condition)) {                                    \
+            if (emb_now_ns() > until_)                            \
+                fail_msg("waited 30 seconds for %s", #condition); \
+            usleep(500);                                          \
+        }                                                         \
     } while (0)
 
-/* Pairs "section-setting", "value", …, NULL over: models from the fake's folder, one thread, no second level, nothing kept. */
+/* Pairs "section-setting", "value", …, NULL over: models from the fake's folder, one thread, no second level,
+ * nothing kept. */
 static inline emb_config *make_config(const char *first, ...)
 {
     static char *none[] = {NULL};
-    emb_config_flag flags[32] = {{"models-path", fake_model_root()}, {"models-threads", "1"}, {"cache-url", "none"},
-                                 {"models-default", "one"},          {"models-memory", "1GiB"},
-                                 {"data-dir", "/dev/null/none"}};
+    emb_config_flag flags[32] = {
+        {"models-path", fake_model_root()}, {"models-threads", "1"},   {"cache-url", "none"},
+        {"models-default", "one"},          {"models-memory", "1GiB"}, {"data-dir", "/dev/null/none"}};
     size_t count = 6;
     va_list args;
     va_start(args, first);

@@ -1,5 +1,6 @@
-/* The service as a library (embedd_service.h) with a fake model: opening by settings, file and environment, every function of
- * the two interfaces, models, numbers, errors, and that nothing is left behind when memory is short. */
+/* The service as a library (embedd_service.h) with a fake model: opening by settings, file and environment,
+ * every function of the two interfaces, models, numbers, errors, and that nothing is left behind when memory
+ * is short. */
 #include "service_fixture.h"
 
 #include <embedd_service.h>
@@ -19,7 +20,8 @@ static int setup(void **state)
     snprintf(models_setting, sizeof models_setting, "models.path=%s", fake_model_root());
     snprintf(data_setting, sizeof data_setting, "data.dir=%s/data", fake_model_root());
     snprintf(cache_setting, sizeof cache_setting, "cache.url=none");
-    const char *settings[] = {models_setting, data_setting, cache_setting, "models.default=two", "models.threads=1", NULL};
+    const char *settings[] = {models_setting,       data_setting,       cache_setting,
+                              "models.default=two", "models.threads=1", NULL};
     memcpy(usual, settings, sizeof settings);
     return 0;
 }
@@ -206,14 +208,16 @@ static void refuses(void **state)
     start();
     FAILS(EMB_E_INVALID, "text 0 is empty", emb_service_generate(service, "", 0, &r, err));
     assert_null(r);
-    FAILS(EMB_E_INVALID, "text 1 is empty", emb_service_generate_many(service, texts, 3, NULL, NULL, &r, err));
+    FAILS(EMB_E_INVALID, "text 1 is empty",
+          emb_service_generate_many(service, texts, 3, NULL, NULL, &r, err));
     FAILS(EMB_E_INVALID, "text 1 is empty", emb_service_embed_batch(service, texts, 3, NULL, true, &r, err));
     FAILS(EMB_E_INVALID, "there is no text", emb_service_embed_batch(service, texts, 0, NULL, true, &r, err));
     FAILS(EMB_E_INVALID, "text 0 is empty", emb_service_embed_text(service, "  ", 2, NULL, true, &r, err));
     FAILS(EMB_E_INVALID, "text 0 is empty", emb_service_embed_query(service, "\n", 1, NULL, true, &r, err));
     FAILS(EMB_E_INVALID, "\"later\" is not a context",
           emb_service_generate_with_metadata(service, "red", 3, "later", &r, err));
-    FAILS(EMB_E_INVALID, "preferred_provider", emb_service_generate_many(service, texts, 1, NULL, "nobody", &r, err));
+    FAILS(EMB_E_INVALID, "preferred_provider",
+          emb_service_generate_many(service, texts, 1, NULL, "nobody", &r, err));
     FAILS(EMB_E_NOT_FOUND, "none", emb_service_embed_text(service, "red", 3, "none", true, &r, err));
     assert_null(r);
     stop();
@@ -226,9 +230,12 @@ static void what_cannot_be_opened(void **state)
     emb_service_options options = EMB_SERVICE_OPTIONS_INIT;
     const struct {
         const char *setting, *says;
-    } bad[] = {{"models.threads", "not section.name=value"}, {"=1", "not section.name=value"},
-               {"models.threads=many", "many"},              {"models.nothing=1", "models.nothing"},
-               {"models.default=none", "none"},              {"providers.default=openai", "openai"}};
+    } bad[] = {{"models.threads", "not section.name=value"},
+               {"=1", "not section.name=value"},
+               {"models.threads=many", "many"},
+               {"models.nothing=1", "models.nothing"},
+               {"models.default=none", "none"},
+               {"providers.default=openai", "openai"}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         const char *settings[] = {models_setting, data_setting, cache_setting, bad[i].setting, NULL};
         emb_error err = {0};
@@ -337,7 +344,8 @@ static void each_allocation_of_a_result_fails(void **state)
     OK(emb_service_embed_batch(service, texts, 2, NULL, true, &r, err));
     emb_service_result_free(r);
     ERR_raise(ERR_LIB_USER, ERR_R_MALLOC_FAILURE);
-    for (size_t n = 1, round = 0; round < 2; n++) { /* the first round makes the metrics of errors, which stay */
+    for (size_t n = 1, round = 0; round < 2;
+         n++) { /* the first round makes the metrics of errors, which stay */
         settle_openssl();
         size_t live = fail_alloc_live();
         fail_alloc_at(n);
@@ -347,7 +355,8 @@ static void each_allocation_of_a_result_fails(void **state)
         emb_service_result_free(r);
         settle_openssl();
         if ((round && fail_alloc_live() > live) || (status && (!failed || status != EMB_E_NOMEM)))
-            fail_msg("allocation %zu: %s, %zu of %zu left", n, emb_status_text(status), fail_alloc_live(), live);
+            fail_msg("allocation %zu: %s, %zu of %zu left", n, emb_status_text(status), fail_alloc_live(),
+                     live);
         if (!failed) {
             round++;
             n = 0;

@@ -218,7 +218,8 @@ static void each_allocation_fails(void **state)
     if (!fail_alloc_available())
         skip();
     make_file("list.jsonl", "\"red\"\n{\"text\": \"green\"}\n");
-    start(make_config("cache-enabled", "false", "data-dir", "/dev/null/none", "hybrid-monitoring", "false", NULL));
+    start(make_config("cache-enabled", "false", "data-dir", "/dev/null/none", "hybrid-monitoring", "false",
+                      NULL));
     emb_warm_report report;
     emb_warm_source source = {.file = in_root("list.jsonl")};
     OK(emb_warm(service, &source, NULL, EMB_ROLE_NONE, NULL, NULL, NULL, &report, err));

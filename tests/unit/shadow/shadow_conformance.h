@@ -47,11 +47,23 @@ static void ok(emb_status st)
 
 static emb_shadow_row row_of(int64_t time_s, const char *category, int cosine_hundredths)
 {
-    emb_shadow_row r = { .role = "query", .category = category, .context = "realtime", .legacy_provider = "old",
-                         .legacy_model = "m1", .legacy_space = "s1", .candidate_provider = "n\xC3\xA9w",
-                         .candidate_model = "m2", .candidate_space = "s2", .time_s = time_s, .legacy_ns = 11,
-                         .candidate_ns = INT64_C(5000000000), .legacy_nusd = 20, .candidate_nusd = INT64_C(3000000000),
-                         .legacy_dimension = 384, .candidate_dimension = 1536, .legacy_cached = 1 };
+    emb_shadow_row r = {.role = "query",
+                        .category = category,
+                        .context = "realtime",
+                        .legacy_provider = "old",
+                        .legacy_model = "m1",
+                        .legacy_space = "s1",
+                        .candidate_provider = "n\xC3\xA9w",
+                        .candidate_model = "m2",
+                        .candidate_space = "s2",
+                        .time_s = time_s,
+                        .legacy_ns = 11,
+                        .candidate_ns = INT64_C(5000000000),
+                        .legacy_nusd = 20,
+                        .candidate_nusd = INT64_C(3000000000),
+                        .legacy_dimension = 384,
+                        .candidate_dimension = 1536,
+                        .legacy_cached = 1};
     for (size_t i = 0; i < sizeof r.text; i++)
         r.text[i] = (unsigned char)(time_s + (int64_t)i);
     r.has_cosine = cosine_hundredths >= 0;
@@ -83,7 +95,7 @@ static bool collect(void *context, const emb_shadow_row *row)
 
 static void put_three(void)
 {
-    emb_shadow_row rows[] = { row_of(100, "a", 90), row_of(200, "b", -1), row_of(300, "a", 40) };
+    emb_shadow_row rows[] = {row_of(100, "a", 90), row_of(200, "b", -1), row_of(300, "a", 40)};
     rows[1].error = "over a limit";
     OK(put(store, rows, 3, soon(), ERR));
 }
@@ -91,7 +103,7 @@ static void put_three(void)
 static void test_rows(void **state)
 {
     (void)state;
-    collected c = { .limit = 8 };
+    collected c = {.limit = 8};
     put_three();
     OK(rows(store, EMB_SHADOW_NEWEST, 0, 8, soon(), collect, &c, ERR));
     assert_int_equal(c.count, 3);
@@ -108,17 +120,17 @@ static void test_rows(void **state)
     assert_false(c.rows[1].has_cosine);
     assert_true(c.has_error[1] && !c.has_error[0] && !c.has_error[2]);
     assert_string_equal(c.error, "over a limit");
-    c = (collected){ .limit = 8 };
+    c = (collected){.limit = 8};
     OK(rows(store, EMB_SHADOW_WORST, 0, 8, soon(), collect, &c, ERR));
     assert_int_equal(c.count, 2);
     assert_int_equal(c.rows[0].cosine_e9, 400000000);
-    c = (collected){ .limit = 8 };
+    c = (collected){.limit = 8};
     OK(rows(store, EMB_SHADOW_NEWEST, 150, 1, soon(), collect, &c, ERR));
     assert_int_equal(c.count, 1);
-    c = (collected){ .limit = 1 }; /* the visitor has enough */
+    c = (collected){.limit = 1}; /* the visitor has enough */
     OK(rows(store, EMB_SHADOW_NEWEST, 0, 8, soon(), collect, &c, ERR));
     assert_int_equal(c.count, 1);
-    c = (collected){ .limit = 8 };
+    c = (collected){.limit = 8};
     OK(rows(store, EMB_SHADOW_LAST_COMPARED, 0, 8, soon(), collect, &c, ERR));
     assert_int_equal(c.count, 2);
 }
@@ -138,7 +150,7 @@ static bool add_point(void *context, const emb_shadow_point *p)
 static void test_points(void **state)
 {
     (void)state;
-    int64_t sums[6] = { 0 };
+    int64_t sums[6] = {0};
     put_three();
     OK(points(store, 0, 100, soon(), add_point, sums, ERR));
     assert_int_equal(sums[0], 3);
@@ -167,7 +179,7 @@ static bool add_total(void *context, const emb_shadow_total *t)
 static void test_totals(void **state)
 {
     (void)state;
-    totals t = { 0 };
+    totals t = {0};
     put_three();
     OK(totals(store, 0, 10, soon(), add_total, &t, ERR));
     assert_int_equal(t.count, 3);
@@ -183,7 +195,7 @@ static void test_totals(void **state)
     assert_string_equal(t.names[1], "a");
     assert_int_equal(t.list[1].comparisons, 2);
     assert_string_equal(t.names[2], "b");
-    t = (totals){ 0 };
+    t = (totals){0};
     OK(totals(store, 1000, 10, soon(), add_total, &t, ERR)); /* of nothing */
     assert_int_equal(t.count, 1);
     assert_int_equal(t.list[0].comparisons, 0);
@@ -193,14 +205,18 @@ static void test_totals(void **state)
 static void test_state(void **state)
 {
     (void)state;
-    emb_shadow_state s = { .dropped = 5 }, got;
+    emb_shadow_state s = {.dropped = 5}, got;
     OK(get_state(store, soon(), &got, ERR));
     assert_int_equal(got.time_s + got.dropped, 0);
     OK(put_state(store, &s, soon(), ERR));
-    s = (emb_shadow_state){ .time_s = 77, .window = 60, .overlap_e9 = { 1, 2, 3 }, .rank_e9 = { -4, 5, 6 }, .dropped = 2,
-                            .pair = "abcdef" };
+    s = (emb_shadow_state){.time_s = 77,
+                           .window = 60,
+                           .overlap_e9 = {1, 2, 3},
+                           .rank_e9 = {-4, 5, 6},
+                           .dropped = 2,
+                           .pair = "abcdef"};
     OK(put_state(store, &s, soon(), ERR));
-    OK(put_state(store, &(emb_shadow_state){ .dropped = 1 }, soon(), ERR)); /* leaves the window's figures */
+    OK(put_state(store, &(emb_shadow_state){.dropped = 1}, soon(), ERR)); /* leaves the window's figures */
     OK(get_state(store, soon(), &got, ERR));
     assert_int_equal(got.dropped, 8);
     assert_int_equal(got.time_s, 77);
@@ -222,7 +238,7 @@ static void put_many(size_t count, int64_t first_s)
 
 static size_t count_rows(int64_t *first_s)
 {
-    totals t = { 0 };
+    totals t = {0};
     OK(totals(store, 0, 1, soon(), add_total, &t, ERR));
     *first_s = t.list[0].first_s;
     return (size_t)t.list[0].comparisons;
@@ -257,7 +273,7 @@ static void test_clear(void **state)
     int64_t first;
     emb_shadow_state got;
     put_three();
-    OK(put_state(store, &(emb_shadow_state){ .dropped = 1 }, soon(), ERR));
+    OK(put_state(store, &(emb_shadow_state){.dropped = 1}, soon(), ERR));
     OK(clear(store, soon(), ERR));
     assert_int_equal(count_rows(&first), 0);
     OK(get_state(store, soon(), &got, ERR));
@@ -284,8 +300,8 @@ static int close_it(void **state)
 
 static int shadow_conformance(const shadow_subject *subject)
 {
-    const struct CMUnitTest tests[] = { ON_STORE(test_rows),  ON_STORE(test_points), ON_STORE(test_totals),
-                                        ON_STORE(test_state), ON_STORE(test_trim),   ON_STORE(test_clear) };
+    const struct CMUnitTest tests[] = {ON_STORE(test_rows),  ON_STORE(test_points), ON_STORE(test_totals),
+                                       ON_STORE(test_state), ON_STORE(test_trim),   ON_STORE(test_clear)};
     shadow_subject_now = subject;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

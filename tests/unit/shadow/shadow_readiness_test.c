@@ -16,12 +16,23 @@ static emb_shadow_report report;
 /* All that passes. */
 static emb_readiness_input good(void)
 {
-    report = (emb_shadow_report){ .all = { .comparisons = 100, .with_cosine = 99, .cosine.mean = 0.951 }, .same_space = true,
-                                  .first_s = 1000, .last_s = 1000 + 48 * 3600, .has_overlap = true, .overlap.mean = 0.61 };
-    return (emb_readiness_input){ .shadow = &report, .required_similarity = 0.95, .required_overlap = 0.6,
-                                  .required_hours = 48, .required_hit_rate = 0.8, .required_comparisons = 100,
-                                  .hit_rate_known = true, .hit_rate = 0.81, .p95_ms = 500, .p95_limit_ms = 500,
-                                  .rollback_verified_s = 5 };
+    report = (emb_shadow_report){.all = {.comparisons = 100, .with_cosine = 99, .cosine.mean = 0.951},
+                                 .same_space = true,
+                                 .first_s = 1000,
+                                 .last_s = 1000 + 48 * 3600,
+                                 .has_overlap = true,
+                                 .overlap.mean = 0.61};
+    return (emb_readiness_input){.shadow = &report,
+                                 .required_similarity = 0.95,
+                                 .required_overlap = 0.6,
+                                 .required_hours = 48,
+                                 .required_hit_rate = 0.8,
+                                 .required_comparisons = 100,
+                                 .hit_rate_known = true,
+                                 .hit_rate = 0.81,
+                                 .p95_ms = 500,
+                                 .p95_limit_ms = 500,
+                                 .rollback_verified_s = 5};
 }
 
 static const emb_readiness_criterion *find(const emb_readiness *r, const char *name)
@@ -33,7 +44,8 @@ static const emb_readiness_criterion *find(const emb_readiness *r, const char *n
 }
 
 /* The verdict fails by this criterion alone. */
-static void check_fails(const emb_readiness_input *in, const char *name, const char *required, const char *actual)
+static void check_fails(const emb_readiness_input *in, const char *name, const char *required,
+                        const char *actual)
 {
     emb_readiness r;
     emb_readiness_judge(in, &r);
@@ -135,7 +147,7 @@ static void test_no_report(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_good), cmocka_unit_test(test_each),
-                                        cmocka_unit_test(test_not_recorded), cmocka_unit_test(test_no_report) };
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_good), cmocka_unit_test(test_each),
+                                       cmocka_unit_test(test_not_recorded), cmocka_unit_test(test_no_report)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
-/* Numbers of the report against values worked out by hand; neighbours against a plain computation; another process. */
+/* Numbers of the report against values worked out by hand; neighbours against a plain computation; another
+ * process. */
 #include "unit/shadow/shadow_world.h"
 
 #include "shadow/window.h"
@@ -8,11 +9,11 @@
 enum { MS = 1000000 };
 
 /* A candidate vector with this cosine to (1, 0). */
-static void compare(const char *category, const char *text, double cosine, unsigned legacy_ms, unsigned candidate_ms,
-                    uint64_t legacy_nusd)
+static void compare(const char *category, const char *text, double cosine, unsigned legacy_ms,
+                    unsigned candidate_ms, uint64_t legacy_nusd)
 {
-    static const float legacy[] = { 1, 0 };
-    float candidate[] = { (float)cosine, (float)sqrt(1 - cosine * cosine) };
+    static const float legacy[] = {1, 0};
+    float candidate[] = {(float)cosine, (float)sqrt(1 - cosine * cosine)};
     world.vectors = candidate;
     world.dimension = 2;
     world.latency_ns = (uint64_t)candidate_ms * MS;
@@ -31,8 +32,8 @@ static void test_numbers(void **state)
 {
     (void)state;
     emb_arena arena;
-    world_open(&(emb_shadow_options){ .queue = 10, .window = 20, .run = world_run });
-    static const double cosines[] = { 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0 };
+    world_open(&(emb_shadow_options){.queue = 10, .window = 20, .run = world_run});
+    static const double cosines[] = {0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0};
     for (int i = 0; i < 10; i++) {
         char text[8];
         snprintf(text, sizeof text, "t%d", i);
@@ -47,7 +48,8 @@ static void test_numbers(void **state)
     assert_int_equal(r.all.failures, 1);
     assert_int_equal(r.all.with_cosine, 10);
     near(r.all.cosine.mean, 0.45);
-    assert_true(r.all.cosine.low > 0.2 && r.all.cosine.low < 0.35 && r.all.cosine.high > 0.55 && r.all.cosine.high < 0.7);
+    assert_true(r.all.cosine.low > 0.2 && r.all.cosine.low < 0.35 && r.all.cosine.high > 0.55 &&
+                r.all.cosine.high < 0.7);
     near(r.all.cosine_p5, 0.0);  /* nearest rank: the 1st of 10 */
     near(r.all.cosine_p50, 0.4); /* the 5th */
     near(r.all.cosine_worst, 0.0);
@@ -83,9 +85,9 @@ static void test_numbers(void **state)
     near(r.newest[1].legacy_ms, 100);
     emb_arena_fini(&arena);
 
-    emb_error err = { 0 };
+    emb_error err = {0};
     emb_arena_init(&arena);
-    emb_shadow_query query = { .since_s = 1700000000 + 8 * 3600 };
+    emb_shadow_query query = {.since_s = 1700000000 + 8 * 3600};
     assert_int_equal(emb_shadow_make_report(world.shadow, &query, &arena, &r, &err), EMB_OK);
     assert_int_equal(r.all.comparisons, 3);
     near(r.all.cosine.mean, 0.05);
@@ -97,7 +99,7 @@ static void test_cached_latencies(void **state)
 {
     (void)state;
     emb_arena arena;
-    world_open(&(emb_shadow_options){ .queue = 10, .window = 20, .run = world_run });
+    world_open(&(emb_shadow_options){.queue = 10, .window = 20, .run = world_run});
     compare("c", "a", 0.9, 10, 30, 0);
     world.cached = true;
     compare("c", "b", 0.9, 10, 1, 0);
@@ -111,7 +113,7 @@ static void test_nothing(void **state)
 {
     (void)state;
     emb_arena arena;
-    world_open(&(emb_shadow_options){ 0 });
+    world_open(&(emb_shadow_options){0});
     emb_shadow_report r = world_report(&arena, 10);
     assert_int_equal(r.all.comparisons, 0);
     assert_int_equal(r.category_count + r.worst_count + r.newest_count, 0);
@@ -139,10 +141,11 @@ static void fill(float *out, size_t count)
         out[i] = component();
 }
 
-static void add(emb_shadow_window *w, unsigned number, const char *pair, const float *legacy, size_t legacy_dimension,
-                const float *candidate, size_t dimension)
+static void add(emb_shadow_window *w, unsigned number, const char *pair, const float *legacy,
+                size_t legacy_dimension, const float *candidate, size_t dimension)
 {
-    emb_shadow_item item = { .pair = pair, .vectors = { legacy, candidate }, .dimensions = { legacy_dimension, dimension } };
+    emb_shadow_item item = {
+        .pair = pair, .vectors = {legacy, candidate}, .dimensions = {legacy_dimension, dimension}};
     memcpy(item.text, &number, sizeof number);
     assert_true(emb_shadow_window_add(w, &item));
 }
@@ -161,7 +164,8 @@ static unsigned rank_of(const float *all, size_t dimension, size_t i, size_t j)
     unsigned nearer = 0;
     double mine = plain_cosine(all + i * dimension, all + j * dimension, dimension);
     for (size_t k = 0; k < TEXTS; k++)
-        nearer += k != i && k != j && plain_cosine(all + i * dimension, all + k * dimension, dimension) > mine;
+        nearer +=
+            k != i && k != j && plain_cosine(all + i * dimension, all + k * dimension, dimension) > mine;
     return nearer;
 }
 
@@ -238,7 +242,7 @@ static void test_other_process(void **state)
     float vector[WIDE];
     emb_arena arena;
     seed = 3;
-    world_open(&(emb_shadow_options){ .queue = 100, .window = 40, .run = world_run });
+    world_open(&(emb_shadow_options){.queue = 100, .window = 40, .run = world_run});
     for (int i = 0; i < 55; i++) {
         char text[8];
         snprintf(text, sizeof text, "t%d", i);
@@ -254,7 +258,7 @@ static void test_other_process(void **state)
     emb_arena_fini(&arena);
     world_close();
     for (int with_thread = 0; with_thread < 2; with_thread++) {
-        world_open(&(emb_shadow_options){ .queue = 10, .window = 40, .run = with_thread ? world_run : NULL });
+        world_open(&(emb_shadow_options){.queue = 10, .window = 40, .run = with_thread ? world_run : NULL});
         r = world_report(&arena, 0);
         assert_true(r.has_overlap);
         assert_int_equal(r.window, 40);
@@ -280,9 +284,12 @@ static void test_other_process(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        IN_WORLD(test_numbers),       IN_WORLD(test_cached_latencies),
-        IN_WORLD(test_nothing),       cmocka_unit_test(test_neighbours),
-        cmocka_unit_test(test_same_model_is_the_same), IN_WORLD(test_other_process),
+        IN_WORLD(test_numbers),
+        IN_WORLD(test_cached_latencies),
+        IN_WORLD(test_nothing),
+        cmocka_unit_test(test_neighbours),
+        cmocka_unit_test(test_same_model_is_the_same),
+        IN_WORLD(test_other_process),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

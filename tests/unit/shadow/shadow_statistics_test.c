@@ -75,7 +75,7 @@ static void test_bootstrap_coverage(void **unused)
 static void test_bootstrap_edges(void **unused)
 {
     (void)unused;
-    double one = 0.5, same[] = { 0.25, 0.25, 0.25 }, many[5000];
+    double one = 0.5, same[] = {0.25, 0.25, 0.25}, many[5000];
     emb_shadow_interval in = emb_bootstrap_mean(NULL, 0, 1000, 1);
     assert_true(in.mean == 0 && in.low == 0 && in.high == 0);
     in = emb_bootstrap_mean(&one, 1, 1000, 1);
@@ -85,9 +85,11 @@ static void test_bootstrap_edges(void **unused)
     state = 7;
     for (int i = 0; i < 5000; i++)
         many[i] = skewed();
-    emb_shadow_interval whole = emb_bootstrap_mean(many, 5000, 2000, 3), part = emb_bootstrap_mean(many, 4000, 2000, 3);
+    emb_shadow_interval whole = emb_bootstrap_mean(many, 5000, 2000, 3),
+                        part = emb_bootstrap_mean(many, 4000, 2000, 3);
     double half = (whole.high - whole.low) / 2, bootstrapped = (part.high - part.low) / 2;
-    assert_true(fabs(half - 1.96 * 0.04 / sqrt(5000)) < 0.1 * half); /* past the bootstrap's end it is the same interval */
+    assert_true(fabs(half - 1.96 * 0.04 / sqrt(5000)) <
+                0.1 * half); /* past the bootstrap's end it is the same interval */
     assert_true(fabs(bootstrapped - 1.96 * 0.04 / sqrt(4000)) < 0.1 * half);
 }
 
@@ -98,7 +100,8 @@ static void test_seeds(void **unused)
     state = 9;
     for (int i = 0; i < 50; i++)
         values[i] = even();
-    emb_shadow_interval a = emb_bootstrap_mean(values, 50, 1000, 5), b = emb_bootstrap_mean(values, 50, 1000, 5),
+    emb_shadow_interval a = emb_bootstrap_mean(values, 50, 1000, 5),
+                        b = emb_bootstrap_mean(values, 50, 1000, 5),
                         c = emb_bootstrap_mean(values, 50, 1000, 6);
     assert_true(a.low == b.low && a.high == b.high);
     assert_true(a.low != c.low && fabs(a.low - c.low) < 0.02);
@@ -110,7 +113,8 @@ static void test_wilson(void **unused)
 {
     (void)unused;
     emb_shadow_interval in = emb_wilson(10, 20);
-    assert_true(fabs(in.mean - 0.5) < 1e-12 && fabs(in.low - 0.299298) < 1e-5 && fabs(in.high - 0.700702) < 1e-5);
+    assert_true(fabs(in.mean - 0.5) < 1e-12 && fabs(in.low - 0.299298) < 1e-5 &&
+                fabs(in.high - 0.700702) < 1e-5);
     in = emb_wilson(0, 10);
     assert_true(in.low == 0 && fabs(in.high - 0.277533) < 1e-5);
     in = emb_wilson(10, 10);
@@ -122,7 +126,7 @@ static void test_wilson(void **unused)
 static void test_wilson_coverage(void **unused)
 {
     (void)unused;
-    static const double shares[] = { 0.02, 0.1, 0.5, 0.97 };
+    static const double shares[] = {0.02, 0.1, 0.5, 0.97};
     state = 3;
     for (int k = 0; k < 4; k++) {
         int covered = 0;
@@ -140,16 +144,18 @@ static void test_wilson_coverage(void **unused)
 static void test_spearman(void **unused)
 {
     (void)unused;
-    const double a[] = { 1, 2, 3, 4, 5 }, reverse[] = { 9, 7, 5, 3, 1 }, square[] = { 1, 4, 9, 16, 25 };
+    const double a[] = {1, 2, 3, 4, 5}, reverse[] = {9, 7, 5, 3, 1}, square[] = {1, 4, 9, 16, 25};
     assert_true(fabs(emb_spearman(a, square, 5) - 1) < 1e-12);
     assert_true(fabs(emb_spearman(a, reverse, 5) + 1) < 1e-12);
     /* ranks 1 2.5 2.5 4 and 1 3 2 4: covariance 4.5, variances 4.5 and 5 */
-    const double ties[] = { 10, 20, 20, 30 }, other[] = { 1, 3, 2, 4 };
+    const double ties[] = {10, 20, 20, 30}, other[] = {1, 3, 2, 4};
     assert_true(fabs(emb_spearman(ties, other, 4) - 4.5 / sqrt(4.5 * 5.0)) < 1e-12);
-    /* SciPy: spearmanr([106,86,100,101,99,103,97,113,112,110],[7,0,27,50,28,29,20,12,6,17]) = -0.17575757575757575 */
-    const double iq[] = { 106, 86, 100, 101, 99, 103, 97, 113, 112, 110 }, tv[] = { 7, 0, 27, 50, 28, 29, 20, 12, 6, 17 };
+    /* SciPy: spearmanr([106,86,100,101,99,103,97,113,112,110],[7,0,27,50,28,29,20,12,6,17]) =
+     * -0.17575757575757575 */
+    const double iq[] = {106, 86, 100, 101, 99, 103, 97, 113, 112, 110},
+                 tv[] = {7, 0, 27, 50, 28, 29, 20, 12, 6, 17};
     assert_true(fabs(emb_spearman(iq, tv, 10) + 0.17575757575757575) < 1e-12);
-    const double flat[] = { 3, 3, 3, 3, 3 };
+    const double flat[] = {3, 3, 3, 3, 3};
     assert_true(isnan(emb_spearman(a, flat, 5)));
     assert_true(isnan(emb_spearman(a, a, 1)));
     assert_true(isnan(emb_spearman(NULL, NULL, 0)));
@@ -158,8 +164,12 @@ static void test_spearman(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bootstrap_coverage), cmocka_unit_test(test_bootstrap_edges), cmocka_unit_test(test_seeds),
-        cmocka_unit_test(test_wilson),             cmocka_unit_test(test_wilson_coverage), cmocka_unit_test(test_spearman),
+        cmocka_unit_test(test_bootstrap_coverage),
+        cmocka_unit_test(test_bootstrap_edges),
+        cmocka_unit_test(test_seeds),
+        cmocka_unit_test(test_wilson),
+        cmocka_unit_test(test_wilson_coverage),
+        cmocka_unit_test(test_spearman),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

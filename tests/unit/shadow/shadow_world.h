@@ -33,17 +33,17 @@ static struct world {
     emb_shadow *shadow;
     pthread_mutex_t lock;
     pthread_cond_t moved;
-    bool closed_gate;          /* a run waits in it */
-    bool waits_for_cancel;     /* a run waits for *cancel */
+    bool closed_gate;      /* a run waits in it */
+    bool waits_for_cancel; /* a run waits for *cancel */
     unsigned entered, runs;
-    const float *vectors;      /* what the candidate answers; NULL: what the legacy side has */
+    const float *vectors; /* what the candidate answers; NULL: what the legacy side has */
     size_t dimension;
     const char *space, *model;
     uint64_t latency_ns, nusd;
     bool cached;
     emb_status fail;
     int64_t now_s;
-} world = { .lock = PTHREAD_MUTEX_INITIALIZER, .moved = PTHREAD_COND_INITIALIZER };
+} world = {.lock = PTHREAD_MUTEX_INITIALIZER, .moved = PTHREAD_COND_INITIALIZER};
 
 __attribute__((unused)) static int64_t world_now_s(void)
 {
@@ -83,8 +83,8 @@ __attribute__((unused)) static void world_wait_entered(unsigned n)
     pthread_mutex_unlock(&world.lock);
 }
 
-__attribute__((unused)) static emb_status world_run(void *context, const emb_shadow_pair *pair, emb_arena *arena,
-                                                    emb_shadow_side *out, emb_error *err)
+__attribute__((unused)) static emb_status world_run(void *context, const emb_shadow_pair *pair,
+                                                    emb_arena *arena, emb_shadow_side *out, emb_error *err)
 {
     (void)context;
     (void)arena;
@@ -95,9 +95,12 @@ __attribute__((unused)) static emb_status world_run(void *context, const emb_sha
             sched_yield();
         return emb_fail(err, EMB_E_CANCELLED, NULL, "cancelled");
     }
-    *out = (emb_shadow_side){ .provider = "new", .model = world.model ? world.model : "m2",
-                              .space = world.space ? world.space : "s", .latency_ns = world.latency_ns,
-                              .nusd = world.nusd, .cached = world.cached };
+    *out = (emb_shadow_side){.provider = "new",
+                             .model = world.model ? world.model : "m2",
+                             .space = world.space ? world.space : "s",
+                             .latency_ns = world.latency_ns,
+                             .nusd = world.nusd,
+                             .cached = world.cached};
     if (world.fail)
         return emb_fail(err, world.fail, NULL, "the candidate said no to a secret text");
     out->vectors = world.vectors ? world.vectors : pair->legacy.vectors;
@@ -128,7 +131,7 @@ __attribute__((unused)) static int world_setup(void **state)
 __attribute__((unused)) static int world_teardown(void **state)
 {
     (void)state;
-    static const char *const endings[] = { "", "-wal", "-shm" };
+    static const char *const endings[] = {"", "-wal", "-shm"};
     char name[160];
     emb_shadow_close(world.shadow);
     for (int i = 0; i < 3; i++) {
@@ -140,7 +143,7 @@ __attribute__((unused)) static int world_teardown(void **state)
 
 __attribute__((unused)) static void world_open(const emb_shadow_options *options)
 {
-    emb_error err = { 0 };
+    emb_error err = {0};
     emb_shadow_options o = *options;
     o.now_s = o.now_s ? o.now_s : world_now_s;
     if (emb_shadow_open(world.url, &o, &world.shadow, &err) != EMB_OK)
@@ -153,14 +156,24 @@ __attribute__((unused)) static void world_close(void)
     world.shadow = NULL;
 }
 
-__attribute__((unused)) static bool world_submit_in(const char *category, const char *text, const float *vector,
-                                                    size_t dimension, uint64_t latency_ns, uint64_t nusd)
+__attribute__((unused)) static bool world_submit_in(const char *category, const char *text,
+                                                    const float *vector, size_t dimension,
+                                                    uint64_t latency_ns, uint64_t nusd)
 {
-    emb_text t = { text, strlen(text) };
-    emb_shadow_pair pair = { .texts = &t, .count = 1, .category = category, .context = "realtime", .key = "k",
-                             .role = EMB_ROLE_QUERY,
-                             .legacy = { .provider = "old", .model = "m1", .space = "s", .vectors = vector,
-                                         .dimension = dimension, .latency_ns = latency_ns, .nusd = nusd } };
+    emb_text t = {text, strlen(text)};
+    emb_shadow_pair pair = {.texts = &t,
+                            .count = 1,
+                            .category = category,
+                            .context = "realtime",
+                            .key = "k",
+                            .role = EMB_ROLE_QUERY,
+                            .legacy = {.provider = "old",
+                                       .model = "m1",
+                                       .space = "s",
+                                       .vectors = vector,
+                                       .dimension = dimension,
+                                       .latency_ns = latency_ns,
+                                       .nusd = nusd}};
     return emb_shadow_submit(world.shadow, &pair);
 }
 
@@ -177,8 +190,8 @@ __attribute__((unused)) static void world_flush(void)
 __attribute__((unused)) static emb_shadow_report world_report(emb_arena *arena, size_t samples)
 {
     emb_shadow_report report;
-    emb_error err = { 0 };
-    emb_shadow_query query = { .samples = samples };
+    emb_error err = {0};
+    emb_shadow_query query = {.samples = samples};
     emb_arena_init(arena);
     if (emb_shadow_make_report(world.shadow, &query, arena, &report, &err) != EMB_OK)
         fail_msg("%s", err.message);

@@ -22,7 +22,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static uint64_t soon(void) { return emb_now_ns() + UINT64_C(10000000000); }
+static uint64_t soon(void)
+{
+    return emb_now_ns() + UINT64_C(10000000000);
+}
 
 /* ---- the peer ---- */
 
@@ -77,7 +80,8 @@ static void *serve(void *argument)
             if (p->again && !p->script[at].bytes)
                 at = 0;
         }
-        if (!p->script[at].bytes && p->script[at].answer) /* an end in the midst of it: close this connection, go on with the next */
+        if (!p->script[at].bytes &&
+            p->script[at].answer) /* an end in the midst of it: close this connection, go on with the next */
             at++;
         else if (going) {
             char c;
@@ -90,7 +94,7 @@ static void *serve(void *argument)
 
 static void start(peer *p)
 {
-    struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof address;
     p->listener = socket(AF_INET, SOCK_STREAM, 0);
     assert_int_equal(bind(p->listener, (struct sockaddr *)&address, size), 0);
@@ -127,23 +131,23 @@ static void test_urls(void **state)
         emb_status status;
         const char *where;
     } cases[] = {
-        { "redis://localhost", EMB_OK, "Redis at localhost:6379" },
-        { "redis://:hunter2@h:1/15", EMB_OK, "Redis at h:1" },
-        { "redis://", EMB_OK, "Redis at localhost:6379" },
-        { "unix:///run/redis.sock?db=3", EMB_OK, "Redis at /run/redis.sock" },
-        { "rediss://:hunter2@h", EMB_E_UNSUPPORTED, "TLS" },
-        { "http://h", EMB_E_INVALID, "redis://" },
-        { "redis://h/x", EMB_E_INVALID, "database" },
-        { "redis://h/-1", EMB_E_INVALID, "database" },
-        { "redis://h/1/2", EMB_E_INVALID, "database" },
-        { "redis://h?db=9999999999999999999999", EMB_E_INVALID, "database" },
-        { "redis://hunter2@h", EMB_E_INVALID, "password" },
-        { "unix://", EMB_E_INVALID, "socket" },
-        { "redis://h:x", EMB_E_INVALID, "port" },
+        {"redis://localhost", EMB_OK, "Redis at localhost:6379"},
+        {"redis://:hunter2@h:1/15", EMB_OK, "Redis at h:1"},
+        {"redis://", EMB_OK, "Redis at localhost:6379"},
+        {"unix:///run/redis.sock?db=3", EMB_OK, "Redis at /run/redis.sock"},
+        {"rediss://:hunter2@h", EMB_E_UNSUPPORTED, "TLS"},
+        {"http://h", EMB_E_INVALID, "redis://"},
+        {"redis://h/x", EMB_E_INVALID, "database"},
+        {"redis://h/-1", EMB_E_INVALID, "database"},
+        {"redis://h/1/2", EMB_E_INVALID, "database"},
+        {"redis://h?db=9999999999999999999999", EMB_E_INVALID, "database"},
+        {"redis://hunter2@h", EMB_E_INVALID, "password"},
+        {"unix://", EMB_E_INVALID, "socket"},
+        {"redis://h:x", EMB_E_INVALID, "port"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         emb_redis *redis = NULL;
-        emb_error err = { 0 };
+        emb_error err = {0};
         assert_int_equal(emb_redis_open(cases[i].url, NULL, &redis, &err), cases[i].status);
         const char *text = redis ? emb_redis_where(redis) : err.message;
         if (!strstr(text, cases[i].where) || strstr(text, "hunter2"))
@@ -174,13 +178,15 @@ static void add_two(emb_redis_batch *batch)
 static void test_exchange(void **state)
 {
     (void)state;
-    peer p = { .setup = "+OK\r\n" SETUP_OK, .setup_bytes = sizeof AUTH_UP SETUP_7 - 1,
-               .script = { { sizeof TWO - 1, "*4\r\n$3\r\nx\r\n\r\n$-1\r\n:-5\r\n*2\r\n+st\r\n*0\r\n-WRONGTYPE no\r\n" } } };
+    peer p = {.setup = "+OK\r\n" SETUP_OK,
+              .setup_bytes = sizeof AUTH_UP SETUP_7 - 1,
+              .script = {{sizeof TWO - 1,
+                          "*4\r\n$3\r\nx\r\n\r\n$-1\r\n:-5\r\n*2\r\n+st\r\n*0\r\n-WRONGTYPE no\r\n"}}};
     start(&p);
     emb_redis *redis = open_to(&p, "redis://u:p%%3A%%40@127.0.0.1:%u/7");
     emb_redis_batch batch;
     emb_redis_replies r;
-    emb_error err = { 0 };
+    emb_error err = {0};
     add_two(&batch);
     assert_int_equal(emb_redis_call(redis, &batch, soon(), &r, &err), EMB_OK);
     assert_int_equal(r.count, 2);
@@ -221,7 +227,8 @@ static void test_batches(void **state)
     assert_int_equal(r.count, 0);
     emb_redis_command(&batch, 2);
     emb_redis_text(&batch, "GET");
-    assert_int_equal(emb_redis_call(redis, &batch, soon(), &r, &err), EMB_E_INTERNAL); /* an argument is missing */
+    assert_int_equal(emb_redis_call(redis, &batch, soon(), &r, &err),
+                     EMB_E_INTERNAL); /* an argument is missing */
     emb_redis_text(&batch, "a");
     emb_redis_text(&batch, "b");
     assert_int_equal(emb_redis_call(redis, &batch, soon(), &r, &err), EMB_E_INTERNAL); /* one too many */
@@ -240,9 +247,12 @@ static void test_stale_connection(void **state)
 {
     (void)state;
     for (int once = 0; once < 2; once++) {
-        peer p = { .setup = SETUP_OK, .setup_bytes = sizeof SETUP_0 - 1,
-                   .script = { { sizeof TWO - 1, ":1\r\n:2\r\n" }, { sizeof TWO - 1, "" }, { 0, "" },
-                               { sizeof TWO - 1, ":3\r\n:4\r\n" } } };
+        peer p = {.setup = SETUP_OK,
+                  .setup_bytes = sizeof SETUP_0 - 1,
+                  .script = {{sizeof TWO - 1, ":1\r\n:2\r\n"},
+                             {sizeof TWO - 1, ""},
+                             {0, ""},
+                             {sizeof TWO - 1, ":3\r\n:4\r\n"}}};
         start(&p);
         emb_redis *redis = open_to(&p, "redis://127.0.0.1:%u");
         emb_redis_batch batch;
@@ -275,20 +285,22 @@ static void test_stale_connection(void **state)
 static void test_scripts(void **state)
 {
     (void)state;
-    peer p = { .setup = SETUP_OK, .setup_bytes = sizeof SETUP_0 - 1,
-               .script = { { sizeof LOAD - 1, "$40\r\n" SHA "\r\n" },
-                           { sizeof EVALSHA - 1, ":1\r\n" },
-                           { sizeof EVALSHA - 1, "-NOSCRIPT No matching script.\r\n" },
-                           { sizeof EVAL - 1, ":2\r\n" },
-                           { sizeof EVALSHA - 1, "-OOM command not allowed\r\n" } } };
+    peer p = {.setup = SETUP_OK,
+              .setup_bytes = sizeof SETUP_0 - 1,
+              .script = {{sizeof LOAD - 1, "$40\r\n" SHA "\r\n"},
+                         {sizeof EVALSHA - 1, ":1\r\n"},
+                         {sizeof EVALSHA - 1, "-NOSCRIPT No matching script.\r\n"},
+                         {sizeof EVAL - 1, ":2\r\n"},
+                         {sizeof EVALSHA - 1, "-OOM command not allowed\r\n"}}};
     start(&p);
     emb_redis *redis = open_to(&p, "redis://127.0.0.1:%u");
     emb_redis_script script = EMB_REDIS_SCRIPT("return 1");
-    emb_redis_argument key = { "k", 1 }, argument = { "a", 1 };
+    emb_redis_argument key = {"k", 1}, argument = {"a", 1};
     emb_redis_replies r;
     emb_error err;
     for (int i = 1; i <= 2; i++) {
-        assert_int_equal(emb_redis_eval(redis, &script, &key, 1, &argument, 1, true, soon(), &r, &err), EMB_OK);
+        assert_int_equal(emb_redis_eval(redis, &script, &key, 1, &argument, 1, true, soon(), &r, &err),
+                         EMB_OK);
         assert_int_equal(r.list[0]->integer, i);
         emb_redis_replies_fini(&r);
     }
@@ -328,11 +340,15 @@ static bool call_failing(const char *url, size_t n)
 static void test_no_memory(void **state)
 {
     (void)state;
-    enum { TIMES = 6 }; /* what leaks, leaks each time; what the system keeps for a thread that is just ending, hardly ever */
+    enum {
+        TIMES = 6
+    }; /* what leaks, leaks each time; what the system keeps for a thread that is just ending, hardly ever */
     if (!fail_alloc_available())
         skip();
-    peer p = { .setup = SETUP_OK, .setup_bytes = sizeof SETUP_0 - 1, .again = true,
-               .script = { { sizeof TWO - 1, "*2\r\n$1\r\nx\r\n:1\r\n:2\r\n" } } };
+    peer p = {.setup = SETUP_OK,
+              .setup_bytes = sizeof SETUP_0 - 1,
+              .again = true,
+              .script = {{sizeof TWO - 1, "*2\r\n$1\r\nx\r\n:1\r\n:2\r\n"}}};
     start(&p);
     char url[100];
     snprintf(url, sizeof url, "redis://127.0.0.1:%u", p.port);
@@ -352,8 +368,12 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_urls),    cmocka_unit_test(test_exchange),         cmocka_unit_test(test_batches),
-        cmocka_unit_test(test_scripts), cmocka_unit_test(test_stale_connection), cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_urls),
+        cmocka_unit_test(test_exchange),
+        cmocka_unit_test(test_batches),
+        cmocka_unit_test(test_scripts),
+        cmocka_unit_test(test_stale_connection),
+        cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
-/* src/store/sqlite.h and the vector cache upon it: foreign and damaged files, locks, deadlines, full disks, kill -9. */
+/* src/store/sqlite.h and the vector cache upon it: foreign and damaged files, locks, deadlines, full disks,
+ * kill -9. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -27,11 +28,13 @@
 
 static char directory[64], path[128], url[160];
 
-static const char *const ONE[] = { "CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT)" };
-static const char *const TWO[] = { "CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT)", "ALTER TABLE t ADD COLUMN c TEXT" };
-static const char *const BAD[] = { "CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT)", "CREATE TABLE u (a); NONSENSE" };
-static const emb_sqlite_schema V1 = { 4711, "the test", ONE, 1 }, V2 = { 4711, "the test", TWO, 2 },
-                               BROKEN = { 4711, "the test", BAD, 2 }, OTHER = { 815, "another", ONE, 1 };
+static const char *const ONE[] = {"CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT)"};
+static const char *const TWO[] = {"CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT)",
+                                  "ALTER TABLE t ADD COLUMN c TEXT"};
+static const char *const BAD[] = {"CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT)",
+                                  "CREATE TABLE u (a); NONSENSE"};
+static const emb_sqlite_schema V1 = {4711, "the test", ONE, 1}, V2 = {4711, "the test", TWO, 2},
+                               BROKEN = {4711, "the test", BAD, 2}, OTHER = {815, "another", ONE, 1};
 
 static int setup(void **state)
 {
@@ -48,7 +51,7 @@ static int teardown(void **state)
 {
     (void)state;
     char name[160];
-    static const char *const endings[] = { "", "-wal", "-shm", "-journal" };
+    static const char *const endings[] = {"", "-wal", "-shm", "-journal"};
     for (int i = 0; i < 4; i++) {
         snprintf(name, sizeof name, "%s%s", path, endings[i]);
         unlink(name);
@@ -56,7 +59,10 @@ static int teardown(void **state)
     return rmdir(directory);
 }
 
-static uint64_t soon(void) { return emb_now_ns() + 10 * SECOND; }
+static uint64_t soon(void)
+{
+    return emb_now_ns() + 10 * SECOND;
+}
 
 /* Opens, runs one statement, closes. */
 static emb_status run_sql(const emb_sqlite_schema *schema, const char *sql, emb_error *err)
@@ -64,7 +70,8 @@ static emb_status run_sql(const emb_sqlite_schema *schema, const char *sql, emb_
     emb_sqlite_pool *pool;
     emb_sqlite *db;
     memset(err, 0, sizeof *err);
-    assert_int_equal(emb_sqlite_pool_open(path, &(emb_sqlite_options){ .schema = schema }, 2, &pool, err), EMB_OK);
+    assert_int_equal(emb_sqlite_pool_open(path, &(emb_sqlite_options){.schema = schema}, 2, &pool, err),
+                     EMB_OK);
     emb_status st = emb_sqlite_acquire(pool, soon(), &db, err);
     if (st == EMB_OK) {
         st = emb_sqlite_run(db, sql, err);
@@ -130,7 +137,8 @@ static void test_files_that_are_none(void **state)
     assert_int_equal(run_sql(&V1, "SELECT 1", &err), EMB_E_IO);
     assert_int_equal(rmdir(path), 0);
     emb_sqlite_pool *pool;
-    assert_int_equal(emb_sqlite_pool_open("", &(emb_sqlite_options){ .schema = &V1 }, 1, &pool, &err), EMB_E_INVALID);
+    assert_int_equal(emb_sqlite_pool_open("", &(emb_sqlite_options){.schema = &V1}, 1, &pool, &err),
+                     EMB_E_INVALID);
 }
 
 /* Every kilobyte of a file overwritten in turn: an error or an answer, never a crash. */
@@ -139,8 +147,9 @@ static void test_damaged_pages(void **state)
     (void)state;
     emb_error err;
     unsigned char noise[1024], whole[64 << 10];
-    assert_int_equal(run_sql(&V1, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300) "
-                                  "INSERT INTO t (b) SELECT hex(randomblob(50)) FROM n",
+    assert_int_equal(run_sql(&V1,
+                             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300) "
+                             "INSERT INTO t (b) SELECT hex(randomblob(50)) FROM n",
                              &err),
                      EMB_OK);
     FILE *f = fopen(path, "rb");
@@ -153,8 +162,8 @@ static void test_damaged_pages(void **state)
     for (size_t at = 0; at + sizeof noise <= length; at += sizeof noise) {
         write_file(whole, length, 0);
         write_file(noise, sizeof noise, at ? at : 1);
-        emb_status st = run_sql(&V1, "UPDATE t SET b = b || 'y'; DELETE FROM t WHERE a % 2; SELECT sum(length(b)) FROM t",
-                                &err);
+        emb_status st = run_sql(
+            &V1, "UPDATE t SET b = b || 'y'; DELETE FROM t WHERE a % 2; SELECT sum(length(b)) FROM t", &err);
         assert_true(st == EMB_OK || strstr(err.message, path));
         seen += st == EMB_E_CORRUPT;
         unlink(path);
@@ -168,7 +177,7 @@ static void test_lock_of_another(void **state)
     emb_sqlite_pool *one, *two;
     emb_sqlite *a, *b;
     emb_error err;
-    const emb_sqlite_options o = { .schema = &V1 };
+    const emb_sqlite_options o = {.schema = &V1};
     assert_int_equal(emb_sqlite_pool_open(path, &o, 2, &one, &err), EMB_OK);
     assert_int_equal(emb_sqlite_pool_open(path, &o, 2, &two, &err), EMB_OK);
     assert_int_equal(emb_sqlite_acquire(one, soon(), &a, &err), EMB_OK);
@@ -202,12 +211,14 @@ static void test_deadline_of_a_long_statement(void **state)
     emb_sqlite_pool *pool;
     emb_sqlite *db, *more;
     emb_error err;
-    assert_int_equal(emb_sqlite_pool_open(path, &(emb_sqlite_options){ .schema = &V1 }, 1, &pool, &err), EMB_OK);
+    assert_int_equal(emb_sqlite_pool_open(path, &(emb_sqlite_options){.schema = &V1}, 1, &pool, &err),
+                     EMB_OK);
     uint64_t start = emb_now_ns();
     assert_int_equal(emb_sqlite_acquire(pool, start + SECOND / 10, &db, &err), EMB_OK);
-    assert_int_equal(emb_sqlite_run(db, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT sum(i) FROM n",
-                                    &err),
-                     EMB_E_DEADLINE);
+    assert_int_equal(
+        emb_sqlite_run(
+            db, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT sum(i) FROM n", &err),
+        EMB_E_DEADLINE);
     assert_true(emb_now_ns() - start < 2 * SECOND);
     start = emb_now_ns(); /* the only connection is in use */
     assert_int_equal(emb_sqlite_acquire(pool, start + SECOND / 20, &more, &err), EMB_E_DEADLINE);
@@ -227,7 +238,7 @@ static void make_value(uint32_t n, emb_cache_key *key, unsigned char *bytes)
     assert_true(emb_sha256(&n, sizeof n, key->bytes));
     for (uint32_t i = 0; i < 384; i++)
         vector[i] = (float)((n * 2654435761u + i * 97) >> 10) / 4194304;
-    assert_true(emb_value_pack(key, &(emb_value){ vector, 384, n, 1700000000, 0 }, bytes));
+    assert_true(emb_value_pack(key, &(emb_value){vector, 384, n, 1700000000, 0}, bytes));
 }
 
 static emb_status put(emb_l2 *l2, uint32_t first, uint32_t count, emb_error *err)
@@ -237,7 +248,7 @@ static emb_status put(emb_l2 *l2, uint32_t first, uint32_t count, emb_error *err
     emb_l2_item items[512];
     for (uint32_t i = 0; i < count; i++) {
         make_value(first + i, &keys[i], values[i]);
-        items[i] = (emb_l2_item){ &keys[i], values[i], sizeof values[i], 0, "m", NULL, 0 };
+        items[i] = (emb_l2_item){&keys[i], values[i], sizeof values[i], 0, "m", NULL, 0};
     }
     return l2->ops->put_many(l2, items, count, soon(), err);
 }
@@ -263,8 +274,8 @@ static uint32_t get(emb_l2 *l2, uint32_t first, uint32_t count)
     static emb_cache_key keys[20000];
     static const emb_cache_key *pointers[20000];
     unsigned char value[EMB_VALUE_HEADER + 384 * 4];
-    got g = { first, 0, false };
-    emb_error err = { 0 };
+    got g = {first, 0, false};
+    emb_error err = {0};
     for (uint32_t i = 0; i < count; i++) {
         make_value(first + i, &keys[i], value);
         pointers[i] = &keys[i];
@@ -280,7 +291,7 @@ static emb_l2 *open_l2(size_t maximum)
 {
     emb_l2 *l2 = NULL;
     emb_error err;
-    const emb_l2_options o = { maximum, 1000 };
+    const emb_l2_options o = {maximum, 1000};
     assert_int_equal(emb_l2_sqlite.open(url, &o, &l2, &err), EMB_OK);
     return l2;
 }
@@ -307,7 +318,7 @@ static void test_kill_while_writing(void **state)
         uint32_t last = 0;
         for (int i = 0; i <= round % 7; i++) /* at least so many batches, then at any moment */
             assert_int_equal(read(ends[0], &last, sizeof last), sizeof last);
-        nanosleep(&(struct timespec){ 0, round * 137000 % 900000 }, NULL);
+        nanosleep(&(struct timespec){0, round * 137000 % 900000}, NULL);
         assert_int_equal(kill(child, SIGKILL), 0);
         assert_int_equal(waitpid(child, NULL, 0), child);
         uint32_t said;
@@ -327,9 +338,10 @@ static void test_kill_while_writing(void **state)
     emb_l2 *l2 = open_l2(0);
     assert_true(get(l2, 0, next < 20000 ? next : 20000) > 0);
     l2->ops->close(l2);
-    static const char *const none[] = { "" };
-    static const emb_sqlite_schema cache = { 0x656D6243, "the cache", none, 1 };
-    assert_int_equal(emb_sqlite_pool_open(path, &(emb_sqlite_options){ .schema = &cache }, 1, &pool, &err), EMB_OK);
+    static const char *const none[] = {""};
+    static const emb_sqlite_schema cache = {0x656D6243, "the cache", none, 1};
+    assert_int_equal(emb_sqlite_pool_open(path, &(emb_sqlite_options){.schema = &cache}, 1, &pool, &err),
+                     EMB_OK);
     assert_int_equal(emb_sqlite_acquire(pool, soon(), &db, &err), EMB_OK);
     assert_int_equal(emb_sql_get(db, "PRAGMA integrity_check", &s, &err), EMB_OK);
     assert_int_equal(emb_sql_step(s, &row, &err), EMB_OK);
@@ -344,7 +356,7 @@ static void test_size_limit(void **state)
     enum { LIMIT = 1 << 20 };
     emb_l2 *l2 = open_l2(LIMIT);
     emb_cache_tier_stats stats;
-    emb_error err = { 0 };
+    emb_error err = {0};
     for (uint32_t n = 0; n < 3000; n += 100) {
         assert_int_equal(put(l2, n, 100, &err), EMB_OK);
         assert_int_equal(l2->ops->stats(l2, soon(), &stats, &err), EMB_OK);
@@ -355,7 +367,8 @@ static void test_size_limit(void **state)
     assert_true(stats.bytes <= LIMIT);
     assert_true(stats.entries > 100);
     assert_int_equal(stats.entries + stats.evictions, 3000);
-    assert_int_equal(get(l2, 2900, 100) + get(l2, 0, 100), 100); /* the newest are there, the oldest are not */
+    assert_int_equal(get(l2, 2900, 100) + get(l2, 0, 100),
+                     100); /* the newest are there, the oldest are not */
     l2->ops->set_maximum(l2, LIMIT / 4);
     assert_int_equal(l2->ops->tidy(l2, soon(), &err), EMB_OK);
     assert_int_equal(l2->ops->stats(l2, soon(), &stats, &err), EMB_OK);
@@ -368,7 +381,7 @@ static void test_file_shrinks(void **state)
 {
     (void)state;
     emb_l2 *l2 = open_l2(0);
-    emb_error err = { 0 };
+    emb_error err = {0};
     uint64_t removed;
     struct stat before, after;
     for (uint32_t n = 0; n < 2000; n += 500)
@@ -376,7 +389,7 @@ static void test_file_shrinks(void **state)
     l2->ops->close(l2); /* writes the log into the file */
     assert_int_equal(stat(path, &before), 0);
     l2 = open_l2(0);
-    assert_int_equal(l2->ops->remove(l2, &(emb_cache_filter){ 0 }, soon(), &removed, &err), EMB_OK);
+    assert_int_equal(l2->ops->remove(l2, &(emb_cache_filter){0}, soon(), &removed, &err), EMB_OK);
     assert_int_equal(removed, 2000);
     assert_int_equal(l2->ops->tidy(l2, soon(), &err), EMB_OK);
     l2->ops->close(l2);
@@ -392,12 +405,12 @@ static void test_full_disk(void **state)
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {
-        emb_error err = { 0 };
+        emb_error err = {0};
         signal(SIGXFSZ, SIG_IGN);
         emb_l2 *l2 = open_l2(0);
         if (put(l2, 0, 50, &err) != EMB_OK)
             _exit(1);
-        struct rlimit limit = { 400 << 10, RLIM_INFINITY }, none = { RLIM_INFINITY, RLIM_INFINITY };
+        struct rlimit limit = {400 << 10, RLIM_INFINITY}, none = {RLIM_INFINITY, RLIM_INFINITY};
         setrlimit(RLIMIT_FSIZE, &limit);
         emb_status st = EMB_OK;
         for (uint32_t n = 1000; n < 5000 && st == EMB_OK; n += 50)
@@ -407,7 +420,8 @@ static void test_full_disk(void **state)
         if (get(l2, 0, 50) != 50) /* reading goes on */
             _exit(3);
         setrlimit(RLIMIT_FSIZE, &none);
-        if (put(l2, 6000, 50, &err) != EMB_OK || get(l2, 6000, 50) != 50) /* and so does writing, once there is room */
+        if (put(l2, 6000, 50, &err) != EMB_OK ||
+            get(l2, 6000, 50) != 50) /* and so does writing, once there is room */
             _exit(4);
         l2->ops->close(l2);
         _exit(0);
@@ -431,7 +445,7 @@ static void test_short_of_memory(void **state)
         emb_sql *s;
         size_t live = fail_alloc_live();
         fail_alloc_at(n);
-        emb_status st = emb_sqlite_pool_open(path, &(emb_sqlite_options){ .schema = &V1 }, 1, &pool, &err);
+        emb_status st = emb_sqlite_pool_open(path, &(emb_sqlite_options){.schema = &V1}, 1, &pool, &err);
         if (st == EMB_OK && (st = emb_sqlite_acquire(pool, soon(), &db, &err)) == EMB_OK) {
             if ((st = emb_sqlite_begin(db, true, &err)) == EMB_OK) {
                 if ((st = emb_sql_get(db, "INSERT INTO t (b) VALUES (?1)", &s, &err)) == EMB_OK) {

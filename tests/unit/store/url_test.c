@@ -29,18 +29,18 @@ static void test_parts(void **state)
         const char *text, *scheme, *user, *password, *host, *path;
         unsigned port;
     } cases[] = {
-        { "redis://localhost", "redis", NULL, NULL, "localhost", NULL, 0 },
-        { "redis://localhost:6380/2", "redis", NULL, NULL, "localhost", "/2", 6380 },
-        { "redis://:pw@h:", "redis", NULL, "pw", "h", NULL, 0 },
-        { "redis://u:p@h/", "redis", "u", "p", "h", "/", 0 },
-        { "redis://u:a%40b%3A%2f%25@h:1", "redis", "u", "a@b:/%", "h", NULL, 1 },
-        { "redis://u:a@b:c@h:65535", "redis", "u", "a@b:c", "h", NULL, 65535 },
-        { "redis://[::1]:7/3?a=b", "redis", NULL, NULL, "::1", "/3", 7 },
-        { "redis://[fe80::1%25eth0]", "redis", NULL, NULL, "fe80::1%eth0", NULL, 0 },
-        { "unix:///run/r%20s.sock?db=4", "unix", NULL, NULL, NULL, "/run/r s.sock", 0 },
-        { "unix://u:p@/a", "unix", "u", "p", NULL, "/a", 0 },
-        { "redis://u@h", "redis", "u", NULL, "h", NULL, 0 },
-        { "redis://", "redis", NULL, NULL, NULL, NULL, 0 },
+        {"redis://localhost", "redis", NULL, NULL, "localhost", NULL, 0},
+        {"redis://localhost:6380/2", "redis", NULL, NULL, "localhost", "/2", 6380},
+        {"redis://:pw@h:", "redis", NULL, "pw", "h", NULL, 0},
+        {"redis://u:p@h/", "redis", "u", "p", "h", "/", 0},
+        {"redis://u:a%40b%3A%2f%25@h:1", "redis", "u", "a@b:/%", "h", NULL, 1},
+        {"redis://u:a@b:c@h:65535", "redis", "u", "a@b:c", "h", NULL, 65535},
+        {"redis://[::1]:7/3?a=b", "redis", NULL, NULL, "::1", "/3", 7},
+        {"redis://[fe80::1%25eth0]", "redis", NULL, NULL, "fe80::1%eth0", NULL, 0},
+        {"unix:///run/r%20s.sock?db=4", "unix", NULL, NULL, NULL, "/run/r s.sock", 0},
+        {"unix://u:p@/a", "unix", "u", "p", NULL, "/a", 0},
+        {"redis://u@h", "redis", "u", NULL, "h", NULL, 0},
+        {"redis://", "redis", NULL, NULL, NULL, NULL, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         emb_url url;
@@ -75,14 +75,27 @@ static void test_refused(void **state)
 {
     (void)state;
     static const char *const bad[] = {
-        "",           "hunter2",        "://hunter2",          "redis:hunter2",        "redis://h:hunter2",
-        "redis://h:0", "redis://h:65536", "redis://h:99999999999", "redis://h:-1",         "redis://[::1",
-        "redis://[::1]x", "redis://:hunter2%@h", "redis://:hunter2%0g@h", "redis://:hunter2%00@h", "redis://h/hunter2%1",
-        "redis://h?hunter2=%zz", "redis://h?%=hunter2",
+        "",
+        "hunter2",
+        "://hunter2",
+        "redis:hunter2",
+        "redis://h:hunter2",
+        "redis://h:0",
+        "redis://h:65536",
+        "redis://h:99999999999",
+        "redis://h:-1",
+        "redis://[::1",
+        "redis://[::1]x",
+        "redis://:hunter2%@h",
+        "redis://:hunter2%0g@h",
+        "redis://:hunter2%00@h",
+        "redis://h/hunter2%1",
+        "redis://h?hunter2=%zz",
+        "redis://h?%=hunter2",
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         emb_url url;
-        emb_error err = { 0 };
+        emb_error err = {0};
         if (emb_url_parse(bad[i], &url, &err) != EMB_E_INVALID)
             fail_msg("%s was taken", bad[i]);
         assert_true(err.message[0]);

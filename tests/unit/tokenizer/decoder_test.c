@@ -1,5 +1,5 @@
-/* decoder_test.c: token ids to text as the reference does it (tests/golden/make_decode_golden.py), settings of decoders,
- * and failing allocations. */
+/* decoder_test.c: token ids to text as the reference does it (tests/golden/make_decode_golden.py), settings
+ * of decoders, and failing allocations. */
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -47,7 +47,8 @@ static void test_golden(void **state)
     size_t size, cases = 0;
     emb_error err;
     emb_tokenizer *t = NULL;
-    assert_int_equal(emb_read_file(EMB_TEST_DATA "/tokenizers/decode.jsonl", 64 << 20, &text, &size, &err), EMB_OK);
+    assert_int_equal(emb_read_file(EMB_TEST_DATA "/tokenizers/decode.jsonl", 64 << 20, &text, &size, &err),
+                     EMB_OK);
     for (char *line = text, *end; *line; line = end + 1, cases++) {
         emb_json *doc;
         emb_json_value file, ids, skip, want;
@@ -118,7 +119,7 @@ static void test_limits(void **state)
     (void)state;
     static const char name[] = "models/all-MiniLM-L6-v2/tokenizer.json";
     emb_tokenizer *t = open_file(name, sizeof name - 1);
-    static const int32_t ids[] = { 101, -1, INT32_MAX, 30522, 7592, 2088, 102 };
+    static const int32_t ids[] = {101, -1, INT32_MAX, 30522, 7592, 2088, 102};
     emb_buf text = EMB_BUF_INIT(100), small = EMB_BUF_INIT(6);
     assert_int_equal(emb_tokenizer_decode(t, ids, 7, true, &text), EMB_OK);
     assert_int_equal(text.length, 11);

@@ -14,7 +14,8 @@
 
 #include <cmocka.h>
 
-typedef emb_status (*model_parser)(emb_json_value, emb_arena *, const char *, emb_vocab_model **, emb_error *);
+typedef emb_status (*model_parser)(emb_json_value, emb_arena *, const char *, emb_vocab_model **,
+                                   emb_error *);
 
 typedef struct model_under_test {
     emb_arena arena;
@@ -54,7 +55,8 @@ static inline const char *tokens_of(model_under_test *m, const char *word)
     size_t at = 0;
     m->sink.count = 0;
     m->text[0] = 0;
-    emb_status status = m->model->tokenize(m->model, word, (uint32_t)strlen(word), 100, &m->scratch, &m->sink, &err);
+    emb_status status =
+        m->model->tokenize(m->model, word, (uint32_t)strlen(word), 100, &m->scratch, &m->sink, &err);
     if (status != EMB_OK) {
         snprintf(m->text, sizeof m->text, "status %d", status);
         return m->text;

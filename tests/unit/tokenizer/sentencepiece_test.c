@@ -17,7 +17,7 @@
 static void put_bytes(emb_buf *out, int field, const void *bytes, size_t length)
 {
     assert_true(length < 16384);
-    char head[] = { (char)(field << 3 | 2), (char)((length & 127) | 128), (char)(length >> 7) };
+    char head[] = {(char)(field << 3 | 2), (char)((length & 127) | 128), (char)(length >> 7)};
     assert_int_equal(emb_buf_add(out, head, 3), EMB_OK);
     assert_int_equal(emb_buf_add(out, bytes, length), EMB_OK);
 }
@@ -28,14 +28,14 @@ static void put_piece(emb_buf *out, const char *text, float score, int type)
     put_bytes(&piece, 1, text, strlen(text));
     assert_int_equal(emb_buf_add(&piece, "\x15", 1), EMB_OK);
     assert_int_equal(emb_buf_add(&piece, &score, 4), EMB_OK);
-    assert_int_equal(emb_buf_add(&piece, (char[]){ 0x18, (char)type }, 2), EMB_OK);
+    assert_int_equal(emb_buf_add(&piece, (char[]){0x18, (char)type}, 2), EMB_OK);
     put_bytes(out, 1, piece.data, piece.length);
     emb_buf_fini(&piece);
 }
 
 static void put_flag(emb_buf *out, int number, int value)
 {
-    char bytes[3] = { (char)((number << 3) & 127), 0, 0 };
+    char bytes[3] = {(char)((number << 3) & 127), 0, 0};
     size_t length = 0;
     if (number >= 16) {
         bytes[length++] |= (char)128;
@@ -86,7 +86,7 @@ static const char *ids_of(const emb_buf *file, const char *text, char *out, size
         return out;
     }
     emb_encoding_init(&e);
-    emb_encode_options options = { .add_special_tokens = true };
+    emb_encode_options options = {.add_special_tokens = true};
     assert_int_equal(emb_tokenizer_encode(t, text, strlen(text), &options, &e, &err), EMB_OK);
     for (size_t i = 0; i < e.count; i++)
         at += (size_t)snprintf(out + at, room - at, "%s%d", i ? " " : "", e.ids[i]);
@@ -169,9 +169,9 @@ static void published_model_equals_its_tokenizer_json(void **state)
     }
     /* Known ids of the published tokenizer. */
     static const char text[] = "Hello world! \u4f60\u597d, \u00e9t\u00e9 <mask>";
-    static const int32_t expected[] = { 0, 35378, 8999, 38, 6, 124084, 4, 5325, 250001, 2 };
+    static const int32_t expected[] = {0, 35378, 8999, 38, 6, 124084, 4, 5325, 250001, 2};
     emb_encoding a, b;
-    emb_encode_options options = { .add_special_tokens = true };
+    emb_encode_options options = {.add_special_tokens = true};
     emb_encoding_init(&a);
     emb_encoding_init(&b);
     assert_int_equal(emb_tokenizer_encode(json_form, text, sizeof text - 1, &options, &a, &err), EMB_OK);

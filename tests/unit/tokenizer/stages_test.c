@@ -31,7 +31,8 @@ static void stage_fill(stage *s, const char *text, bool align)
     for (size_t i = 0, size; text[i] != 0; i += size) {
         unsigned char c = (unsigned char)text[i];
         size = c < 0x80 ? 1 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
-        assert_int_equal(emb_span_text_add(&s->text, text + i, size, (uint32_t)i, (uint32_t)(i + size)), EMB_OK);
+        assert_int_equal(emb_span_text_add(&s->text, text + i, size, (uint32_t)i, (uint32_t)(i + size)),
+                         EMB_OK);
     }
 }
 
@@ -46,7 +47,8 @@ static const char *show_text(stage *s)
             end++;
         at += (size_t)snprintf(s->out + at, sizeof s->out - at, "%.*s", (int)(end - i), s->text.data + i);
         if (s->text.with_align)
-            at += (size_t)snprintf(s->out + at, sizeof s->out - at, "%u-%u ", s->text.align[i].start, s->text.align[i].end);
+            at += (size_t)snprintf(s->out + at, sizeof s->out - at, "%u-%u ", s->text.align[i].start,
+                                   s->text.align[i].end);
         i = end;
     }
     return s->out;
@@ -94,12 +96,13 @@ static void check_pieces(const char *json, const char *text, const char *expecte
         stage_fill(&s, text, align);
         s.pieces.count = 0;
         assert_int_equal(emb_pieces_add(&s.pieces, 0, (uint32_t)s.text.length), EMB_OK);
-        emb_status status = emb_pre_tokenizer_apply(s.pre, &s.text, &s.spare, &s.pieces, &s.spare_pieces, &err);
+        emb_status status =
+            emb_pre_tokenizer_apply(s.pre, &s.text, &s.spare, &s.pieces, &s.spare_pieces, &err);
         size_t at = (size_t)snprintf(s.out, sizeof s.out, status == EMB_OK ? "" : "status %d", status);
         for (size_t i = 0; i < s.pieces.count && status == EMB_OK; i++) {
             emb_piece p = s.pieces.data[i];
-            at += (size_t)snprintf(s.out + at, sizeof s.out - at, "%s%.*s", i ? "|" : "", (int)(p.end - p.begin),
-                                   s.text.data + p.begin);
+            at += (size_t)snprintf(s.out + at, sizeof s.out - at, "%s%.*s", i ? "|" : "",
+                                   (int)(p.end - p.begin), s.text.data + p.begin);
         }
         assert_string_equal(s.out, expected);
     }
@@ -109,7 +112,7 @@ static void check_pieces(const char *json, const char *text, const char *expecte
 static emb_status refusal(const char *json, bool normalizer)
 {
     stage s;
-    emb_error err = { 0 };
+    emb_error err = {0};
     emb_status status = parse(&s, json, normalizer, &err);
     if (status != EMB_OK)
         assert_true(err.message[0] != 0);
@@ -145,7 +148,8 @@ static void long_runs_of_marks_are_sorted_in_time(void **state)
     emb_span_text_restart(&s.spare, true);
     assert_int_equal(emb_span_text_add(&s.text, "q", 1, 0, 1), EMB_OK);
     for (uint32_t i = 0; i < MARKS; i++) /* classes 230 and 220 in turn */
-        assert_int_equal(emb_span_text_add(&s.text, i % 2 ? "\u0316" : "\u0300", 2, 1 + 2 * i, 3 + 2 * i), EMB_OK);
+        assert_int_equal(emb_span_text_add(&s.text, i % 2 ? "\u0316" : "\u0300", 2, 1 + 2 * i, 3 + 2 * i),
+                         EMB_OK);
     assert_int_equal(emb_normalizer_apply(s.normalizer, &s.text, &s.spare, &err), EMB_OK);
     assert_int_equal(s.text.length, 1 + 2 * MARKS);
     for (uint32_t i = 0; i < MARKS; i++)
@@ -156,7 +160,7 @@ static void long_runs_of_marks_are_sorted_in_time(void **state)
 static void byte_alphabet(void **state)
 {
     (void)state;
-    bool seen[0x144] = { false };
+    bool seen[0x144] = {false};
     for (unsigned byte = 0; byte < 256; byte++) {
         uint32_t c = emb_byte_character((unsigned char)byte);
         assert_true(c < 0x144 && c > 0x20 && !seen[c]);
@@ -179,7 +183,8 @@ static void byte_level_pattern(void **state)
     check_pieces(BYTES "true}", "\nx", "\u0120|\u010a|x");
     check_pieces(BYTES "true}", "\n", "\u0120\u010a");
     check_pieces(BYTES "true}", "'s", "\u0120'|s");
-    check_pieces(BYTES "false}", "'s 's I'll we've 'sx 'lx", "'s|\u0120'|s|\u0120I|'ll|\u0120we|'ve|\u0120'|sx|\u0120'|lx");
+    check_pieces(BYTES "false}", "'s 's I'll we've 'sx 'lx",
+                 "'s|\u0120'|s|\u0120I|'ll|\u0120we|'ve|\u0120'|sx|\u0120'|lx");
     check_pieces(BYTES "false}", "a1b 23!?", "a|1|b|\u012023|!?");
     check_pieces(BYTES "false}", "a \n b", "a|\u0120\u010a|\u0120b");
     check_pieces(BYTES "false}", "a\t\tb", "a|\u0109|\u0109|b");
@@ -206,13 +211,16 @@ static void metaspace(void **state)
     assert_int_equal(refusal("{\"type\":\"Metaspace\",\"replacement\":\"\"}", false), EMB_E_CORRUPT);
     assert_int_equal(refusal("{\"type\":\"Metaspace\"}", false), EMB_E_CORRUPT);
     assert_int_equal(refusal(META ",\"prepend_scheme\":\"last\"}", false), EMB_E_UNSUPPORTED);
-    assert_int_equal(refusal(META ",\"prepend_scheme\":\"first\",\"add_prefix_space\":false}", false), EMB_E_CORRUPT);
+    assert_int_equal(refusal(META ",\"prepend_scheme\":\"first\",\"add_prefix_space\":false}", false),
+                     EMB_E_CORRUPT);
 }
 
-static void check_split(const char *pattern, const char *behavior, const char *invert, const char *text, const char *expected)
+static void check_split(const char *pattern, const char *behavior, const char *invert, const char *text,
+                        const char *expected)
 {
     char json[512];
-    snprintf(json, sizeof json, "{\"type\":\"Split\",\"pattern\":%s,\"behavior\":\"%s\",\"invert\":%s}", pattern, behavior, invert);
+    snprintf(json, sizeof json, "{\"type\":\"Split\",\"pattern\":%s,\"behavior\":\"%s\",\"invert\":%s}",
+             pattern, behavior, invert);
     check_pieces(json, text, expected);
 }
 
@@ -239,7 +247,8 @@ static void split_behaviours(void **state)
     check_split("{\"Regex\":\"^b\"}", "Removed", "false", "a\nbc", "a\n|c");
     check_split("{\"Regex\":\"[^\\\\p{L}]\"}", "Removed", "false", "a\U000105C0b.c", "a\U000105C0b|c");
     check_split("{\"Regex\":\"[]a]\"}", "Removed", "false", "x]yaz", "x|y|z");
-    check_split("{\"Regex\":\"(a+)+$\"}", "Removed", "false", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!", "status 7");
+    check_split("{\"Regex\":\"(a+)+$\"}", "Removed", "false",
+                "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!", "status 7");
 }
 
 static void patterns_that_mean_something_else_are_refused(void **state)
@@ -248,27 +257,35 @@ static void patterns_that_mean_something_else_are_refused(void **state)
     static const struct {
         const char *pattern;
         emb_status status;
-    } bad[] = { { "(", EMB_E_CORRUPT }, { "a{1,3}+", EMB_E_UNSUPPORTED }, { "(?~a)", EMB_E_UNSUPPORTED },
-                { "(?m)a.", EMB_E_UNSUPPORTED }, { "[a&&b]", EMB_E_UNSUPPORTED }, { "\\\\C", EMB_E_CORRUPT } };
+    } bad[] = {{"(", EMB_E_CORRUPT},          {"a{1,3}+", EMB_E_UNSUPPORTED}, {"(?~a)", EMB_E_UNSUPPORTED},
+               {"(?m)a.", EMB_E_UNSUPPORTED}, {"[a&&b]", EMB_E_UNSUPPORTED},  {"\\\\C", EMB_E_CORRUPT}};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         char json[256];
-        snprintf(json, sizeof json, "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"%s\"},\"behavior\":\"Removed\",\"invert\":false}",
-                 bad[i].pattern);
+        snprintf(
+            json, sizeof json,
+            "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"%s\"},\"behavior\":\"Removed\",\"invert\":false}",
+            bad[i].pattern);
         if (refusal(json, false) != bad[i].status)
             fail_msg("%s", bad[i].pattern);
     }
-    assert_int_equal(refusal("{\"type\":\"Split\",\"behavior\":\"Removed\",\"invert\":false}", false), EMB_E_CORRUPT);
-    assert_int_equal(refusal("{\"type\":\"Split\",\"pattern\":{\"String\":\"a\"},\"invert\":false}", false), EMB_E_CORRUPT);
-    assert_int_equal(refusal("{\"type\":\"Split\",\"pattern\":{},\"behavior\":\"Removed\"}", false), EMB_E_CORRUPT);
+    assert_int_equal(refusal("{\"type\":\"Split\",\"behavior\":\"Removed\",\"invert\":false}", false),
+                     EMB_E_CORRUPT);
+    assert_int_equal(refusal("{\"type\":\"Split\",\"pattern\":{\"String\":\"a\"},\"invert\":false}", false),
+                     EMB_E_CORRUPT);
+    assert_int_equal(refusal("{\"type\":\"Split\",\"pattern\":{},\"behavior\":\"Removed\"}", false),
+                     EMB_E_CORRUPT);
 }
 
 static void digits(void **state)
 {
     (void)state;
-    check_pieces("{\"type\":\"Digits\",\"individual_digits\":true}", "ab12c\u00bd\u0661", "ab|1|2|c|\u00bd|\u0661");
+    check_pieces("{\"type\":\"Digits\",\"individual_digits\":true}", "ab12c\u00bd\u0661",
+                 "ab|1|2|c|\u00bd|\u0661");
     check_pieces("{\"type\":\"Digits\",\"individual_digits\":false}", "ab12c34", "ab|12|c|34");
-    check_pieces("{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"WhitespaceSplit\"},{\"type\":\"Digits\","
-                 "\"individual_digits\":false}," META "}]}", "a1 2b", "\u2581a|\u25811|\u25812|\u2581b");
+    check_pieces(
+        "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"WhitespaceSplit\"},{\"type\":\"Digits\","
+        "\"individual_digits\":false}," META "}]}",
+        "a1 2b", "\u2581a|\u25811|\u25812|\u2581b");
     assert_int_equal(refusal("{\"type\":\"Digits\",\"individual_digits\":2}", false), EMB_E_CORRUPT);
 }
 

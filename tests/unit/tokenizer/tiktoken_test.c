@@ -1,4 +1,5 @@
-/* cl100k_base: ids as tiktoken's, texts cut where it cuts them, long runs, small and broken files of ranks. */
+/* cl100k_base: ids as tiktoken's, texts cut where it cuts them, long runs, small and broken files of
+ * ranks. */
 #include "base/clock.h"
 #include "support/fail_alloc.h"
 #include "tokenizer/tiktoken.h"
@@ -119,12 +120,16 @@ static void nothing_and_broken(void **state)
     encode("", 0);
     assert_int_equal(f.ids.count, 0);
     encode(NULL, 0);
-    encode("a\xFF" "b", 3);
+    encode("a\xFF"
+           "b",
+           3);
     int32_t broken[16];
     size_t count = f.ids.count;
     assert_true(count <= 16);
     memcpy(broken, f.ids.data, count * sizeof *broken);
-    encode("a\xEF\xBF\xBD" "b", 5);
+    encode("a\xEF\xBF\xBD"
+           "b",
+           5);
     assert_int_equal(f.ids.count, count);
     assert_memory_equal(broken, f.ids.data, count * sizeof *broken);
 }
@@ -202,9 +207,9 @@ static void lowest_rank_and_leftmost_first(void **state)
         int32_t ids[4];
         size_t count;
     } cases[] = {
-        {"abcd", {259, 'd'}, 2},   /* b c before a b and c d; then a bc */
-        {"abd", {257, 'd'}, 2},    {"aaa", {258, 'a'}, 2}, {"aaaa", {258, 258}, 2},
-        {"bcd", {256, 'd'}, 2},    {"acd", {'a', 260}, 2}, {"aab", {'a', 257}, 2},
+        {"abcd", {259, 'd'}, 2}, /* b c before a b and c d; then a bc */
+        {"abd", {257, 'd'}, 2},  {"aaa", {258, 'a'}, 2}, {"aaaa", {258, 258}, 2},
+        {"bcd", {256, 'd'}, 2},  {"acd", {'a', 260}, 2}, {"aab", {'a', 257}, 2},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         emb_tiktoken_ids ids = {0};
@@ -308,7 +313,8 @@ static void counting_allocates_nothing(void **state)
 {
     (void)state;
     char text[4096];
-    static const char prose[] = "It's 1234 words, isn'T it?\r\n\r\n  \xE8\xAA\x9E\xE6\x96\x87 qzjxqzjxqzjxqzjxqzjxqzjxqzjxqz\n";
+    static const char prose[] =
+        "It's 1234 words, isn'T it?\r\n\r\n  \xE8\xAA\x9E\xE6\x96\x87 qzjxqzjxqzjxqzjxqzjxqzjxqzjxqz\n";
     size_t count;
     emb_error err;
     memset(text, 'q', sizeof text);
@@ -325,10 +331,14 @@ static void counting_allocates_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(as_the_reference),   cmocka_unit_test(cuts),
-        cmocka_unit_test(nothing_and_broken), cmocka_unit_test(long_runs),
-        cmocka_unit_test(tokens),             cmocka_unit_test(lowest_rank_and_leftmost_first),
-        cmocka_unit_test(broken_files),       cmocka_unit_test(memory_runs_out),
+        cmocka_unit_test(as_the_reference),
+        cmocka_unit_test(cuts),
+        cmocka_unit_test(nothing_and_broken),
+        cmocka_unit_test(long_runs),
+        cmocka_unit_test(tokens),
+        cmocka_unit_test(lowest_rank_and_leftmost_first),
+        cmocka_unit_test(broken_files),
+        cmocka_unit_test(memory_runs_out),
         cmocka_unit_test(counting_allocates_nothing),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);

@@ -14,8 +14,8 @@
 
 #include <cmocka.h>
 
-static const char *const names[] = { "xlm-roberta-like", "t5-like", "unsplit-unigram", "roberta-like",
-                                     "gpt4-like", "llama-like", "odd-bpe", "odd-bpe-fused" };
+static const char *const names[] = {"xlm-roberta-like", "t5-like",    "unsplit-unigram", "roberta-like",
+                                    "gpt4-like",        "llama-like", "odd-bpe",         "odd-bpe-fused"};
 enum { NAMES = sizeof names / sizeof names[0] };
 
 static emb_tokenizer *open_tokenizer(const char *name)
@@ -40,7 +40,8 @@ static int64_t next_int(emb_json_iter *it)
     return number;
 }
 
-static void check_line(const emb_tokenizer *t, emb_encoding *e, const char *name, const char *line, size_t length)
+static void check_line(const emb_tokenizer *t, emb_encoding *e, const char *name, const char *line,
+                       size_t length)
 {
     emb_json *doc;
     emb_error err;
@@ -52,16 +53,18 @@ static void check_line(const emb_tokenizer *t, emb_encoding *e, const char *name
     assert_true(emb_json_get(emb_json_root(doc), "ids", &ids));
     assert_true(emb_json_get(emb_json_root(doc), "offsets", &offsets));
     for (int with = 0; with < 2; with++) {
-        emb_encode_options options = { .add_special_tokens = true, .offsets = with };
+        emb_encode_options options = {.add_special_tokens = true, .offsets = with};
         assert_int_equal(emb_tokenizer_encode(t, s, n, &options, e, &err), EMB_OK);
         if (e->count != emb_json_count(ids))
-            fail_msg("%s: %zu tokens, not %zu, of %.*s", name, e->count, emb_json_count(ids), (int)length, line);
+            fail_msg("%s: %zu tokens, not %zu, of %.*s", name, e->count, emb_json_count(ids), (int)length,
+                     line);
         emb_json_iter id = emb_json_begin(ids), offset = emb_json_begin(offsets);
         for (size_t i = 0; i < e->count; i++) {
             if (e->ids[i] != next_int(&id))
                 fail_msg("%s: token %zu is %d in %.*s", name, i, e->ids[i], (int)length, line);
             if (with && (e->starts[i] != next_int(&offset) || e->ends[i] != next_int(&offset)))
-                fail_msg("%s: token %zu is at %u to %u in %.*s", name, i, e->starts[i], e->ends[i], (int)length, line);
+                fail_msg("%s: token %zu is at %u to %u in %.*s", name, i, e->starts[i], e->ends[i],
+                         (int)length, line);
         }
     }
     emb_json_close(doc);
@@ -110,15 +113,16 @@ static void vocab_and_merges_files_are_the_same_tokenizer(void **state)
 /* Opens and encodes; EMB_OK or EMB_E_NOMEM. */
 static emb_status open_and_encode(const char *path, size_t *tokens)
 {
-    static const char text[] = "H\u00e9llo  w\u00f6rld, it's 12345 <mask> \u65e5\u672c\u8a9e \U0001F600 \uff41\u0301b "
-                               "unbelievablylongwordthatdoesnotfitanycache\n";
+    static const char text[] =
+        "H\u00e9llo  w\u00f6rld, it's 12345 <mask> \u65e5\u672c\u8a9e \U0001F600 \uff41\u0301b "
+        "unbelievablylongwordthatdoesnotfitanycache\n";
     emb_tokenizer *t;
     emb_error err;
     emb_encoding e;
     emb_status status = emb_tokenizer_open(path, &t, &err);
     if (status != EMB_OK)
         return status;
-    emb_encode_options options = { .add_special_tokens = true, .offsets = true };
+    emb_encode_options options = {.add_special_tokens = true, .offsets = true};
     emb_encoding_init(&e);
     status = emb_tokenizer_encode(t, text, sizeof text - 1, &options, &e, &err);
     *tokens = e.count;
@@ -135,7 +139,8 @@ static void every_allocation_may_fail(void **state)
     for (size_t i = 0; i < NAMES + 1; i++) {
         char path[512];
         size_t tokens = 0, wanted;
-        snprintf(path, sizeof path, "%s/tokenizers/%s", EMB_TEST_DATA, i < NAMES ? names[i] : "roberta-files");
+        snprintf(path, sizeof path, "%s/tokenizers/%s", EMB_TEST_DATA,
+                 i < NAMES ? names[i] : "roberta-files");
         assert_int_equal(open_and_encode(path, &wanted), EMB_OK);
         for (size_t n = 1;; n++) {
             size_t live = fail_alloc_live();
@@ -162,7 +167,7 @@ static void scratch_does_not_mix_tokenizers(void **state)
     emb_encoding shared;
     emb_error err;
     const char text[] = "the same words in all of them";
-    emb_encode_options options = { .add_special_tokens = true };
+    emb_encode_options options = {.add_special_tokens = true};
     emb_encoding_init(&shared);
     for (size_t i = 0; i < 3 * NAMES; i++) {
         emb_tokenizer *t = open_tokenizer(names[i % NAMES]);

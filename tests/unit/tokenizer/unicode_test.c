@@ -53,9 +53,17 @@ static void lower_case(void **state)
 {
     (void)state;
     uint32_t out[2];
-    static const uint32_t pairs[][2] = { { 'A', 'a' }, { 'z', 'z' }, { 0xC9, 0xE9 }, { 0x3A3, 0x3C3 }, { 0x1E9E, 0xDF },
-                                         { 0x2126, 0x3C9 }, { 0x10400, 0x10428 }, { 0x13A0, 0xAB70 }, { 0x1C90, 0x10D0 },
-                                         { 0x4E2D, 0x4E2D }, { 0xFFFFFFFF, 0xFFFFFFFF } };
+    static const uint32_t pairs[][2] = {{'A', 'a'},
+                                        {'z', 'z'},
+                                        {0xC9, 0xE9},
+                                        {0x3A3, 0x3C3},
+                                        {0x1E9E, 0xDF},
+                                        {0x2126, 0x3C9},
+                                        {0x10400, 0x10428},
+                                        {0x13A0, 0xAB70},
+                                        {0x1C90, 0x10D0},
+                                        {0x4E2D, 0x4E2D},
+                                        {0xFFFFFFFF, 0xFFFFFFFF}};
     for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
         assert_int_equal(emb_unicode_lowercase(pairs[i][0], out), 1);
         assert_int_equal(out[0], pairs[i][1]);
@@ -113,7 +121,7 @@ static void compositions_fit_decompositions(void **state)
 static void values_beyond_unicode_are_harmless(void **state)
 {
     (void)state;
-    static const uint32_t odd[] = { 0xD800, 0xDFFF, 0x110000, 0x7FFFFFFF, 0xFFFFFFFF };
+    static const uint32_t odd[] = {0xD800, 0xDFFF, 0x110000, 0x7FFFFFFF, 0xFFFFFFFF};
     for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++) {
         uint32_t out[EMB_UNICODE_DECOMPOSITION_MAX];
         assert_non_null(emb_unicode_lookup(odd[i]));

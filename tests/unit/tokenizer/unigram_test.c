@@ -13,8 +13,9 @@ static void best_path_wins(void **state)
 {
     (void)state;
     model_under_test m;
-    open_unigram(&m, "{\"unk_id\":0,\"vocab\":[[\"<unk>\",0],[\"a\",0],[\"b\",0],[\"c\",0],[\"d\",0],[\"cd\",1],"
-                     "[\"ab\",2],[\"abc\",5],[\"abcd\",10]]}");
+    open_unigram(&m,
+                 "{\"unk_id\":0,\"vocab\":[[\"<unk>\",0],[\"a\",0],[\"b\",0],[\"c\",0],[\"d\",0],[\"cd\",1],"
+                 "[\"ab\",2],[\"abc\",5],[\"abcd\",10]]}");
     assert_string_equal(m.model->kind, "Unigram");
     assert_string_equal(tokens_of(&m, "abcdacdxx"), "8:0-4 1:4-5 5:5-7 0:7-9");
     assert_string_equal(tokens_of(&m, "abcdacdxx"), "8:0-4 1:4-5 5:5-7 0:7-9"); /* from the cache */
@@ -37,7 +38,9 @@ static void earlier_start_keeps_ties_and_the_last_duplicate_counts(void **state)
     (void)state;
     model_under_test m;
     /* "abc": a+bc and ab+c sum alike; the path found first, which ends in c from ab's end, needs more. */
-    open_unigram(&m, "{\"unk_id\":0,\"vocab\":[[\"<unk>\",-9],[\"a\",-1],[\"bc\",-2],[\"ab\",-2],[\"c\",-1],[\"b\",-5]]}");
+    open_unigram(
+        &m,
+        "{\"unk_id\":0,\"vocab\":[[\"<unk>\",-9],[\"a\",-1],[\"bc\",-2],[\"ab\",-2],[\"c\",-1],[\"b\",-5]]}");
     assert_string_equal(tokens_of(&m, "abc"), "1:0-1 2:1-3");
     close_model(&m);
     open_unigram(&m, "{\"unk_id\":0,\"vocab\":[[\"<unk>\",-9],[\"a\",-1],[\"a\",-3]]}");
@@ -49,9 +52,11 @@ static void bytes_stand_in_for_unknown_characters(void **state)
 {
     (void)state;
     model_under_test m;
-    open_unigram(&m, "{\"unk_id\":0,\"byte_fallback\":true,\"vocab\":[[\"<unk>\",0],[\"<0xC3>\",0],[\"<0xA9>\",0],[\"a\",-1]]}");
+    open_unigram(&m, "{\"unk_id\":0,\"byte_fallback\":true,\"vocab\":[[\"<unk>\",0],[\"<0xC3>\",0],[\"<0xA9>"
+                     "\",0],[\"a\",-1]]}");
     assert_string_equal(tokens_of(&m, "a\u00e9"), "3:0-1 1:1-3 2:1-3");
-    assert_string_equal(tokens_of(&m, "a\u00e9\u00e8"), "3:0-1 0:1-5"); /* one byte is missing: none is used */
+    assert_string_equal(tokens_of(&m, "a\u00e9\u00e8"),
+                        "3:0-1 0:1-5"); /* one byte is missing: none is used */
     close_model(&m);
 }
 
@@ -80,9 +85,16 @@ static void broken_vocabularies_are_refused(void **state)
 {
     (void)state;
     static const char *const bad[] = {
-        "{}", "{\"vocab\":{}}", "{\"vocab\":[\"a\"]}", "{\"vocab\":[[\"a\"]]}", "{\"vocab\":[[1,2]]}",
-        "{\"vocab\":[[\"a\",\"b\"]]}", "{\"vocab\":[[\"a\",1]],\"unk_id\":1}", "{\"vocab\":[[\"a\",1]],\"unk_id\":-1}",
-        "{\"vocab\":[],\"unk_id\":0}", "{\"vocab\":[[\"a\",1]],\"unk_id\":\"a\"}",
+        "{}",
+        "{\"vocab\":{}}",
+        "{\"vocab\":[\"a\"]}",
+        "{\"vocab\":[[\"a\"]]}",
+        "{\"vocab\":[[1,2]]}",
+        "{\"vocab\":[[\"a\",\"b\"]]}",
+        "{\"vocab\":[[\"a\",1]],\"unk_id\":1}",
+        "{\"vocab\":[[\"a\",1]],\"unk_id\":-1}",
+        "{\"vocab\":[],\"unk_id\":0}",
+        "{\"vocab\":[[\"a\",1]],\"unk_id\":\"a\"}",
         "{\"vocab\":[[\"a\",1]],\"byte_fallback\":1}",
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
@@ -136,7 +148,8 @@ static void trie_finds_what_a_plain_search_finds(void **state)
         for (uint32_t length = 1; length <= 20; length++) {
             int32_t expected = -1;
             for (int i = 0; i < KEYS; i++)
-                if (begins[i + 1] - begins[i] == length && memcmp(text + begins[i], text + start, length) == 0)
+                if (begins[i + 1] - begins[i] == length &&
+                    memcmp(text + begins[i], text + start, length) == 0)
                     expected = i;
             assert_int_equal(emb_piece_trie_find(&trie, text + start, length), expected);
             if (expected >= 0) {

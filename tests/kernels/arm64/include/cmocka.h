@@ -52,15 +52,21 @@ __attribute__((unused)) static int _cmocka_run_group_tests(const char *group, co
         if (!outcome)
             tests[i].test_func(&state);
         failed += outcome == CMOCKA_FAILED;
-        printf("[%s] %s: %s\n", outcome == CMOCKA_FAILED ? "FAILED" : outcome ? "SKIPPED" : "OK", group,
-               tests[i].name);
+        printf("[%s] %s: %s\n",
+               outcome == CMOCKA_FAILED ? "FAILED"
+               : outcome                ? "SKIPPED"
+                                        : "OK",
+               group, tests[i].name);
         fflush(stdout);
     }
     return failed;
 }
 
-#define cmocka_unit_test(f) { #f, f, NULL, NULL, NULL }
-#define cmocka_run_group_tests(tests, setup, teardown)                                                 \
+#define cmocka_unit_test(f)     \
+    {                           \
+#f, f, NULL, NULL, NULL \
+    }
+#define cmocka_run_group_tests(tests, setup, teardown) \
     _cmocka_run_group_tests(#tests, tests, sizeof(tests) / sizeof((tests)[0]), setup, teardown)
 #define skip() longjmp(cmocka_jump, CMOCKA_SKIPPED)
 #define fail_msg(...) cmocka_stop(__FILE__, __LINE__, __VA_ARGS__)
