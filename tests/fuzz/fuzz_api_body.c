@@ -92,7 +92,7 @@ static emb_api *open_api(void)
     static char *environment[] = {"EMBEDD_MODELS=" EMB_SOURCE_DIR "/models",
                                   "EMBEDD_CACHE_URL=none",
                                   "HF_HOME=/nonexistent",
-                                  "EMBEDD_DATA_DIR=/nonexistent",
+                                  "EMBEDD_DATA_DIR=/dev/null/none",
                                   "EMBEDD_THREADS=1",
                                   NULL};
     emb_config_sources sources = {.environment = environment};
