@@ -25,7 +25,7 @@
 #include <string.h>
 #include <strings.h>
 
-enum { IN_PLACE_TEXTS = 64, MESSAGE_BYTES = 1024 };
+enum { IN_PLACE_TEXTS = 64, SHORT_BODY_BYTES = 16384, MESSAGE_BYTES = 1024 };
 static const size_t largest_body = (size_t)1 << 31;
 
 /* ---- the end of a call ---- */
@@ -537,7 +537,8 @@ static void run_parked(emb_exchange *x)
     call->work(call);
 }
 
-void emb_call_park(emb_api_call *call, void (*work)(emb_api_call *call))
+static void park(emb_api_call *call, void (*work)(emb_api_call *call),
+                 bool (*where)(emb_exchange *x, void (*work)(emb_exchange *x)))
 {
     if (call->parked) { /* a worker has it */
         work(call);
@@ -545,8 +546,21 @@ void emb_call_park(emb_api_call *call, void (*work)(emb_api_call *call))
     }
     call->work = work;
     call->parked = true; /* before: the worker may begin at once */
-    if (!emb_exchange_park(call->x, run_parked))
+    if (!where(call->x, run_parked))
         emb_call_fail_busy(call);
+}
+
+void emb_call_park(emb_api_call *call, void (*work)(emb_api_call *call))
+{
+    park(call, work, emb_exchange_park);
+}
+
+/* What reading, scanning and counting of takes a fraction of a millisecond. */
+static bool is_short(emb_api_call *call)
+{
+    size_t length;
+    emb_exchange_body(call->x, &length);
+    return length <= SHORT_BODY_BYTES;
 }
 
 static void deliver(emb_api_call *call)
@@ -602,5 +616,5 @@ void emb_call_embed(emb_api_call *call, const emb_request *request,
         return;
     }
     if (may_ask_for(call, call->request.model) && !embed_here(call))
-        emb_call_park(call, embed_on_worker);
+        park(call, embed_on_worker, is_short(call) ? emb_exchange_park_here : emb_exchange_park);
 }

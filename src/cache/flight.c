@@ -30,6 +30,7 @@
  * that was at fault. Then one who waits computes it.
  */
 #include "cache/flight.h"
+#include "base/duty.h"
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -488,6 +489,7 @@ static void sleep_a_while(emb_cache_flight *f)
         if (!until || poll < until)
             until = poll;
     }
+    emb_duty_pass_on();
     f->sleeps = true;
     if (until) {
         struct timespec t = {(time_t)(until / 1000000000), (long)(until % 1000000000)};

@@ -1,5 +1,5 @@
 /*
- * crypto.h: what we take of OpenSSL: SHA-256, random bytes, comparison in constant time, base64 and hex.
+ * crypto.h: what we take of OpenSSL: SHA-256, random bytes, comparison in constant time, and hex.
  *
  *     uint8_t digest[32];
  *     emb_sha256(data, n, digest);
@@ -36,16 +36,6 @@ void emb_sha256_close(emb_sha256_state *state);
 EMB_MUST_CHECK bool emb_random_bytes(void *out, size_t length);
 bool emb_equal_in_constant_time(const void *a, const void *b, size_t length);
 
-/* Standard alphabet with padding; out has room for emb_base64_size(length), no NUL is written. Returns the
- * characters written. */
-static inline size_t emb_base64_size(size_t length)
-{
-    return (length + 2) / 3 * 4;
-}
-size_t emb_base64_encode(const void *data, size_t length, char *out);
-/* Strict: alphabet, padding, no white space, no stray bits; out has room for length / 4 * 3 bytes. false if
- * it is not base64. */
-EMB_MUST_CHECK bool emb_base64_decode(const char *text, size_t length, void *out, size_t *out_length);
 /* Lower case; out has room for 2 × length + 1, NUL included. */
 void emb_hex(const void *data, size_t length, char *out);
 EMB_MUST_CHECK bool emb_unhex(const char *text, void *out, size_t length); /* text has 2 × length digits */

@@ -12,6 +12,7 @@
  */
 #include "http/internal.h"
 
+#include "base/duty.h"
 #include "base/utf8.h"
 
 #include <limits.h>
@@ -421,15 +422,25 @@ const char *emb_exchange_body(emb_exchange *x, size_t *length)
 
 /* ---- answering ------------------------------------------------------------------------------- */
 
-bool emb_exchange_park(emb_exchange *x, void (*work)(emb_exchange *x))
+static bool park(emb_exchange *x, void (*work)(emb_exchange *x), bool here)
 {
     x->parked = true;
     atomic_store(&x->references, 2);
-    if (emb_http_workers_take(x->loop->server->workers, x, work))
+    if (emb_http_workers_take(x->loop->server->workers, x, work, here))
         return true;
     x->parked = false;
     atomic_store(&x->references, 1);
     return false;
+}
+
+bool emb_exchange_park(emb_exchange *x, void (*work)(emb_exchange *x))
+{
+    return park(x, work, false);
+}
+
+bool emb_exchange_park_here(emb_exchange *x, void (*work)(emb_exchange *x))
+{
+    return park(x, work, true);
 }
 
 static void answer_delivered(emb_http_loop *loop, emb_http_mail *mail)
@@ -453,7 +464,8 @@ static void hand_over(emb_exchange *x)
     }
     emb_http_workers_free_place(x->loop->server->workers);
     x->mail.run = answer_delivered;
-    emb_http_loop_post(x->loop, &x->mail);
+    if (!emb_http_workers_keep(x)) /* the thread that works has the loop, and sees to it next */
+        emb_http_loop_post(x->loop, &x->mail);
 }
 
 static bool has_body(const emb_exchange *x, int status)
@@ -547,6 +559,7 @@ void emb_exchange_stream_begin(emb_exchange *x, int status, const char *content_
 {
     if (!x->parked || atomic_exchange(&x->answered, true))
         return;
+    emb_duty_pass_on(); /* somebody has to send the pieces meanwhile */
     x->broken = !emb_http_compose_head(x, status, content_type, SIZE_MAX);
     x->stream.chunked = x->minor == 1;
     x->stream.begun = true;

@@ -53,9 +53,12 @@ struct emb_http_loop {
     emb_http_server *server;
     struct event_base *base;
     struct event wake, tick;
-    int wake_fd;
+    int wake_fd, epoll_fd; /* epoll_fd: what the base waits on; -1 if that is not known */
     bool events_added, thread_runs;
-    pthread_t thread;
+    bool turns; /* its thread is in libevent's loop */
+    bool ended;
+    emb_exchange *here;           /* parked, for its thread to do when it leaves libevent's loop */
+    struct emb_http_worker *heir; /* asleep, kept for taking over the loop while that lasts */
     _Atomic(emb_http_mail *) mailbox;
     emb_http_settings *settings;
     emb_http_connection *connections;
@@ -71,7 +74,6 @@ struct emb_http_loop {
 
 EMB_MUST_CHECK emb_status emb_http_loop_init(emb_http_loop *loop, emb_http_server *server, emb_error *err);
 void emb_http_loop_fini(emb_http_loop *loop);
-EMB_MUST_CHECK emb_status emb_http_loop_start(emb_http_loop *loop, emb_error *err);
 /* Any thread. */
 void emb_http_loop_post(emb_http_loop *loop, emb_http_mail *mail);
 /* What was posted and not yet run; of the loop's thread, or of anyone when that has ended. */
@@ -111,11 +113,20 @@ void emb_http_record_refusal(emb_http_server *server, const char *peer, const ch
 /* ---- workers ---- */
 
 EMB_MUST_CHECK emb_status emb_http_workers_open(unsigned maximum, emb_http_workers **out, emb_error *err);
-bool emb_http_workers_take(emb_http_workers *workers, emb_exchange *x, void (*work)(emb_exchange *x));
+/* A thread that turns the loop until it has ended, passing it on to others in between. */
+EMB_MUST_CHECK emb_status emb_http_workers_turn(emb_http_workers *workers, emb_http_loop *loop,
+                                                emb_error *err);
+/* here: the calling thread, which must be the loop's, may do it when it comes out of libevent. */
+bool emb_http_workers_take(emb_http_workers *workers, emb_exchange *x, void (*work)(emb_exchange *x),
+                           bool here);
+/* Whether the calling thread works on x and has x's loop as well: then it runs x's mail by itself afterwards. */
+bool emb_http_workers_keep(emb_exchange *x);
 /* The exchange's answer is given: its place is free, even while its function still runs. */
 void emb_http_workers_free_place(emb_http_workers *workers);
 size_t emb_http_workers_count(const emb_http_workers *workers);
-/* Waits for all of them. */
+/* Takes no more, and waits until nothing is in work; loops still turn. */
+void emb_http_workers_finish(emb_http_workers *workers);
+/* After it, and when all loops have ended: waits for their threads. */
 void emb_http_workers_close(emb_http_workers *workers);
 
 /* ---- exchanges ---- */

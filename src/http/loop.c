@@ -1,6 +1,7 @@
 /*
- * A thread with libevent's loop. Everything that belongs to it is touched by its thread only, so libevent's
- * own locking is off (EVENT_BASE_FLAG_NOLOCK). Other threads leave mail: a push onto a lock-free list, and a
+ * libevent's loop, turned by one thread at a time: one of the workers' (workers.c), which may pass it on. What
+ * belongs to the loop is touched by that thread only, so libevent's own locking is off
+ * (EVENT_BASE_FLAG_NOLOCK). Other threads leave mail: a push onto a lock-free list, and a
  * write to an eventfd by whoever finds the list empty, so that any number of answers given in a turn cost one
  * wake-up.
  *
@@ -9,7 +10,8 @@
 #include "base/log.h"
 #include "http/internal.h"
 
-#include <signal.h>
+#include <dirent.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -111,6 +113,36 @@ static bool add_events(emb_http_loop *loop)
            !event_add(&loop->wake, NULL) && !event_add(&loop->tick, &tick);
 }
 
+/* Whether the descriptor is an epoll instance that watches fd. */
+static bool watches(int instance, int fd)
+{
+    char path[48], line[160];
+    bool found = false;
+    snprintf(path, sizeof path, "/proc/self/fdinfo/%d", instance);
+    FILE *info = fopen(path, "re");
+    while (info && !found && fgets(line, sizeof line, info)) {
+        int target;
+        found = sscanf(line, "tfd: %d", &target) == 1 && target == fd;
+    }
+    if (info)
+        fclose(info);
+    return found;
+}
+
+/* libevent does not tell its epoll descriptor: it is the one that watches our wake-up. -1 where it cannot be found, as
+ * without /proc; then no thread keeps the loop while it works. */
+static int find_epoll(int wake_fd)
+{
+    int fd = -1;
+    DIR *list = opendir("/proc/self/fd");
+    for (struct dirent *e; list && fd < 0 && (e = readdir(list));)
+        if (e->d_name[0] != '.' && watches(atoi(e->d_name), wake_fd))
+            fd = atoi(e->d_name);
+    if (list)
+        closedir(list);
+    return fd;
+}
+
 emb_status emb_http_loop_init(emb_http_loop *loop, emb_http_server *server, emb_error *err)
 {
     memset(loop, 0, sizeof *loop);
@@ -126,6 +158,7 @@ emb_status emb_http_loop_init(emb_http_loop *loop, emb_http_server *server, emb_
     seed(loop->id_state);
     atomic_store(&loop->last_turn_ns, emb_now_ns());
     loop->events_added = add_events(loop);
+    loop->epoll_fd = loop->events_added ? find_epoll(loop->wake_fd) : -1;
     return loop->events_added ? EMB_OK : emb_fail_nomem(err, "a loop's events", sizeof loop->wake);
 }
 
@@ -148,27 +181,4 @@ void emb_http_loop_fini(emb_http_loop *loop)
     free(loop->scratch);
     free(loop->tls_scratch);
     emb_http_settings_close(loop->settings);
-}
-
-static void *loop_main(void *argument)
-{
-    emb_http_loop *loop = argument;
-    pthread_setname_np(pthread_self(), "embedd-http");
-    event_base_loop(loop->base, EVLOOP_NO_EXIT_ON_EMPTY);
-    return NULL;
-}
-
-emb_status emb_http_loop_start(emb_http_loop *loop, emb_error *err)
-{
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all,
-                    &old); /* signals are the main thread's; SIGPIPE of OpenSSL is nobody's */
-    int failed = pthread_create(&loop->thread, NULL, loop_main, loop);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    if (failed)
-        return emb_fail(err, EMB_E_NOMEM, NULL, "the thread of a loop cannot be started: %s",
-                        strerror(failed));
-    loop->thread_runs = true;
-    return EMB_OK;
 }

@@ -194,7 +194,7 @@ emb_status emb_http_start(emb_http_server *server, emb_error *err)
         status = emb_http_listener_start(&server->listeners[i], server, err);
     for (unsigned i = server->loop_count;
          i-- > 0 && !status;) /* loop 0 last: it hands connections to the others */
-        status = emb_http_loop_start(&server->loops[i], err);
+        status = emb_http_workers_turn(server->workers, &server->loops[i], err);
     return status;
 }
 
@@ -257,6 +257,7 @@ static void close_connections(emb_http_loop *loop, errand *e)
 static void end_loop(emb_http_loop *loop, errand *e)
 {
     (void)e;
+    loop->ended = true;
     event_base_loopbreak(loop->base);
 }
 
@@ -302,11 +303,9 @@ void emb_http_close(emb_http_server *server)
         return;
     emb_http_stop_accepting(server);
     for_each_loop(server, close_connections);
-    emb_http_workers_close(server->workers);
+    emb_http_workers_finish(server->workers);
     for_each_loop(server, end_loop);
-    for (unsigned i = 0; i < server->loop_count; i++)
-        if (server->loops[i].thread_runs)
-            pthread_join(server->loops[i].thread, NULL);
+    emb_http_workers_close(server->workers);
     for (unsigned i = 0; i < server->loop_count; i++)
         emb_http_loop_fini(&server->loops[i]);
     emb_http_listeners_close(server->listeners, server->listener_count);

@@ -17,6 +17,7 @@
 #include "provider/lanes.h"
 
 #include "base/clock.h"
+#include "base/duty.h"
 #include "base/error.h"
 
 #include <pthread.h>
@@ -26,7 +27,13 @@
 #include <strings.h>
 #include <time.h>
 
-enum { KEPT_BYTES = 1 << 20, MOST_IDLE_LANES = 64, READ_BYTES = 64 << 10, MOST_BODY_BYTES = 1 << 30 };
+enum {
+    DUTY_MS = 2,
+    KEPT_BYTES = 1 << 20,
+    MOST_IDLE_LANES = 64,
+    READ_BYTES = 64 << 10,
+    MOST_BODY_BYTES = 1 << 30
+};
 #define IDLE_NS UINT64_C(120000000000)
 
 struct emb_lane {
@@ -351,8 +358,23 @@ emb_lane_exchange *emb_lane_step(emb_lane *lane)
     return NULL;
 }
 
+/* A provider near by answers before anybody else wants the thread; then there is no change of threads at all. */
+static bool wait_on_duty(emb_lane *lane, int most_ms, int fd)
+{
+    struct curl_waitfd duty = {.fd = fd, .events = CURL_WAIT_POLLIN};
+    int ready = 0;
+    curl_multi_poll(lane->multi, &duty, 1, most_ms < DUTY_MS ? most_ms : DUTY_MS, &ready);
+    return ready && !duty.revents;
+}
+
 void emb_lane_wait(emb_lane *lane, int most_ms)
 {
+    int fd = emb_duty_fd();
+    if (fd >= 0) {
+        if (wait_on_duty(lane, most_ms, fd))
+            return;
+        emb_duty_pass_on();
+    }
     curl_multi_poll(lane->multi, NULL, 0, most_ms, NULL);
 }
 

@@ -12,6 +12,7 @@
 #include "provider/limits.h"
 
 #include "base/clock.h"
+#include "base/duty.h"
 #include "base/error.h"
 
 #include <string.h>
@@ -90,6 +91,7 @@ static void sleep_slice(emb_limits *l, waiter *w, uint64_t now, uint64_t deadlin
 {
     uint64_t until = deadline_ns - now < SLICE_NS ? deadline_ns : now + SLICE_NS;
     struct timespec at = {(time_t)(until / 1000000000u), (long)(until % 1000000000u)};
+    emb_duty_pass_on();
     pthread_cond_timedwait(&w->wake, &l->lock, &at);
 }
 

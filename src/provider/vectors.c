@@ -6,13 +6,14 @@
  * as a float32 ends the answer. Numbers are parsed as doubles and rounded to float32; a float32 printed with
  * nine digits comes back exactly.
  *
- * Cost: one pass over the numbers; base64 is decoded into a scratch buffer that is kept over the rows of an
- * answer.
+ * Cost: one pass over the numbers. base64 is decoded into the row itself; where its length is not the row's, or
+ * there is no row, into a scratch buffer that is kept over the rows of an answer.
  */
 #include "provider/vectors.h"
 
+#include "base/base64.h"
 #include "base/error.h"
-#include "crypto/crypto.h"
+#include "base/finite.h"
 
 #include <float.h>
 #include <inttypes.h>
@@ -92,36 +93,28 @@ static emb_status read_numbers(emb_json_value row, int64_t index, float *out, em
     return EMB_OK;
 }
 
-static float little_endian(const unsigned char *p)
-{
-    uint32_t bits = (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "base64 is of little-endian floats, straight into memory");
 
 static emb_status put_base64(emb_vectors *v, int64_t index, const char *text, size_t length, emb_error *err)
 {
     size_t bytes = 0;
+    emb_status status;
+    bool fits = v->rows && v->dimension && length == emb_base64_size(v->dimension * sizeof(float));
     if (length > EMB_VECTORS_MAX_DIMENSION * sizeof(float) * 2)
         return check_dimension(v, length / 4 * 3 / sizeof(float), err);
-    emb_status status = scratch(v, length / 4 * 3 + 4, err);
-    if (status)
+    if (!fits && (status = scratch(v, length / 4 * 3 + 4, err)))
         return status;
-    if (!emb_base64_decode(text, length, v->scratch, &bytes) || bytes % sizeof(float) != 0)
+    float *to = fits ? v->rows + (size_t)index * v->dimension : v->scratch;
+    if (!emb_base64_decode(text, length, to, &bytes) || bytes % sizeof(float) != 0)
         return emb_fail(err, EMB_E_PROVIDER, "embedding",
                         "vector %" PRId64 " of the answer is not base64 of float32", index);
     if ((status = check_dimension(v, bytes / sizeof(float), err)))
         return status;
-    const unsigned char *p = v->scratch;
-    float *out = v->rows ? v->rows + (size_t)index * v->dimension : NULL;
-    for (size_t i = 0; i < v->dimension; i++, p += sizeof(float)) {
-        float value = little_endian(p);
-        if (!isfinite(value))
-            return not_finite(index, err);
-        if (out)
-            out[i] = value;
-    }
+    if (!emb_all_finite(to, v->dimension))
+        return not_finite(index, err);
+    if (!fits && v->rows)
+        memcpy(v->rows + (size_t)index * v->dimension, to, bytes);
     return EMB_OK;
 }
 

@@ -23,6 +23,7 @@
  * processes).
  */
 #include "router/budget.h"
+#include "base/duty.h"
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -213,6 +214,7 @@ static emb_status order(emb_budget *b, emb_budget_order *o, uint64_t deadline_ns
 {
     const emb_budget_store_ops *ops = b->store->ops;
     uint64_t count = 0;
+    emb_duty_pass_on(); /* a store may have to write */
     emb_status st = ops->reserve(b->store, o, deadline_ns, err);
     if (st != EMB_OK || o->granted)
         return st;

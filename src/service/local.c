@@ -2,6 +2,7 @@
  * local.c: the engine of this process as a provider.
  */
 #include "base/clock.h"
+#include "base/duty.h"
 #include "base/error.h"
 #include "service/embed_parts.h"
 
@@ -86,6 +87,7 @@ emb_status emb_compute_locally(emb_work *w, const size_t *todo, size_t count, em
     uint64_t begin = emb_now_ns();
     emb_models *models = w->service->models;
     emb_status status = emb_gather(w, todo, count, &g, err);
+    emb_duty_pass_on(); /* it takes milliseconds */
     if (!status)
         status = run_engine(w, &g, count, &usage, err);
     if (!status)

@@ -15,6 +15,7 @@
  * called.
  */
 #include "base/clock.h"
+#include "base/duty.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "model/catalog.h"
@@ -45,6 +46,7 @@ emb_status emb_models_wait(emb_models *models, const volatile int *cancel, uint6
         return status;
     until = deadline_ns && deadline_ns < until ? deadline_ns : until;
     struct timespec at = {.tv_sec = (time_t)(until / 1000000000), .tv_nsec = (long)(until % 1000000000)};
+    emb_duty_pass_on();
     pthread_cond_timedwait(&models->changed, &models->lock, &at);
     return EMB_OK;
 }
@@ -256,6 +258,7 @@ static emb_status entry_open(emb_models *models, emb_entry *entry, const volatil
         }
         entry->opening = true;
         pthread_mutex_unlock(&models->lock);
+        emb_duty_pass_on();
         status = instance_open(models, entry, &instance, &error);
         status = status ? blame_files(entry, status, &error) : EMB_OK;
         emb_series_add(status ? models->loads_failed : models->loads_ok, 1);

@@ -12,6 +12,7 @@
  * settled with nothing.
  */
 #include "base/clock.h"
+#include "base/duty.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "service/embed_parts.h"
@@ -235,6 +236,7 @@ static emb_status wait_to_probe(emb_remote_model *m, const emb_request *r, emb_e
     const struct timespec moment = {.tv_nsec = PROBE_LOOK_NS};
     const char *name = m->config->name;
     while (pthread_mutex_trylock(&m->remote->probing)) {
+        emb_duty_pass_on();
         if (r->cancel && __atomic_load_n(r->cancel, __ATOMIC_RELAXED))
             return emb_fail(err, EMB_E_CANCELLED, NULL, "cancelled while the dimension of %s was asked for",
                             name);

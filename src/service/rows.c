@@ -7,6 +7,7 @@
  * are not copied: the request's memory and the rows are used as they are.
  */
 #include "base/error.h"
+#include "base/finite.h"
 #include "service/embed_parts.h"
 
 #include <stdlib.h>
@@ -89,13 +90,7 @@ void emb_scatter(emb_work *w, const size_t *todo, size_t count, emb_gathered *g,
 
 emb_status emb_check_finite(const emb_work *w, const float *values, size_t count, emb_error *err)
 {
-    unsigned found = 0;
-    for (size_t i = 0; i < count; i++) {
-        uint32_t bits;
-        memcpy(&bits, values + i, sizeof bits);
-        found |= (bits & 0x7F800000u) == 0x7F800000u; /* the exponent of NaN and infinity */
-    }
-    if (!found)
+    if (emb_all_finite(values, count))
         return EMB_OK;
     return emb_fail(err, w->target.remote ? EMB_E_PROVIDER : EMB_E_INTERNAL, NULL,
                     "%s gave a vector with values that are not finite", w->target.model);

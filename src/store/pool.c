@@ -22,6 +22,7 @@
 #include "store/pool.h"
 
 #include "base/clock.h"
+#include "base/duty.h"
 #include "base/error.h"
 #include "store/wait.h"
 
@@ -228,6 +229,7 @@ static emb_status wait_for_link(emb_pool *p, uint64_t deadline_ns, void **out, e
             return emb_fail(err, EMB_E_NOMEM, p->where, "%s: no thread could be started to connect",
                             p->where);
         p->waiting++;
+        emb_duty_pass_on();
         pthread_cond_timedwait(&p->changed, &p->lock, &until);
         p->waiting--;
     }

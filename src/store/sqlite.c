@@ -23,6 +23,7 @@
 #include "store/sqlite.h"
 
 #include "base/clock.h"
+#include "base/duty.h"
 #include "base/error.h"
 
 #include <errno.h>
@@ -151,6 +152,7 @@ static int on_busy(void *context, int calls)
     uint64_t wait = (uint64_t)(calls < WAIT_MAX_MS ? calls + 1 : WAIT_MAX_MS) * 1000000;
     if (wait > end - now)
         wait = end - now;
+    emb_duty_pass_on();
     nanosleep(&(struct timespec){(time_t)(wait / 1000000000), (long)(wait % 1000000000)}, NULL);
     return 1;
 }
@@ -510,6 +512,7 @@ void emb_sqlite_pool_close(emb_sqlite_pool *pool)
 /* false when the deadline passed. */
 static bool wait_for_one(emb_sqlite_pool *pool, uint64_t deadline_ns)
 {
+    emb_duty_pass_on();
     if (!deadline_ns)
         return pthread_cond_wait(&pool->freed, &pool->lock) == 0;
     struct timespec until = {(time_t)(deadline_ns / 1000000000), (long)(deadline_ns % 1000000000)};

@@ -9,6 +9,7 @@
 #define EMB_STORE_WAIT_H
 
 #include "base/clock.h"
+#include "base/duty.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -25,6 +26,7 @@ typedef enum emb_wait_result {
 /* READY also for errors and hang-ups of the socket, which the next read or write then tells. */
 static inline emb_wait_result emb_wait(int fd, short events, uint64_t deadline_ns, const atomic_bool *stop)
 {
+    emb_duty_pass_on();
     for (;;) {
         uint64_t now = emb_now_ns(), left = deadline_ns > now ? deadline_ns - now : 0;
         struct pollfd p = {.fd = fd, .events = events};

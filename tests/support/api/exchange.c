@@ -188,6 +188,11 @@ bool emb_exchange_park(emb_exchange *x, void (*work)(emb_exchange *x))
     return true;
 }
 
+bool emb_exchange_park_here(emb_exchange *x, void (*work)(emb_exchange *x))
+{
+    return emb_exchange_park(x, work);
+}
+
 void emb_exchange_stream_begin(emb_exchange *x, int status, const char *content_type)
 {
     answered(x, status, content_type);

@@ -4,9 +4,9 @@
 #include "support/fail_alloc.h"
 
 #include "api/route.h"
+#include "base/base64.h"
 #include "base/error.h"
 #include "base/json.h"
-#include "crypto/crypto.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

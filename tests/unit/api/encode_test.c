@@ -3,7 +3,7 @@
 #include "api/encode.h"
 
 #include "api/envelope.h"
-#include "crypto/crypto.h"
+#include "base/base64.h"
 
 #include <math.h>
 #include <setjmp.h>

@@ -1,4 +1,4 @@
-/* crypto_test.c: SHA-256 against FIPS 180-2's examples, base64 against RFC 4648's, and what must be
+/* crypto_test.c: SHA-256 against FIPS 180-2's examples, and what must be
  * refused. */
 #include "crypto/crypto.h"
 
@@ -39,55 +39,6 @@ static void test_sha256(void **state)
     emb_sha256_close(NULL);
 }
 
-static void test_base64(void **state)
-{
-    (void)state;
-    static const char *const cases[][2] = {{"", ""},
-                                           {"f", "Zg=="},
-                                           {"fo", "Zm8="},
-                                           {"foo", "Zm9v"},
-                                           {"foob", "Zm9vYg=="},
-                                           {"fooba", "Zm9vYmE="},
-                                           {"foobar", "Zm9vYmFy"}};
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        char out[16], back[16];
-        size_t n = strlen(cases[i][0]), length, want = strlen(cases[i][1]);
-        out[want] = '~'; /* nothing may be written behind the text */
-        assert_int_equal(emb_base64_encode(cases[i][0], n, out), want);
-        assert_int_equal(emb_base64_size(n), want);
-        assert_memory_equal(out, cases[i][1], want);
-        assert_int_equal(out[want], '~');
-        assert_true(emb_base64_decode(out, want, back, &length));
-        assert_int_equal(length, n);
-        assert_memory_equal(back, cases[i][0], n);
-    }
-    static const char *const bad[] = {
-        "Z", "Zg", "Zg=", "Zh==", "Zm9=", "Zg==Zg==", "Z===", "====", "Zm 9", "Zm9v\n", "Zm-_", "=Zm9"};
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        char back[16];
-        size_t length;
-        assert_false(emb_base64_decode(bad[i], strlen(bad[i]), back, &length));
-    }
-}
-
-static void test_base64_large(void **state)
-{
-    (void)state;
-    size_t n = (7u << 20) + 1, length;
-    unsigned char *data = malloc(n), *back = malloc(n + 3);
-    char *text = malloc(emb_base64_size(n));
-    assert_true(data && back && text);
-    for (size_t i = 0; i < n; i++)
-        data[i] = (unsigned char)(i * 2654435761u >> 13);
-    assert_int_equal(emb_base64_encode(data, n, text), emb_base64_size(n));
-    assert_true(emb_base64_decode(text, emb_base64_size(n), back, &length));
-    assert_int_equal(length, n);
-    assert_memory_equal(data, back, n);
-    free(data);
-    free(back);
-    free(text);
-}
-
 static void test_hex_and_compare(void **state)
 {
     (void)state;
@@ -105,8 +56,6 @@ static void test_hex_and_compare(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_sha256), cmocka_unit_test(test_base64),
-                                       cmocka_unit_test(test_base64_large),
-                                       cmocka_unit_test(test_hex_and_compare)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_sha256), cmocka_unit_test(test_hex_and_compare)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
