@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/thread.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -312,6 +313,7 @@ static void drain(emb_alert_sink *sink)
 static void *run(void *context)
 {
     emb_alert_sink *sink = context;
+    emb_thread_background("embedd-alerts");
     while (!atomic_load(&sink->alerts->closing)) {
         uint64_t due_ns = emb_alert_sink_step(sink, emb_now_ns());
         pthread_mutex_lock(&sink->lock);

@@ -44,9 +44,8 @@ static const unsigned char values[256] = {
 /* A value's digit is the value and an offset, which is one of five, or of thirteen where they are looked up. */
 __attribute__((target("avx2"))) static __m256i digits_of(__m256i v)
 {
-    const __m256i offsets =
-        LANES('a' - 26, '0' - 52, '0' - 52, '0' - 52, '0' - 52, '0' - 52, '0' - 52, '0' - 52, '0' - 52,
-              '0' - 52, '0' - 52, '+' - 62, '/' - 63, 'A', 0, 0);
+    const __m256i offsets = LANES('a' - 26, '0' - 52, '0' - 52, '0' - 52, '0' - 52, '0' - 52, '0' - 52,
+                                  '0' - 52, '0' - 52, '0' - 52, '0' - 52, '+' - 62, '/' - 63, 'A', 0, 0);
     __m256i kind = _mm256_subs_epu8(v, _mm256_set1_epi8(51)); /* 0 for letters, 1 to 12 behind them */
     __m256i upper = _mm256_cmpgt_epi8(_mm256_set1_epi8(26), v);
     kind = _mm256_or_si256(kind, _mm256_and_si256(upper, _mm256_set1_epi8(13)));
@@ -73,10 +72,10 @@ __attribute__((target("avx2"))) static size_t encode_wide(const unsigned char *i
 __attribute__((target("avx2"))) static size_t decode_wide(const unsigned char *in, size_t length,
                                                           unsigned char *out, bool *wrong)
 {
-    const __m256i by_low = LANES(0x15, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x13, 0x1A,
-                                 0x1B, 0x1B, 0x1B, 0x1A);
-    const __m256i by_high = LANES(0x10, 0x10, 0x01, 0x02, 0x04, 0x08, 0x04, 0x08, 0x10, 0x10, 0x10, 0x10,
-                                  0x10, 0x10, 0x10, 0x10);
+    const __m256i by_low =
+        LANES(0x15, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x13, 0x1A, 0x1B, 0x1B, 0x1B, 0x1A);
+    const __m256i by_high =
+        LANES(0x10, 0x10, 0x01, 0x02, 0x04, 0x08, 0x04, 0x08, 0x10, 0x10, 0x10, 0x10, 0x10, 0x10, 0x10, 0x10);
     const __m256i offsets = LANES(0, 16, 19, 4, -65, -65, -71, -71, 0, 0, 0, 0, 0, 0, 0, 0);
     const __m256i order = LANES(2, 1, 0, 6, 5, 4, 10, 9, 8, 14, 13, 12, -1, -1, -1, -1);
     const __m256i halves = _mm256_setr_epi32(0, 1, 2, 4, 5, 6, 7, 7);
@@ -87,8 +86,8 @@ __attribute__((target("avx2"))) static size_t decode_wide(const unsigned char *i
         __m256i c = _mm256_loadu_si256((const __m256i *)(in + at));
         __m256i high = _mm256_and_si256(_mm256_srli_epi32(c, 4), nibble);
         __m256i low = _mm256_and_si256(c, nibble);
-        bad = _mm256_or_si256(bad, _mm256_and_si256(_mm256_shuffle_epi8(by_low, low),
-                                                    _mm256_shuffle_epi8(by_high, high)));
+        bad = _mm256_or_si256(
+            bad, _mm256_and_si256(_mm256_shuffle_epi8(by_low, low), _mm256_shuffle_epi8(by_high, high)));
         __m256i slash = _mm256_cmpeq_epi8(c, _mm256_set1_epi8('/')); /* the one that shares '+''s half */
         __m256i v = _mm256_add_epi8(c, _mm256_shuffle_epi8(offsets, _mm256_add_epi8(slash, high)));
         v = _mm256_maddubs_epi16(v, _mm256_set1_epi32(0x01400140));
@@ -118,10 +117,11 @@ static size_t encode_wide(const unsigned char *in, size_t length, char *out)
     size_t at = 0;
     for (; length - at >= 48; at += 48, out += 64) {
         uint8x16x3_t b = vld3q_u8(in + at);
-        uint8x16x4_t v = {{vshrq_n_u8(b.val[0], 2),
-                           vorrq_u8(vshlq_n_u8(vandq_u8(b.val[0], vdupq_n_u8(3)), 4), vshrq_n_u8(b.val[1], 4)),
-                           vorrq_u8(vshlq_n_u8(vandq_u8(b.val[1], vdupq_n_u8(15)), 2), vshrq_n_u8(b.val[2], 6)),
-                           vandq_u8(b.val[2], vdupq_n_u8(63))}};
+        uint8x16x4_t v = {
+            {vshrq_n_u8(b.val[0], 2),
+             vorrq_u8(vshlq_n_u8(vandq_u8(b.val[0], vdupq_n_u8(3)), 4), vshrq_n_u8(b.val[1], 4)),
+             vorrq_u8(vshlq_n_u8(vandq_u8(b.val[1], vdupq_n_u8(15)), 2), vshrq_n_u8(b.val[2], 6)),
+             vandq_u8(b.val[2], vdupq_n_u8(63))}};
         for (int i = 0; i < 4; i++)
             v.val[i] = vqtbl4q_u8(table, v.val[i]);
         vst4q_u8((unsigned char *)out, v);

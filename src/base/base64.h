@@ -4,7 +4,7 @@
 #ifndef EMB_BASE_BASE64_H
 #define EMB_BASE_BASE64_H
 
-#include "embedd.h"
+#include "base/error.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -22,11 +22,11 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/thread.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 
 enum {
     BATCH = 256,
@@ -365,7 +365,7 @@ static void drain(emb_writer *w)
 static void *run(void *argument)
 {
     emb_writer *w = argument;
-    prctl(PR_SET_NAME, "embedd-l2", 0, 0, 0);
+    emb_thread_background("embedd-l2");
     pthread_mutex_lock(&w->lock);
     while (!w->closing)
         work_once(w);

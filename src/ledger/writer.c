@@ -25,13 +25,13 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "ledger/parts.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 
 enum {
     BATCH = 2000,
@@ -393,7 +393,7 @@ static void drain(emb_ledger_writer *w)
 static void *run(void *argument)
 {
     emb_ledger_writer *w = argument;
-    prctl(PR_SET_NAME, "embedd-ledger", 0, 0, 0);
+    emb_thread_background("embedd-ledger");
     pthread_mutex_lock(&w->lock);
     while (!w->closing) {
         uint64_t due = earliest(w);

@@ -5,6 +5,7 @@
  */
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/thread.h"
 #include "provider/parts.h"
 
 static bool is_closing(emb_provider *p)
@@ -43,6 +44,7 @@ static void *keep_warm(void *context)
 {
     emb_provider *p = context;
     uint64_t every = (uint64_t)p->config.keep_warm_s * 1000000000u;
+    emb_thread_background("embedd-warm");
     pthread_mutex_lock(&p->lock);
     while (!p->closing) {
         uint64_t due = atomic_load_explicit(&p->used_ns, memory_order_relaxed) + every;

@@ -17,12 +17,12 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "router/breaker_parts.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 
 enum { COPIES_MOST = 1000 };
 #define SECOND UINT64_C(1000000000)
@@ -286,7 +286,7 @@ static bool sleep_until(emb_breakers *all, uint64_t at_ns)
 static void *run(void *context)
 {
     emb_breakers *all = context;
-    prctl(PR_SET_NAME, "embedd-breakers");
+    emb_thread_background("embedd-breaker");
     while (sleep_until(all, emb_now_ns() + EVERY_NS))
         (void)!emb_breakers_sync(all, emb_now_ns(), NULL);
     if (emb_breakers_store_is_up(all)) /* what changed last */

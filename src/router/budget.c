@@ -28,6 +28,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "base/zone.h"
 #include "crypto/crypto.h"
 #include "router/budget_queue.h"
@@ -39,7 +40,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <time.h>
 
 enum {
@@ -424,7 +424,7 @@ static void *run(void *context)
 {
     emb_budget *b = context;
     schedule s = {.refresh_ns = emb_now_ns() + REFRESH_NS};
-    prctl(PR_SET_NAME, "embedd-budget");
+    emb_thread_background("embedd-budget");
     for (;;) {
         bool closing, any = look(b, &closing);
         uint64_t now = emb_now_ns();

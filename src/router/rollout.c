@@ -24,6 +24,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "crypto/crypto.h"
 #include "router/rollout_store.h"
 
@@ -151,6 +152,7 @@ static void refresh_and_tell(emb_rollout *r)
 static void *run(void *context)
 {
     emb_rollout *r = context;
+    emb_thread_background("embedd-rollout");
     pthread_mutex_lock(&r->lock);
     while (!r->stop) {
         uint64_t until = emb_now_ns() + REFRESH_MS * UINT64_C(1000000);

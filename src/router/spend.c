@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/thread.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -222,6 +223,7 @@ static bool is_idle(const emb_spend *s)
 static void *sweep(void *context)
 {
     emb_spend *s = context;
+    emb_thread_background("embedd-spend");
     pthread_mutex_lock(&s->lock);
     while (!s->stop) {
         if (is_idle(s)) {

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "service/service_parts.h"
 
 #include <string.h>
@@ -152,6 +153,7 @@ static void *run(void *context)
 {
     watch w = {.service = context};
     emb_kit *kit = &w.service->kit;
+    emb_thread_background("embedd-watch");
     pthread_mutex_lock(&kit->watch_lock);
     while (!kit->stop_watch) {
         pthread_mutex_unlock(&kit->watch_lock);

@@ -21,20 +21,17 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/thread.h"
 
 #include <errno.h>
 #include <signal.h>
 #include <stdalign.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 enum {
     BATCH_ROWS = 256,
-    NICE = 10,
     PAUSE_NS = 2000000,
     MEASURE_AFTER = 50, /* comparisons */
     MEASURE_SHARE = 20, /* of the time at most 1/20 */
@@ -389,16 +386,10 @@ static void wait_for_work(emb_shadow *s)
         let_answers_out(s);
 }
 
-static void lower_priority(void)
-{
-    prctl(PR_SET_NAME, "embedd-shadow", 0, 0, 0);
-    (void)!setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE); /* without it all works, less kindly */
-}
-
 static void *work(void *context)
 {
     emb_shadow *s = context;
-    lower_priority();
+    emb_thread_background("embedd-shadow");
     while (!cancelled(s)) {
         emb_shadow_job *jobs = take_all(s);
         if (jobs) {
