@@ -49,13 +49,18 @@ static void answer(emb_exchange *x)
     emb_exchange_reply_text(x, 200, "text/plain", "answered", 8);
 }
 
+static bool is_gone(const emb_exchange *x)
+{
+    return __atomic_load_n(emb_exchange_gone(x), __ATOMIC_ACQUIRE) != 0;
+}
+
 /* As code that waits does. The gate, or the client's leaving. */
 static void wait_and_answer(emb_exchange *x)
 {
     atomic_fetch_add(&gate.waiting, 1);
     emb_duty_pass_on();
     pthread_mutex_lock(&gate.lock);
-    while (!gate.open && !*emb_exchange_gone(x)) {
+    while (!gate.open && !is_gone(x)) {
         struct timespec t;
         clock_gettime(CLOCK_REALTIME, &t);
         t.tv_nsec += 1000000;
@@ -64,7 +69,7 @@ static void wait_and_answer(emb_exchange *x)
         pthread_cond_timedwait(&gate.changed, &gate.lock, &t);
     }
     pthread_mutex_unlock(&gate.lock);
-    atomic_fetch_add(&gate.gone, *emb_exchange_gone(x) != 0);
+    atomic_fetch_add(&gate.gone, is_gone(x));
     answer(x);
 }
 
@@ -148,7 +153,8 @@ static int connect_to(const emb_http_server *server)
 static void ask(int fd, const char *path)
 {
     char request[200];
-    int n = snprintf(request, sizeof request, "POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx", path);
+    int n =
+        snprintf(request, sizeof request, "POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx", path);
     assert_int_equal(send(fd, request, (size_t)n, MSG_NOSIGNAL), n);
 }
 
@@ -332,12 +338,9 @@ static void test_closing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_thread),
-        cmocka_unit_test(test_others_go_on),
-        cmocka_unit_test(test_client_leaves),
-        cmocka_unit_test(test_answer_before_the_wait),
-        cmocka_unit_test(test_streams),
-        cmocka_unit_test(test_pipelined_and_forgotten),
+        cmocka_unit_test(test_same_thread),   cmocka_unit_test(test_others_go_on),
+        cmocka_unit_test(test_client_leaves), cmocka_unit_test(test_answer_before_the_wait),
+        cmocka_unit_test(test_streams),       cmocka_unit_test(test_pipelined_and_forgotten),
         cmocka_unit_test(test_closing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
