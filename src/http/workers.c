@@ -13,7 +13,9 @@
  * threads, some 50 microseconds, half of what a call of a provider near by takes. So when a loop has nothing else
  * in work, its own thread leaves libevent and does the exchange itself (`here`); the loop stands still meanwhile.
  * Before it waits (base/duty.h) it gives the loop to the heir, a sleeper that was set aside when it began, and goes on
- * as a worker; if it needs not wait, nobody else is ever woken. With more in work each exchange gets a thread of
+ * as a worker; if it needs not wait, nobody else is ever woken. Code that waits without saying so, or computes for
+ * long, is found by the guard, which looks every GUARD_MS while there are leaders and passes the loop on for them: so
+ * no loop stands still for more than two of its rounds. With more in work each exchange gets a thread of
  * its own at once, so that what takes the processor runs side by side. Rejected: an event-driven provider call on the
  * loop's thread. All that it does on its way (cache, budget, single flight, stores) would have to be cut into
  * callbacks, for the same gain.
@@ -30,9 +32,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { IDLE_SECONDS = 30, STACK_BYTES = 2 << 20 };
+enum {
+    IDLE_SECONDS = 30,
+    STACK_BYTES = 2 << 20,
+    GUARD_MS = 10,
+    GUARD_ROUNDS = 100 /* without a leader, until it sleeps */
+};
 
 typedef struct emb_http_worker worker;
+typedef struct leader leader;
 struct emb_http_worker {
     worker *next; /* in idle or left */
     emb_http_workers *pool;
@@ -52,17 +60,34 @@ struct emb_http_workers {
     unsigned maximum;
     bool closing;
     atomic_uint places; /* taken */
+    pthread_t guard;
+    pthread_cond_t guard_wake;
+    bool guarded, guard_sleeps, guard_stops;
+    leader *leaders;
 };
 
-/* A thread that works on an exchange while it has the exchange's loop. */
-typedef struct leader {
+/* A thread that works on an exchange while it has the exchange's loop. Under the pool's lock but for what
+ * does not change. */
+struct leader {
     emb_duty duty; /* first */
-    worker *self, *heir;
+    emb_http_workers *pool;
+    worker *heir;
     emb_exchange *x;
+    uint64_t began_ns;
     bool answered, passed;
-} leader;
+    leader *next, **link; /* of the pool's, until it is passed on or done */
+};
 
 static _Thread_local leader *leading;
+
+static void init_clocked(pthread_cond_t *cond)
+{
+    pthread_condattr_t clock;
+    pthread_condattr_init(&clock);
+    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+    pthread_cond_init(cond, &clock);
+    pthread_condattr_destroy(&clock);
+}
 
 emb_status emb_http_workers_open(unsigned maximum, emb_http_workers **out, emb_error *err)
 {
@@ -71,6 +96,7 @@ emb_status emb_http_workers_open(unsigned maximum, emb_http_workers **out, emb_e
         return emb_fail_nomem(err, "the pool of workers", sizeof *pool);
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->changed, NULL);
+    init_clocked(&pool->guard_wake);
     pool->maximum = maximum;
     *out = pool;
     return EMB_OK;
@@ -144,21 +170,65 @@ static void end_task(emb_http_workers *pool)
         pthread_cond_broadcast(&pool->changed);
 }
 
+/* ---- leading ---- */
+
+/* With the lock held. */
+static void pass_on(leader *l)
+{
+    if (l->passed)
+        return;
+    l->passed = true;
+    *l->link = l->next;
+    if (l->next)
+        l->next->link = l->link;
+    if (l->answered) /* and its function goes on */
+        emb_http_loop_post(l->x->loop, &l->x->mail);
+    l->heir->is_heir = false;
+    l->heir->loop = l->x->loop;
+    pthread_cond_signal(&l->heir->wake);
+}
+
 static void pass_loop_on(emb_duty *duty)
 {
     leader *l = (leader *)duty;
-    emb_http_workers *pool = l->self->pool;
-    worker *heir = l->heir;
-    emb_exchange *x = l->x;
-    leading = NULL;
-    l->passed = true;
-    if (l->answered) /* and its function goes on, and waits */
-        emb_http_loop_post(x->loop, &x->mail);
+    pthread_mutex_lock(&l->pool->lock);
+    pass_on(l);
+    pthread_mutex_unlock(&l->pool->lock);
+}
+
+/* With the lock held: when it has to look again; 0: there is no leader. */
+static uint64_t pass_on_late(emb_http_workers *pool, uint64_t now)
+{
+    bool any = pool->leaders != NULL;
+    for (leader *l = pool->leaders, *next; l; l = next) {
+        next = l->next;
+        if (now - l->began_ns >= GUARD_MS * UINT64_C(1000000))
+            pass_on(l);
+    }
+    return any ? now + GUARD_MS * UINT64_C(1000000) : 0;
+}
+
+static void *guard_main(void *argument)
+{
+    emb_http_workers *pool = argument;
+    unsigned quiet = 0;
+    pthread_setname_np(pthread_self(), "embedd-guard");
     pthread_mutex_lock(&pool->lock);
-    heir->is_heir = false;
-    heir->loop = x->loop;
-    pthread_cond_signal(&heir->wake);
+    while (!pool->guard_stops) {
+        uint64_t now = emb_now_ns(), until = now + GUARD_MS * UINT64_C(1000000);
+        quiet = pass_on_late(pool, now) ? 0 : quiet + 1;
+        struct timespec t = {(time_t)(until / 1000000000), (long)(until % 1000000000)};
+        if (quiet < GUARD_ROUNDS) {
+            pthread_cond_timedwait(&pool->guard_wake, &pool->lock, &t);
+        } else {
+            pool->guard_sleeps = true;
+            pthread_cond_wait(&pool->guard_wake, &pool->lock);
+            pool->guard_sleeps = false;
+            quiet = 0;
+        }
+    }
     pthread_mutex_unlock(&pool->lock);
+    return NULL;
 }
 
 static void disinherit(worker *heir)
@@ -169,35 +239,69 @@ static void disinherit(worker *heir)
         pthread_cond_signal(&heir->wake);
 }
 
+static void begin_to_lead(leader *l)
+{
+    emb_http_workers *pool = l->pool;
+    leading = l;
+    emb_duty_set(&l->duty);
+    pthread_mutex_lock(&pool->lock);
+    l->link = &pool->leaders;
+    l->next = pool->leaders;
+    if (l->next)
+        l->next->link = &l->next;
+    pool->leaders = l;
+    if (pool->guard_sleeps)
+        pthread_cond_signal(&pool->guard_wake);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+/* Whether the thread still has the loop. */
+static bool end_to_lead(leader *l)
+{
+    emb_http_workers *pool = l->pool;
+    emb_duty_set(NULL);
+    leading = NULL;
+    pthread_mutex_lock(&pool->lock);
+    end_task(pool);
+    if (!l->passed) {
+        *l->link = l->next;
+        if (l->next)
+            l->next->link = l->link;
+        disinherit(l->heir);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return !l->passed;
+}
+
 /* The exchange that was parked here; false: the loop has another thread now. */
 static bool lead(worker *w, emb_http_loop *loop)
 {
-    emb_http_workers *pool = w->pool;
     emb_exchange *x = loop->here;
-    leader l = {.duty = {pass_loop_on, loop->epoll_fd}, .self = w, .heir = loop->heir, .x = x};
+    leader l = {.duty = {pass_loop_on, loop->epoll_fd},
+                .pool = w->pool,
+                .heir = loop->heir,
+                .x = x,
+                .began_ns = emb_now_ns()};
     loop->here = NULL;
     loop->heir = NULL;
-    leading = &l;
-    emb_duty_set(&l.duty);
+    begin_to_lead(&l);
     run_task(x);
-    emb_duty_set(NULL);
-    leading = NULL;
-    if (!l.passed && l.answered)
+    if (!end_to_lead(&l))
+        return false;
+    if (l.answered)
         x->mail.run(loop, &x->mail);
-    pthread_mutex_lock(&pool->lock);
-    end_task(pool);
-    if (!l.passed)
-        disinherit(l.heir);
-    pthread_mutex_unlock(&pool->lock);
-    return !l.passed;
+    return true;
 }
 
 bool emb_http_workers_keep(emb_exchange *x)
 {
-    if (!leading || leading->x != x)
+    leader *l = leading;
+    if (!l || l->x != x)
         return false;
-    leading->answered = true;
-    return true;
+    pthread_mutex_lock(&l->pool->lock);
+    bool has_loop = l->answered = !l->passed;
+    pthread_mutex_unlock(&l->pool->lock);
+    return has_loop;
 }
 
 /* Until it has ended or been passed on. */
@@ -241,6 +345,20 @@ static void *worker_main(void *argument)
     return NULL;
 }
 
+static bool start_thread(pthread_t *thread, void *(*main)(void *argument), void *argument)
+{
+    pthread_attr_t attributes;
+    sigset_t all, old;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    sigfillset(&all); /* signals are the main thread's; SIGPIPE of OpenSSL is nobody's */
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    bool made = pthread_create(thread, &attributes, main, argument) == 0;
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    pthread_attr_destroy(&attributes);
+    return made;
+}
+
 /* With the lock held: a thread that has this to do. */
 static bool spawn(emb_http_workers *pool, emb_exchange *task, emb_http_loop *loop)
 {
@@ -248,25 +366,11 @@ static bool spawn(emb_http_workers *pool, emb_exchange *task, emb_http_loop *loo
     worker *w = calloc(1, sizeof *w);
     if (!w)
         return false;
-    pthread_condattr_t clock;
-    pthread_attr_t attributes;
-    sigset_t all, old;
     w->pool = pool;
     w->task = task;
     w->loop = loop;
-    pthread_condattr_init(&clock);
-    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
-    pthread_cond_init(&w->wake, &clock);
-    pthread_condattr_destroy(&clock);
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, STACK_BYTES);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all,
-                    &old); /* signals are the main thread's; SIGPIPE of OpenSSL is nobody's */
-    bool made = pthread_create(&w->thread, &attributes, worker_main, w) == 0;
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    pthread_attr_destroy(&attributes);
-    if (!made) {
+    init_clocked(&w->wake);
+    if (!start_thread(&w->thread, worker_main, w)) {
         pthread_cond_destroy(&w->wake);
         free(w);
         return false;
@@ -278,6 +382,8 @@ static bool spawn(emb_http_workers *pool, emb_exchange *task, emb_http_loop *loo
 emb_status emb_http_workers_turn(emb_http_workers *pool, emb_http_loop *loop, emb_error *err)
 {
     pthread_mutex_lock(&pool->lock);
+    if (!pool->guarded) /* without it nobody leads */
+        pool->guarded = start_thread(&pool->guard, guard_main, pool);
     loop->thread_runs = spawn(pool, NULL, loop);
     pthread_mutex_unlock(&pool->lock);
     return loop->thread_runs ? EMB_OK
@@ -313,7 +419,7 @@ bool emb_http_workers_take(emb_http_workers *pool, emb_exchange *x, void (*work)
     pthread_mutex_lock(&pool->lock);
     worker *w = pool->idle;
     bool taken = !pool->closing;
-    here = here && w;
+    here = here && w && pool->guarded;
     if (taken && w) {
         pool->idle = w->next;
         w->is_heir = here;
@@ -369,8 +475,13 @@ void emb_http_workers_close(emb_http_workers *pool)
     while (pool->threads)
         pthread_cond_wait(&pool->changed, &pool->lock);
     reap(pool);
+    pool->guard_stops = true;
+    pthread_cond_signal(&pool->guard_wake);
     pthread_mutex_unlock(&pool->lock);
+    if (pool->guarded)
+        pthread_join(pool->guard, NULL);
     pthread_mutex_destroy(&pool->lock);
     pthread_cond_destroy(&pool->changed);
+    pthread_cond_destroy(&pool->guard_wake);
     free(pool);
 }

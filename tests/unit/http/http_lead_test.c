@@ -54,11 +54,10 @@ static bool is_gone(const emb_exchange *x)
     return __atomic_load_n(emb_exchange_gone(x), __ATOMIC_ACQUIRE) != 0;
 }
 
-/* As code that waits does. The gate, or the client's leaving. */
-static void wait_and_answer(emb_exchange *x)
+/* The gate, or the client's leaving. Code that forgets to say that it waits. */
+static void wait_rudely(emb_exchange *x)
 {
     atomic_fetch_add(&gate.waiting, 1);
-    emb_duty_pass_on();
     pthread_mutex_lock(&gate.lock);
     while (!gate.open && !is_gone(x)) {
         struct timespec t;
@@ -71,6 +70,12 @@ static void wait_and_answer(emb_exchange *x)
     pthread_mutex_unlock(&gate.lock);
     atomic_fetch_add(&gate.gone, is_gone(x));
     answer(x);
+}
+
+static void wait_and_answer(emb_exchange *x)
+{
+    emb_duty_pass_on();
+    wait_rudely(x);
 }
 
 /* The answer is out before the function waits, and must not wait for its end. */
@@ -111,6 +116,7 @@ static void handle(void *context, emb_exchange *x)
     *reader = pthread_self();
     emb_exchange_set_data(x, reader);
     void (*work)(emb_exchange *) = strcmp(path, "/wait") == 0     ? wait_and_answer
+                                   : strcmp(path, "/rude") == 0   ? wait_rudely
                                    : strcmp(path, "/after") == 0  ? answer_and_wait
                                    : strcmp(path, "/stream") == 0 ? stream
                                    : strcmp(path, "/forget") == 0 ? forget
@@ -205,15 +211,14 @@ static void test_same_thread(void **state)
     emb_http_close(server);
 }
 
-static void test_others_go_on(void **state)
+static void others_go_on(const char *path)
 {
-    (void)state;
     emb_http_server *server = start();
     int waits = connect_to(server), other = connect_to(server);
     warm_up(waits);
     for (unsigned round = 1; round <= 50; round++) {
         set_gate(false);
-        ask(waits, "/wait");
+        ask(waits, path);
         until(&gate.waiting, round);
         converse(other, "/"); /* by whoever has the loop now */
         set_gate(true);
@@ -223,6 +228,19 @@ static void test_others_go_on(void **state)
     close(waits);
     close(other);
     emb_http_close(server);
+}
+
+static void test_others_go_on(void **state)
+{
+    (void)state;
+    others_go_on("/wait");
+}
+
+/* The guard sees to it. */
+static void test_rudeness(void **state)
+{
+    (void)state;
+    others_go_on("/rude");
 }
 
 static void test_client_leaves(void **state)
@@ -338,9 +356,13 @@ static void test_closing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_thread),   cmocka_unit_test(test_others_go_on),
-        cmocka_unit_test(test_client_leaves), cmocka_unit_test(test_answer_before_the_wait),
-        cmocka_unit_test(test_streams),       cmocka_unit_test(test_pipelined_and_forgotten),
+        cmocka_unit_test(test_same_thread),
+        cmocka_unit_test(test_others_go_on),
+        cmocka_unit_test(test_rudeness),
+        cmocka_unit_test(test_client_leaves),
+        cmocka_unit_test(test_answer_before_the_wait),
+        cmocka_unit_test(test_streams),
+        cmocka_unit_test(test_pipelined_and_forgotten),
         cmocka_unit_test(test_closing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
