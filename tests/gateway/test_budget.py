@@ -45,26 +45,62 @@ class Budget(Case):
         with concurrent.futures.ThreadPoolExecutor(64) as pool:
             return list(pool.map(one, range(count)))
 
-    def check(self, answers, calls, refusals=(402,)):
-        seen = collections.Counter(status for status, _ in answers)
-        self.assertEqual(seen[200], calls, seen)
-        self.assertEqual(sum(seen[s] for s in refusals), len(answers) - calls, seen)
-        self.assertEqual(self.up.calls, calls)
+    def check(self, answers, calls, before=0):
+        """Exactly these many were paid for, and every other was refused because of the budget, not of anything else."""
+        self.assertEqual(collections.Counter(status for status, _ in answers), {200: calls, 402: len(answers) - calls})
+        self.assertEqual(self.up.calls, before + calls)
         refused = next(b for s, b in answers if s == 402)
         self.assertIn("budget", refused["detail"].lower())
+
+    def three(self, env, yaml=None):
+        env = dict(env, EMBEDD_MAX_CONCURRENT_REQUESTS="128")
+        three = [self.gateway(env=env, yaml=yaml or self.yaml(), ready=False) for _ in range(3)]
+        return [g.wait_ready() for g in three]
 
     def test_a_thousand_requests_against_ten_calls(self):
         g = self.gateway(env={"EMBEDD_MAX_CONCURRENT_REQUESTS": "128"}, yaml=self.yaml())
         self.check(self.flood([g], 1000), 10)
 
+    def test_one_process_over_redis(self):
+        with servers.Redis() as redis:
+            redis.start()
+            g = self.gateway(env={"EMBEDD_STATE_URL": redis.url, "EMBEDD_MAX_CONCURRENT_REQUESTS": "128"}, yaml=self.yaml())
+            self.check(self.flood([g], 1000), 10)
+            g.close()
+
     def test_three_processes_over_redis(self):
         with servers.Redis() as redis:
             redis.start()
-            env = {"EMBEDD_STATE_URL": redis.url, "EMBEDD_MAX_CONCURRENT_REQUESTS": "128"}
-            gateways = [self.gateway(env=env, yaml=self.yaml()) for _ in range(3)]
-            # 503: a store that many ask at once on a small machine, and that does not answer within its time
-            self.check(self.flood(gateways, 1000), 10, (402, 503))
-            for g in gateways:
+            three = self.three({"EMBEDD_STATE_URL": redis.url})
+            self.check(self.flood(three, 1000), 10)
+            for g in three:
+                g.close()
+
+    def test_three_processes_over_postgresql(self):
+        """Everything that replicas share: budgets and breakers, ledger, rollout, vectors."""
+        with servers.start_postgresql(max_connections=120) as postgresql:
+            three = self.three({"EMBEDD_STATE_URL": postgresql.url, "EMBEDD_STORE_URL": postgresql.url,
+                                "EMBEDD_CACHE_URL": postgresql.url}, self.yaml().replace("cache: {url: none}", ""))
+            for g in three:  # they started at once on an empty database, and each made what the others did not
+                self.assertEqual(g.log("a part of the service is left out"), [])
+            self.assertEqual(self.ask(three[0], {"texts": ["paid for once"]})["provider"], "openai")
+            service.until(lambda: postgresql.sql("SELECT count(*) FROM embedd_cache") == "1", "the vector to be stored")
+            for g in three:
+                answer = self.ask(g, {"texts": ["paid for once"]})
+                self.same(answer["embeddings"], self.expect(SMALL, ["paid for once"]))
+                self.assertEqual(self.headers["x-embedd-cached"], "1")
+            self.check(self.flood(three, 1000), 9, before=1)
+            # one ledger and one total of the day, the same for all
+            for g in three:
+                service.until(lambda: g.get("/api/v1/embeddings/costs?by=kind")[2]["total"]["cost_usd"] == 0.010,
+                              "the ledger to have all ten calls")
+            spent = "SELECT spent, reserved FROM embedd_budget_total WHERE scope = 'global'"
+            service.until(lambda: postgresql.sql(spent) == "10000000|0", "all ten calls to be settled")
+            # what an operator does on one holds for all
+            self.ask(three[0], {"action": "rollback", "reason": "a test"}, path="/api/v1/embeddings/rollout")
+            for g in three:
+                service.until(lambda: g.get("/api/v1/embeddings/rollout")[2]["mode"] == "rolled_back", "the rollback")
+            for g in three:
                 g.close()
 
     def test_with_a_free_route_nothing_fails(self):
@@ -161,11 +197,14 @@ class Budget(Case):
             self.assertEqual(self.ask(g, {"texts": ["before"]})["provider"], "openai")
             redis.freeze()
             try:
-                start = time.monotonic()
-                a = self.ask(g, {"texts": ["while"]})
-                took = time.monotonic() - start
-                self.assertEqual(a["provider"], "local")
-                self.assertLess(took, 2)
+                took = []
+                for i in range(5):
+                    start = time.monotonic()
+                    a = self.ask(g, {"texts": ["while %d" % i]})
+                    took.append(time.monotonic() - start)
+                    self.assertEqual(a["provider"], "local")
+                self.assertLess(max(took), 20)  # on a busy machine; it is frozen for as long as this takes
+                self.assertLess(min(took), 2)
             finally:
                 redis.thaw()
             service.until(lambda: self.ask(g, {"texts": ["after %f" % time.monotonic()]})["provider"] == "openai",
