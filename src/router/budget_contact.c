@@ -81,8 +81,8 @@ emb_status emb_budget_contact_enter(emb_budget_contact *c, uint64_t deadline_ns,
     pthread_mutex_unlock(&c->lock);
     if (entered)
         return EMB_OK;
-    return emb_budget_contact_refuse(
-        err, up ? "the request's deadline passed while others were in the store" : last.message);
+    return emb_budget_contact_refuse(err, up ? "the request's deadline passed while others were in the store"
+                                             : last.message);
 }
 
 void emb_budget_contact_leave(emb_budget_contact *c)

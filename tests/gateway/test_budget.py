@@ -4,6 +4,7 @@ import concurrent.futures
 import os
 import sys
 import tempfile
+import threading
 import time
 import unittest
 
@@ -126,7 +127,6 @@ class Budget(Case):
             env = {"EMBEDD_DATA_DIR": data, "EMBEDD_RESERVATION_SECONDS": "2"}
             g = self.gateway(env=env, yaml=self.yaml(budget="0.003"))
             self.up.always(faults.black_hole)
-            import threading
             waiting = [threading.Thread(target=lambda i=i: self._lost(g, i), daemon=True) for i in range(3)]
             for t in waiting:
                 t.start()
@@ -161,16 +161,51 @@ class Budget(Case):
         self.assertAlmostEqual(total, 0.002)
 
     def test_one_key_s_spent_budget_is_not_another_s(self):
-        yaml = self.yaml("1", "{category: poor, daily_usd: 0}")
-        g = self.gateway(env={}, yaml=yaml)
-        texts = ["the same %d" % (i // 8) for i in range(160)]
+        """The one that computes for all has no money. The others, who wait for it and have some, get their vectors.
 
-        def one(i):
-            return g.post("/api/v1/embeddings", {"texts": [texts[i]], "preferred_provider": "openai",
-                                                 "category": "poor" if i % 2 else "rich"})[0]
-        with concurrent.futures.ThreadPoolExecutor(32) as pool:
-            got = list(pool.map(one, range(160)))
-        self.assertEqual({s for i, s in enumerate(got) if i % 2 == 0}, {200})
+        The only lane of the provider is held by another text. So the poor one, whose budget holds what a plan estimates of a
+        text (a token in four bytes) and not what it has (one in two), leads the computation of a text and waits for the lane;
+        the rich come and wait for its vector; then the lane is free, and the poor one's reservation is refused. Whoever
+        waited in vain asks the provider itself: several calls for one text, where one is made for all otherwise, prove that
+        it came to that."""
+        rounds, rich = 12, 6
+        yaml = self.yaml("100", "{category: poor, daily_usd: 0.030}").replace("concurrency: 64", "concurrency: 1")
+        yaml = yaml.replace("price_per_1k_tokens: 0, price_per_request: 0.001", "price_per_1k_tokens: 1")
+        g = self.gateway(env={}, yaml=yaml)
+
+        def misses():
+            text = g.get("/metrics")[2].decode()
+            return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines()
+                       if line.startswith('embedd_cache_misses_total{tier="l1"}'))
+
+        def ask(text, category):
+            return g.post("/api/v1/embeddings", {"texts": [text], "preferred_provider": "openai", "category": category})
+
+        def one_round(n, pool):
+            free, holder, text = threading.Event(), "the lane is held %d" % n, "%d" % n + " x" * 40
+
+            def hold(x):
+                free.wait(service.PATIENCE)
+                x.send(x.reply())
+            self.up.script(lambda r: hold if r.texts == [holder] else None)
+            before = misses()
+            try:
+                first = pool.submit(ask, holder, "rich")
+                service.until(lambda: holder in self.up.texts(), "the lane to be held")
+                poor = pool.submit(ask, text, "poor")
+                service.until(lambda: misses() >= before + 2, "the poor one to lead")
+                others = [pool.submit(ask, text, "rich") for _ in range(rich)]
+                service.until(lambda: misses() >= before + 2 + rich, "the rich to wait for it")
+            finally:
+                free.set()
+            self.assertEqual(first.result()[0], 200)
+            self.assertIn(poor.result()[0], (200, 402))
+            for status, _, answer in [f.result() for f in others]:
+                self.assertEqual(status, 200, answer)
+                self.same(answer["embeddings"], self.expect(SMALL, [text]))
+            return poor.result()[0] == 402 and self.up.texts().count(text) > 1
+        with concurrent.futures.ThreadPoolExecutor(rich + 2) as pool:
+            self.assertTrue(any(one_round(n, pool) for n in range(rounds)), "nobody ever waited for the poor one")
 
     def test_what_failed_is_given_back_and_what_may_be_billed_is_not(self):
         g = self.gateway(env={}, yaml=self.yaml("0.003"))
