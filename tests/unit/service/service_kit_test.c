@@ -3,8 +3,9 @@
  * budget, breakers and shadow are opened too; nothing is sent to it.
  *
  * Opening makes some thousand allocations (most in SQLite): the first ones fail one by one, the others by growing
- * steps. EMBEDD_TEST_EACH_ALLOCATION=1 takes every one (2: every second …), which takes half an hour. Under sanitizers malloc is theirs; there the
- * same runs without failures. */
+ * steps. EMBEDD_TEST_EACH_ALLOCATION=1 takes every one (2: every second …), which takes half an hour. Under sanitizers
+ * malloc is theirs; there the same runs without failures.
+ */
 #include "service_fixture.h"
 
 #include "crypto/crypto.h"
@@ -156,8 +157,8 @@ static void each(bool is_new)
     }
     print_message("%zu allocations, %zu tries: %d errors, %d with all parts, %d with one left out\n", n, tries,
                   counts[0], counts[5], counts[4]);
-    assert_true(counts[0] > 10);                 /* engine, models, gateway, budget */
-    assert_true(counts[4] > 10);                 /* ledger, rollout, alerts, shadow */
+    assert_true(counts[0] > 5);                 /* engine, models, gateway, budget */
+    assert_true(counts[4] > 3);                 /* ledger, rollout, alerts, shadow */
     assert_int_equal(counts[1] + counts[2] + counts[3], 0); /* one failure costs one part */
     emb_config_release(config);
 }
