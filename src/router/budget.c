@@ -1,14 +1,11 @@
 /*
  * Reserving, and the thread that keeps a process and the store together.
  *
- * A reserve is one step in the store, within the deadline and command_ms. Refused, it gives up reservations
- * whose time is over and tries once more, so that dead ones never cost a live call and the ordinary step
- * stays small.
- *
- * After FAILURES_DOWN steps in a row that got no answer, reserves fail at once until the thread has reached
- * the store again, which it tries four times a second: callers have other providers to go to, and should not
- * each wait to learn the same. A deadline of the caller's that is shorter than command_ms says nothing of the
- * store and is not counted.
+ * A reserve is one step in the store. Refused, it gives up reservations whose time is over and tries once more, so
+ * that dead ones never cost a live call and the ordinary step stays small. A step has command_ms, or what is left
+ * of the caller's time; budget_contact.c says when it is tried again, and when the store counts as away. A deadline
+ * of the caller's that is shorter than command_ms says nothing of the store and is not counted. While the store is
+ * away the thread tries to reach it four times a second.
  *
  * A remote store that did not answer may have reserved all the same. Such a ticket is taken back through the
  * queue of settlements, and marked so that the step, should it still stand in the server's buffers, does
@@ -31,6 +28,7 @@
 #include "base/thread.h"
 #include "base/zone.h"
 #include "crypto/crypto.h"
+#include "router/budget_contact.h"
 #include "router/budget_queue.h"
 #include "router/budget_store.h"
 #include "router/budget_view.h"
@@ -43,9 +41,9 @@
 #include <time.h>
 
 enum {
-    COMMAND_MS = 50,
+    COMMAND_MS = 500,
+    TRIES = 20, /* of a caller without a deadline */
     RESERVATION_S = 120,
-    FAILURES_DOWN = 3,
     RETRY_FIRST_MS = 20,
     RETRY_LONGEST_MS = 1000
 };
@@ -63,15 +61,12 @@ struct emb_budget {
     emb_budget_queue queue;
     emb_zone *zone;
     emb_metrics *metrics;
-    emb_series *series_up;
+    emb_budget_contact contact;
     int64_t (*now_s)(void);
     uint32_t command_ms;
     char zone_name[64];
     pthread_t thread;
-    atomic_bool up;
-    atomic_uint failures; /* in a row */
     pthread_mutex_t lock; /* of what follows */
-    emb_error last;       /* why it is down */
     int32_t day;          /* as long as day_begins <= now < day_ends */
     int64_t day_begins, day_ends;
 };
@@ -101,56 +96,9 @@ int32_t emb_budget_today(emb_budget *b, uint64_t *seconds_left)
     return day;
 }
 
-/* ---- whether the store answers ---- */
-
-static void note_up(emb_budget *b)
-{
-    atomic_store_explicit(&b->failures, 0, memory_order_relaxed);
-    if (atomic_load_explicit(&b->up, memory_order_relaxed) || atomic_exchange(&b->up, true))
-        return;
-    emb_series_set(b->series_up, 1);
-    emb_log(EMB_LOG_INFO, "budget: the store answers again");
-}
-
-static void note_failure(emb_budget *b, const emb_error *why)
-{
-    if (atomic_fetch_add(&b->failures, 1) + 1 < FAILURES_DOWN)
-        return;
-    pthread_mutex_lock(&b->lock);
-    b->last = *why;
-    pthread_mutex_unlock(&b->lock);
-    if (!atomic_exchange(&b->up, false))
-        return;
-    emb_series_set(b->series_up, 0);
-    emb_log(EMB_LOG_WARN, "budget: the store does not answer, so that nothing can be spent",
-            EMB_LOG_TEXT("error", why->message));
-}
-
-static void note_down(emb_budget *b, const emb_error *why)
-{
-    atomic_store(&b->failures, FAILURES_DOWN);
-    note_failure(b, why);
-}
-
 bool emb_budget_is_up(const emb_budget *b)
 {
-    return atomic_load_explicit(&b->up, memory_order_relaxed);
-}
-
-static emb_status unavailable(emb_error *err, const char *why)
-{
-    char text[400];
-    snprintf(text, sizeof text, "%.*s", (int)sizeof text - 1, why);
-    return emb_fail(err, EMB_E_UNAVAILABLE, "budget",
-                    "the budget's store cannot be asked, and nothing is spent unseen: %s", text);
-}
-
-static emb_status fail_down(emb_budget *b, emb_error *err)
-{
-    pthread_mutex_lock(&b->lock);
-    emb_error last = b->last;
-    pthread_mutex_unlock(&b->lock);
-    return unavailable(err, last.message);
+    return emb_budget_contact_is_up(&b->contact);
 }
 
 /* ---- reserve ---- */
@@ -204,7 +152,7 @@ static emb_status refused(emb_budget *b, const emb_budget_order *o, emb_error *e
 
 static void take_back(emb_budget *b, const emb_budget_ticket *ticket)
 {
-    emb_budget_item *item = emb_budget_item_make(ticket, 0, true);
+    emb_budget_item *item = emb_budget_item_make(ticket, 0, EMB_BUDGET_UNSURE);
     if (item)
         (void)!emb_budget_queue_add(&b->queue, item);
 }
@@ -242,37 +190,49 @@ static emb_status fill_ticket(emb_budget *b, const emb_budget_scope *scopes, siz
     return EMB_OK;
 }
 
+/* With a turn. As long as the store has time only for others it is asked again, under the same id, which makes of
+ * several arrivals one reservation. */
+static emb_status ask(emb_budget *b, emb_budget_order *o, uint64_t deadline_ns, bool *repeated,
+                      emb_error *err)
+{
+    for (unsigned tries = 1;; tries++, *repeated = true) {
+        uint64_t since = emb_now_ns(), end = since + b->command_ms * UINT64_C(1000000);
+        bool shortened = deadline_ns && deadline_ns < end;
+        emb_status st = order(b, o, shortened ? deadline_ns : end, err);
+        if (st == EMB_OK)
+            emb_budget_contact_answered(&b->contact);
+        if (st == EMB_OK || (shortened && st == EMB_E_DEADLINE) ||
+            !emb_budget_contact_failed(&b->contact, st, since, err) || tries == TRIES)
+            return st;
+    }
+}
+
 emb_status emb_budget_reserve(emb_budget *b, const emb_budget_scope *scopes, size_t count, uint64_t nusd,
                               uint64_t deadline_ns, emb_budget_ticket *ticket, emb_error *err)
 {
     emb_budget_want wants[EMB_BUDGET_SCOPES];
     emb_error why = {0};
-    uint64_t end = emb_now_ns() + b->command_ms * UINT64_C(1000000);
-    bool shortened = deadline_ns && deadline_ns < end;
     emb_status st = check(scopes, count, nusd, err);
     if (st == EMB_OK)
         st = fill_ticket(b, scopes, count, nusd, ticket, wants, err);
-    if (st != EMB_OK || count == 0)
+    if (st != EMB_OK || count == 0 ||
+        (st = emb_budget_contact_enter(&b->contact, deadline_ns, err)) != EMB_OK)
         return st;
-    if (!emb_budget_is_up(b))
-        return fail_down(b, err);
     emb_budget_order o = {.day = ticket->day, .nusd = nusd, .wants = wants, .count = count};
     memcpy(o.id, ticket->id, sizeof o.id);
-    st = order(b, &o, shortened ? deadline_ns : end, &why);
+    st = ask(b, &o, deadline_ns, &ticket->repeated, &why);
+    emb_budget_contact_leave(&b->contact);
     memcpy(ticket->id, o.id, sizeof o.id);
-    if (st == EMB_OK) {
-        note_up(b);
-        if (!o.granted)
-            emb_budget_view_refused(b->view, &o);
-        else
-            emb_budget_view_reserved(b->view, &o);
-        return o.granted ? EMB_OK : refused(b, &o, err);
+    if (st != EMB_OK) {
+        if (b->store->ops->is_remote)
+            take_back(b, ticket);
+        return emb_budget_contact_refuse(err, why.message);
     }
-    if (b->store->ops->is_remote)
-        take_back(b, ticket);
-    if (!shortened || st != EMB_E_DEADLINE)
-        note_failure(b, &why);
-    return unavailable(err, why.message);
+    if (!o.granted)
+        emb_budget_view_refused(b->view, &o);
+    else
+        emb_budget_view_reserved(b->view, &o);
+    return o.granted ? EMB_OK : refused(b, &o, err);
 }
 
 /* ---- settle ---- */
@@ -283,7 +243,8 @@ void emb_budget_settle(emb_budget *b, const emb_budget_ticket *ticket, uint64_t 
         return;
     if (actual_nusd > EMB_BUDGET_NUSD_MAX)
         actual_nusd = EMB_BUDGET_NUSD_MAX;
-    emb_budget_item *item = emb_budget_item_make(ticket, actual_nusd, false);
+    emb_budget_item *item =
+        emb_budget_item_make(ticket, actual_nusd, ticket->repeated ? EMB_BUDGET_REPEATED : EMB_BUDGET_SURE);
     if (!item) {
         emb_log(EMB_LOG_ERROR, "budget: memory is short; what a call cost is not counted",
                 EMB_LOG_INT("nusd", actual_nusd));
@@ -324,7 +285,7 @@ emb_status emb_budget_read(emb_budget *b, const char *scope, uint64_t deadline_n
     emb_error why = {0};
     *out = (emb_budget_use){0};
     emb_status st = b->store->ops->read(b->store, emb_budget_today(b, NULL), pick, &w, deadline_ns, &why);
-    return st ? unavailable(err, why.message) : EMB_OK;
+    return st ? emb_budget_contact_refuse(err, why.message) : EMB_OK;
 }
 
 static void collect(void *context)
@@ -378,12 +339,15 @@ typedef struct schedule {
 static void do_write(emb_budget *b, schedule *s)
 {
     emb_error err = {0};
-    if (write_batch(b, &err) == EMB_OK) {
+    uint64_t since = emb_now_ns();
+    emb_status st = write_batch(b, &err);
+    if (st == EMB_OK) {
+        emb_budget_contact_answered(&b->contact);
         s->retry_ms = 0;
         s->write_ns = 0;
         return;
     }
-    note_failure(b, &err);
+    (void)emb_budget_contact_failed(&b->contact, st, since, &err);
     s->retry_ms = !s->retry_ms                         ? RETRY_FIRST_MS
                   : s->retry_ms * 2 < RETRY_LONGEST_MS ? s->retry_ms * 2
                                                        : RETRY_LONGEST_MS;
@@ -394,12 +358,14 @@ static void do_refresh(emb_budget *b, schedule *s)
 {
     emb_error err = {0};
     bool was_down = !emb_budget_is_up(b);
-    if (refresh(b, THREAD_NS, &err) == EMB_OK) {
-        note_up(b);
+    uint64_t since = emb_now_ns();
+    emb_status st = refresh(b, THREAD_NS, &err);
+    if (st == EMB_OK) {
+        emb_budget_contact_answered(&b->contact);
         if (was_down)
             s->write_ns = 0;
     } else {
-        note_failure(b, &err);
+        (void)emb_budget_contact_failed(&b->contact, st, since, &err);
     }
     uint64_t now = emb_now_ns();
     s->refresh_ns = now + (emb_budget_is_up(b) ? REFRESH_NS : REFRESH_DOWN_NS);
@@ -453,6 +419,7 @@ static void release(emb_budget *b)
     emb_budget_queue_fini(&b->queue);
     emb_budget_view_close(b->view);
     emb_zone_close(b->zone);
+    emb_budget_contact_fini(&b->contact);
     pthread_mutex_destroy(&b->lock);
     free(b);
 }
@@ -467,9 +434,11 @@ static emb_status meet(emb_budget *b, emb_error *err)
             *err = why;
         return st;
     }
-    emb_series_set(b->series_up, st == EMB_OK);
-    if (st != EMB_OK)
-        note_down(b, &why);
+    if (st == EMB_OK)
+        emb_budget_contact_answered(&b->contact);
+    else
+        emb_budget_contact_lost(&b->contact, &why);
+    emb_series_set(b->contact.series_up, st == EMB_OK);
     return EMB_OK;
 }
 
@@ -499,10 +468,10 @@ emb_status emb_budget_open(const char *url, const emb_budget_options *options, e
     b->now_s = options->now_s;
     b->command_ms = options->command_ms ? options->command_ms : COMMAND_MS;
     b->metrics = options->metrics;
-    b->series_up = emb_metrics_series(options->metrics, EMB_METRIC_SHARED_STATE_UP, "budget");
+    emb_budget_contact_init(&b->contact,
+                            emb_metrics_series(options->metrics, EMB_METRIC_SHARED_STATE_UP, "budget"));
     snprintf(b->zone_name, sizeof b->zone_name, "%s",
              options->timezone && *options->timezone ? options->timezone : "UTC");
-    atomic_init(&b->up, true);
     pthread_mutex_init(&b->lock, NULL);
     emb_budget_queue_init(&b->queue);
     emb_status st = emb_zone_open(options->timezone, &b->zone, err);

@@ -12,8 +12,9 @@
  *
  * One atomic step in the store per reserve (a transaction; one script in Redis); settlements go out in
  * batches by a thread of the budget. A reservation that was not settled within `reservation_s` comes back, or
- * counts as spent. A store that cannot be reached refuses nothing silently: reserve gives EMB_E_UNAVAILABLE
- * within the deadline (at most command_ms), so that no money is spent unseen. A day is that of the time zone;
+ * counts as spent. A store that is busy is waited for, within the deadline; one that answered nobody for command_ms
+ * refuses nothing silently: reserve gives EMB_E_UNAVAILABLE, at once until it is back, so that no money is spent
+ * unseen. A day is that of the time zone;
  * `now` can be set by tests. Thread-safe.
  */
 #ifndef EMB_ROUTER_BUDGET_H
@@ -36,11 +37,12 @@ typedef struct emb_budget_ticket {
     int32_t day; /* days since 1970 in the zone */
     size_t count;
     char names[EMB_BUDGET_SCOPES][EMB_BUDGET_NAME];
+    bool repeated; /* the store was asked for it several times, and may get to some of them late */
 } emb_budget_ticket;
 
 typedef struct emb_budget_options {
     const char *timezone;
-    uint32_t reservation_s, command_ms; /* command_ms 0: 50 */
+    uint32_t reservation_s, command_ms; /* command_ms 0: 500 */
     bool expired_are_spent;
     emb_metrics *metrics;   /* or NULL */
     int64_t (*now_s)(void); /* seconds since 1970; NULL: the clock */

@@ -182,7 +182,7 @@ static void settle_gone(memory_store *m, ticket *t, const emb_budget_settlement 
 static void settle(memory_store *m, const emb_budget_settlement *s)
 {
     ticket *t = *place_of(m, s->id);
-    if (!t && s->unsure) {
+    if (!t && s->sureness == EMB_BUDGET_UNSURE) {
         (void)!add_ticket(m, s->id, DONE, EMB_BUDGET_GONE_S);
     } else if (t && t->state == GONE) {
         settle_gone(m, t, s);

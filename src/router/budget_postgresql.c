@@ -51,9 +51,13 @@ static const char *const STEPS[] = {
     " ORDER BY t.day, t.scope FOR UPDATE; "
     "WITH ops AS (SELECT DISTINCT ON (o.id) o.id, o.actual, o.unsure FROM "
     "  unnest(p_ids, p_actual, p_unsure) WITH ORDINALITY AS o(id, actual, unsure, n) ORDER BY o.id, o.n), "
-    " was AS (SELECT k.id, k.day, k.scopes, k.state, k.nusd, o.actual FROM ops o JOIN embedd_budget_ticket k "
+    " was AS (SELECT k.id, k.day, k.scopes, k.state, k.nusd, o.actual, o.unsure FROM ops o JOIN "
+    "embedd_budget_ticket k "
     "  ON k.id = o.id WHERE k.state < 2), "
-    " settled AS (DELETE FROM embedd_budget_ticket k USING was WHERE k.id = was.id AND was.state = 0), "
+    " settled AS (DELETE FROM embedd_budget_ticket k USING was WHERE k.id = was.id AND was.state = 0 "
+    "  AND was.unsure = 0), "
+    " kept AS (UPDATE embedd_budget_ticket k SET state = 2, until = now() + interval '2 days' FROM was "
+    "  WHERE k.id = was.id AND was.state = 0 AND was.unsure > 0), "
     " late AS (UPDATE embedd_budget_ticket k SET state = 2 FROM was WHERE k.id = was.id AND was.state = 1), "
     " refused AS (INSERT INTO embedd_budget_ticket (id, day, nusd, state, until, scopes) "
     "  SELECT o.id, 0, 0, 2, now() + interval '2 days', '{}' FROM ops o WHERE o.unsure = 1 ON CONFLICT DO "
@@ -225,7 +229,7 @@ static void add_settlement(emb_pg_array c[COLUMNS], const emb_budget_settlement 
     emb_pg_array_add(&c[ID], s->id, 16);
     emb_pg_array_add_int4(&c[DAY], s->day);
     emb_pg_array_add_int8(&c[ACTUAL], (int64_t)s->actual_nusd);
-    emb_pg_array_add_int4(&c[UNSURE], s->unsure);
+    emb_pg_array_add_int4(&c[UNSURE], (int32_t)s->sureness);
     for (uint32_t i = 0; i < s->count; i++, name += strlen(name) + 1) {
         emb_pg_array_add_int4(&c[TICKET], number);
         emb_pg_array_add(&c[NAME], name, strlen(name));

@@ -36,7 +36,8 @@ void emb_budget_queue_fini(emb_budget_queue *q)
     pthread_mutex_destroy(&q->lock);
 }
 
-emb_budget_item *emb_budget_item_make(const emb_budget_ticket *t, uint64_t actual_nusd, bool unsure)
+emb_budget_item *emb_budget_item_make(const emb_budget_ticket *t, uint64_t actual_nusd,
+                                      emb_budget_sureness sureness)
 {
     size_t length = 0, count = t->count < EMB_BUDGET_SCOPES ? t->count : EMB_BUDGET_SCOPES;
     for (size_t i = 0; i < count; i++)
@@ -50,10 +51,10 @@ emb_budget_item *emb_budget_item_make(const emb_budget_ticket *t, uint64_t actua
         memcpy(at, t->names[i], n);
         at += n + 1;
     }
-    item->reserved_nusd = unsure ? 0 : t->nusd;
+    item->reserved_nusd = sureness == EMB_BUDGET_UNSURE ? 0 : t->nusd;
     item->settlement = (emb_budget_settlement){.day = t->day,
                                                .actual_nusd = actual_nusd,
-                                               .unsure = unsure,
+                                               .sureness = sureness,
                                                .count = (uint32_t)count,
                                                .length = (uint32_t)length,
                                                .names = item->names};
@@ -64,7 +65,7 @@ emb_budget_item *emb_budget_item_make(const emb_budget_ticket *t, uint64_t actua
 bool emb_budget_queue_add(emb_budget_queue *q, emb_budget_item *item)
 {
     pthread_mutex_lock(&q->lock);
-    bool room = !item->settlement.unsure || q->count < UNSURE_MOST;
+    bool room = item->settlement.sureness != EMB_BUDGET_UNSURE || q->count < UNSURE_MOST;
     if (room) {
         *(q->newest ? &q->newest->next : &q->oldest) = item;
         q->newest = item;

@@ -1,7 +1,7 @@
 /*
  * budget_queue.h: settlements on their way to the store. Internal to router/.
  *
- *     emb_budget_queue_add(q, &ticket, actual_nusd, false);    // any thread; memory only
+ *     emb_budget_queue_add(q, emb_budget_item_make(&ticket, actual_nusd, EMB_BUDGET_SURE));    // any thread; memory only
  *     count = emb_budget_queue_take(q, list);                  // the writer's: the oldest, which stay in the queue
  *     emb_budget_queue_done(q, count);                         // or not: then they are taken again
  */
@@ -32,7 +32,8 @@ typedef struct emb_budget_queue {
 void emb_budget_queue_init(emb_budget_queue *queue);
 void emb_budget_queue_fini(emb_budget_queue *queue); /* drops what is left */
 /* NULL when memory is short. */
-emb_budget_item *emb_budget_item_make(const emb_budget_ticket *ticket, uint64_t actual_nusd, bool unsure);
+emb_budget_item *emb_budget_item_make(const emb_budget_ticket *ticket, uint64_t actual_nusd,
+                                      emb_budget_sureness sureness);
 /* Takes the item; false: there is no room for one that is unsure, which is dropped. */
 bool emb_budget_queue_add(emb_budget_queue *queue, emb_budget_item *item);
 /* Looks at the oldest, at most a batch; they stay. */

@@ -79,28 +79,29 @@ static emb_redis_script RESERVE = EMB_REDIS_SCRIPT(
                "for i = 6, #ARGV, 2 do out[#out + 1], out[#out + 2] = use(ARGV[i]) end "
                "return out");
 
-/* ARGV: for each: id, day, what it cost, "1" if unsure, how many scopes, and these. */
+/* ARGV: for each: id, day, what it cost, how sure (a digit), how many scopes, and these. */
 static emb_redis_script SETTLE = EMB_REDIS_SCRIPT(
-    LUA_COMMON "local epoch = redis.call('GET', P..'epoch') "
-               "local i = 1 "
-               "while i <= #ARGV do "
-               " local id, day, n, unsure, count = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3], "
-               "tonumber(ARGV[i + 4]) "
-               " local total, gone = P..'total:'..day, P..'gone:'..id "
-               " local ticket, used, spent = redis.call('HGET', T, id), nil, n "
-               " if ticket then "
-               "  used = n - tonumber(cmsgpack.unpack(ticket)[2]) "
-               "  redis.call('HDEL', T, id) redis.call('ZREM', U, id) "
-               " else "
-               "  local counted = redis.call('GET', gone) "
-               "  if counted then if counted ~= 'done' then used = n - tonumber(counted) spent = used end "
-               "  elseif unsure ~= '1' and string.sub(id, 13) ~= epoch then used = n end "
-               "  if used or unsure == '1' then redis.call('SET', gone, 'done', 'EX', 172800) end end "
-               " if used then "
-               "  for j = i + 5, i + 4 + count do add(total, ARGV[j], used, spent) end "
-               "  keep(total) end "
-               " i = i + 5 + count end "
-               "return 1");
+    LUA_COMMON
+    "local epoch = redis.call('GET', P..'epoch') "
+    "local i = 1 "
+    "while i <= #ARGV do "
+    " local id, day, n, sureness, count = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3], "
+    "tonumber(ARGV[i + 4]) "
+    " local total, gone = P..'total:'..day, P..'gone:'..id "
+    " local ticket, used, spent = redis.call('HGET', T, id), nil, n "
+    " if ticket then "
+    "  used = n - tonumber(cmsgpack.unpack(ticket)[2]) "
+    "  redis.call('HDEL', T, id) redis.call('ZREM', U, id) "
+    " else "
+    "  local counted = redis.call('GET', gone) "
+    "  if counted then if counted ~= 'done' then used = n - tonumber(counted) spent = used end "
+    "  elseif sureness ~= '1' and string.sub(id, 13) ~= epoch then used = n end end "
+    " if sureness ~= '0' or (used and not ticket) then redis.call('SET', gone, 'done', 'EX', 172800) end "
+    " if used then "
+    "  for j = i + 5, i + 4 + count do add(total, ARGV[j], used, spent) end "
+    "  keep(total) end "
+    " i = i + 5 + count end "
+    "return 1");
 
 /* ARGV: "1" if they count as spent, how many at most. */
 static emb_redis_script EXPIRE = EMB_REDIS_SCRIPT(
@@ -252,7 +253,9 @@ static size_t add_settlement(emb_redis_argument *a, numbers *n, const emb_budget
     a[count++] = (emb_redis_argument){s->id, 16};
     a[count++] = number_argument(n->text[0], s->day);
     a[count++] = number_argument(n->text[1], (int64_t)s->actual_nusd);
-    a[count++] = text_argument(s->unsure ? "1" : "0");
+    a[count++] = text_argument(s->sureness == EMB_BUDGET_SURE     ? "0"
+                               : s->sureness == EMB_BUDGET_UNSURE ? "1"
+                                                                  : "2");
     a[count++] = number_argument(n->text[2], s->count);
     for (uint32_t i = 0; i < s->count; i++, name += strlen(name) + 1)
         a[count++] = text_argument(name);

@@ -185,7 +185,8 @@ static emb_status settle(sqlite_store *q, emb_sqlite *db, const emb_budget_settl
     if (st != EMB_OK)
         return st;
     if (!t.found)
-        return s->unsure ? add_ticket(db, s->id, s->day, 0, DONE, until, "", 0, err) : EMB_OK;
+        return s->sureness == EMB_BUDGET_UNSURE ? add_ticket(db, s->id, s->day, 0, DONE, until, "", 0, err)
+                                                : EMB_OK;
     if (t.state == DONE)
         return EMB_OK;
     if (t.state == GONE) {

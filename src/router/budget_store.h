@@ -45,11 +45,17 @@ typedef struct emb_budget_order {
     size_t refusing; /* out: the index of the scope whose limit refused */
 } emb_budget_order;
 
+typedef enum emb_budget_sureness {
+    EMB_BUDGET_SURE,   /* the reservation was made */
+    EMB_BUDGET_UNSURE, /* nobody knows: if it was not, it must not be made any more */
+    EMB_BUDGET_REPEATED /* it was, and must not be made again by an order that is still on its way (of remote stores) */
+} emb_budget_sureness;
+
 typedef struct emb_budget_settlement {
     uint8_t id[16];
     int32_t day;
     uint64_t actual_nusd;
-    bool unsure; /* whether the reservation was made is not known: if not, it must not be made any more */
+    emb_budget_sureness sureness;
     uint32_t count, length;
     const char *names; /* `count` of them, each ends with NUL; `length` bytes in all */
 } emb_budget_settlement;

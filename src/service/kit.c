@@ -124,7 +124,6 @@ static emb_status open_state(emb_service *service, const emb_config *config, emb
         return status ? status : emb_fail_nomem(err, "address", url->length);
     const emb_budget_options budget = {.timezone = config->budget_timezone,
                                        .reservation_s = (uint32_t)config->reservation_seconds,
-                                       .command_ms = L2_MS,
                                        .expired_are_spent = config->expired_reservations == 1,
                                        .metrics = service->metrics};
     const emb_breakers_options breakers = {

@@ -23,7 +23,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { PROBE_SECONDS = 30, PROBE_LOOK_NS = 2000000, SPACE_BYTES = 512, RESERVE_TRIES = 3 };
+enum { PROBE_SECONDS = 30, PROBE_LOOK_NS = 2000000, SPACE_BYTES = 512 };
 
 /* ---- what a provider can do -------------------------------------------------------------------- */
 
@@ -132,13 +132,8 @@ static emb_status reserve(emb_work *w, attempt *a, emb_error *err)
         return EMB_OK;
     emb_service *service = w->service;
     size_t count = emb_budget_scopes(service->gateway, w->request, m->remote, w->is_shadow, names, scopes);
-    emb_status status = EMB_E_UNAVAILABLE;
-    /* A store that works and was too slow for one command, since many ask it at once, is asked again. */
-    for (int i = 0; i < RESERVE_TRIES && status == EMB_E_UNAVAILABLE &&
-                    (i == 0 || emb_budget_is_up(service->kit.budget));
-         i++)
-        status = emb_spend_reserve(service->kit.spend, scopes, count, price, w->request->deadline_ns,
-                                   &a->reservation, err);
+    emb_status status = emb_spend_reserve(service->kit.spend, scopes, count, price, w->request->deadline_ns,
+                                          &a->reservation, err);
     a->reserved = !status;
     if (status == EMB_E_UNAVAILABLE) { /* where the store is, is for the log */
         emb_log(EMB_LOG_DEBUG, "a reservation failed", EMB_LOG_TEXT("error", err ? err->message : NULL));

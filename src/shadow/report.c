@@ -20,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SAMPLE = 100000, CATEGORIES = 100, SAMPLES_MAX = 1000, ROUNDS = 1000 };
+enum { SAMPLE = 100000, CATEGORIES = 100, SAMPLES_MAX = 1000 };
 #define REPORT_NS UINT64_C(15000000000)
 
 typedef struct number {
@@ -140,7 +140,7 @@ static size_t gather(const reading *r, uint32_t category, figure which, double *
 static void fill_group(const reading *r, uint32_t category, double *room, emb_shadow_group *g)
 {
     size_t n = gather(r, category, COSINE, room);
-    g->cosine = emb_bootstrap_mean(room, n, ROUNDS, n);
+    g->cosine = emb_mean_interval(room, n, -1, 1);
     g->cosine_p5 = percentile(room, n, 0.05);
     g->cosine_p50 = percentile(room, n, 0.50);
     n = gather(r, category, LEGACY_MS, room);

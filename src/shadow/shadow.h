@@ -11,7 +11,7 @@
  * Stored of a text: SHA-256 cut to 16 bytes, never the text. Cosine only where both are of one space or of
  * equal dimension; over a sliding window of recent texts (in memory) the neighbour overlap@10 and the
  * Spearman rank correlation of pairwise similarities, which mean something between any two models. Intervals:
- * paired bootstrap for means, Wilson for shares. Thread-safe.
+ * an interval corrected for skewness for means, Wilson for shares. Thread-safe.
  *
  * Costs of a request are shared out among its texts; latencies are the request's, and answers from a cache
  * say nothing of them. Comparisons older than 90 days, and those beyond the newest million, are removed.
@@ -143,7 +143,8 @@ typedef struct emb_readiness {
 void emb_readiness_judge(const emb_readiness_input *input, emb_readiness *out);
 
 /* ---- statistics (statistics.c): pure, for tests of their calibration ---- */
-emb_shadow_interval emb_bootstrap_mean(const double *values, size_t count, unsigned rounds, uint64_t seed);
+/* 95 %, within what values can be at all. */
+emb_shadow_interval emb_mean_interval(const double *values, size_t count, double least, double most);
 emb_shadow_interval emb_wilson(uint64_t successes, uint64_t trials);
 double emb_spearman(const double *a, const double *b, size_t count);
 

@@ -1,19 +1,21 @@
 /*
  * statistics.c: means with their intervals, shares with theirs, and rank correlation.
  *
- * Means: the bootstrap, since cosines are bounded and skewed, crowded just under 1, where a symmetric
- * interval would reach beyond 1. Each value already is the difference of a pair (of one text's two vectors),
- * so resampling values resamples pairs. The plain percentile interval is too narrow for few values: it lacks
- * the factor n/(n-1) and Student's t. Its quantiles are moved outward by just these two ("expanded
- * percentile", Hesterberg 2015); tests/unit/shadow simulates the coverage. Rejected: the bootstrap-t, which
- * is as well covered but leaves the range of the data, and BCa, which costs a jackknife and is no better for
- * means.
+ * Means: values are cosines and overlaps, bounded and skewed, crowded just under 1, of which a symmetric interval
+ * says too much on the crowded side and too little on the other. So Student's interval is corrected for skewness:
+ * Hall's transformation (1992) of the t statistic, a cubic that takes its skewness away, is monotone and has an
+ * inverse in closed form. Each value already is the difference of a pair (of one text's two vectors). No interval is
+ * longer than what can be: it ends at the bounds of the values. tests/unit/shadow simulates the coverage.
  *
- * From MANY values on the interval is that of the normal distribution, which the bootstrap only approximates
- * then; so a report over a hundred thousand rows takes no longer than one over MANY. Cost below: count ×
- * rounds random draws, some 2 ns each.
+ * Rejected: percentiles of the bootstrap, also expanded by n/(n-1) and Student's t (Hesterberg 2015): they move the
+ * interval by a third of what the skewness asks for, and cover 92 % at 30 skewed values where this covers 94 to 95;
+ * the bootstrap-t, which is as well covered, but has no end where a resample has no spread, as of few values with ties;
+ * BCa, which costs a jackknife and is no better for means. All of them draw a few hundred thousand random numbers.
  *
- * Shares: Wilson's score interval, which is right at 0 and at 1. Everything is deterministic by its seed.
+ * What is not among the values nobody can see: if one text in twenty is quite wrong and none of these is in the sample,
+ * no interval covers the mean. From about a hundred values on that does not happen any more.
+ *
+ * Shares: Wilson's score interval, which is right at 0 and at 1.
  */
 #include "shadow/shadow.h"
 
@@ -21,14 +23,6 @@
 #include <stdlib.h>
 
 #define Z 1.959963984540054 /* 97.5 % of the normal distribution */
-
-enum { MANY = 4096, ROUNDS_MAX = 20000 };
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
 
 static double mean_of(const double *values, size_t count)
 {
@@ -38,7 +32,7 @@ static double mean_of(const double *values, size_t count)
     return sum / (double)count;
 }
 
-/* ---- the bootstrap ---- */
+/* ---- means ---- */
 
 /* Student's t at 97.5 % by the expansion around the normal distribution (Abramowitz and Stegun 26.7.5). */
 static double student(double freedom)
@@ -48,65 +42,30 @@ static double student(double freedom)
            (3 * z7 + 19 * z5 + 17 * z3 - 15 * z) / (384 * v * v * v);
 }
 
-/* splitmix64: one multiplication chain a draw, and any seed is a good one. */
-static uint64_t draw(uint64_t *state)
+/* The inverse of Hall's transformation: what the t statistic is where its corrected form is y. k is the skewness over
+ * the root of the count. */
+static double inverse(double y, double k)
 {
-    uint64_t z = *state += 0x9E3779B97F4A7C15u;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return z ^ (z >> 31);
+    return fabs(k) < 1e-9 ? y : 3 / k * (cbrt(1 + k * (y - k / 6)) - 1);
 }
 
-/* A draw gives two indexes: count is below 2^32, and so is the error of either. */
-static double resampled_mean(const double *values, size_t count, uint64_t *state)
-{
-    double sum = 0;
-    size_t i = 0;
-    for (; i + 2 <= count; i += 2) {
-        uint64_t bits = draw(state);
-        sum += values[(bits >> 32) * count >> 32] + values[(bits & UINT32_MAX) * count >> 32];
-    }
-    if (i < count)
-        sum += values[(draw(state) >> 32) * count >> 32];
-    return sum / (double)count;
-}
-
-static double quantile_of(const double *sorted, size_t count, double q)
-{
-    double at = q * (double)(count - 1);
-    size_t low = (size_t)at, high = low + 1 < count ? low + 1 : low;
-    return sorted[low] + (sorted[high] - sorted[low]) * (at - (double)low);
-}
-
-static emb_shadow_interval normal_interval(const double *values, size_t count, double mean)
-{
-    double squares = 0;
-    for (size_t i = 0; i < count; i++)
-        squares += (values[i] - mean) * (values[i] - mean);
-    double n = (double)count, half = student(n - 1) * sqrt(squares / (n - 1) / n);
-    return (emb_shadow_interval){mean, mean - half, mean + half};
-}
-
-emb_shadow_interval emb_bootstrap_mean(const double *values, size_t count, unsigned rounds, uint64_t seed)
+emb_shadow_interval emb_mean_interval(const double *values, size_t count, double least, double most)
 {
     if (count == 0)
         return (emb_shadow_interval){0, 0, 0};
-    double mean = mean_of(values, count), *means = NULL;
-    if (count == 1) /* says nothing of the spread */
+    double mean = mean_of(values, count), squares = 0, cubes = 0, n = (double)count;
+    for (size_t i = 0; i < count; i++) {
+        double d = values[i] - mean;
+        squares += d * d;
+        cubes += d * d * d;
+    }
+    if (count == 1 ||
+        squares <= 1e-28 * n * mean * mean) /* says nothing of the spread; or none but of rounding */
         return (emb_shadow_interval){mean, mean, mean};
-    size_t n = rounds < 100 ? 100 : rounds > ROUNDS_MAX ? ROUNDS_MAX : rounds;
-    if (count < MANY)
-        means = malloc(n * sizeof *means);
-    if (!means)
-        return normal_interval(values, count, mean);
-    for (size_t i = 0; i < n; i++)
-        means[i] = resampled_mean(values, count, &seed);
-    qsort(means, n, sizeof *means, by_value);
-    double freedom = (double)count - 1, out = student(freedom) * sqrt((double)count / freedom);
-    double tail = erfc(out / sqrt(2)) / 2;
-    emb_shadow_interval i = {mean, quantile_of(means, n, tail), quantile_of(means, n, 1 - tail)};
-    free(means);
-    return i;
+    double error = sqrt(squares / (n - 1) / n), t = student(n - 1);
+    double k = cubes / n / pow(squares / n, 1.5) / sqrt(n);
+    double low = mean - error * inverse(t, k), high = mean - error * inverse(-t, k);
+    return (emb_shadow_interval){mean, low > least ? low : least, high < most ? high : most};
 }
 
 /* ---- shares ---- */

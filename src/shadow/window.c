@@ -4,7 +4,7 @@
  * Cosines of two models' vectors with each other mean nothing; whether both see the same texts as near each
  * other does. For each text of the window: its ten nearest others by either model, and how many are the same
  * ("neighbour overlap@10"); and the Spearman correlation of its similarities to all others. Means over the
- * texts, with bootstrap intervals: a text is the unit that is drawn, since the n² pairs of n texts are not
+ * texts, with intervals over texts: a text is the unit that counts, since the n² pairs of n texts are not
  * independent. Two unrelated models would score 10/(n-1), so fewer than MINIMUM texts (or the capacity, if
  * that is less) say nothing.
  *
@@ -25,7 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MINIMUM = 50, ROUNDS = 1000, CAPACITY_MAX = 2000 };
+enum { MINIMUM = 50, CAPACITY_MAX = 2000 };
 #define BYTES_MAX ((size_t)256 << 20)
 
 typedef struct entry {
@@ -244,8 +244,8 @@ static emb_status measure_all(measuring *m, const volatile int *cancel, emb_shad
             st = emb_fail(err, EMB_E_CANCELLED, NULL, "measuring the window was cancelled");
     }
     if (st == EMB_OK) {
-        out->overlap = emb_bootstrap_mean(m->overlaps, m->count, ROUNDS, m->count);
-        out->rank = emb_bootstrap_mean(m->ranks, m->ranked, ROUNDS, m->count + 1);
+        out->overlap = emb_mean_interval(m->overlaps, m->count, 0, 1);
+        out->rank = emb_mean_interval(m->ranks, m->ranked, -1, 1);
         out->enough = true;
     }
     free(room);

@@ -3,8 +3,8 @@
  * postgresql_link.c.
  *
  * The schema is looked at by every new connection until one found it up to date: one small SELECT. Only what
- * is missing is made, under an advisory lock whose number is the hash of the schema's name, with the version
- * looked at again behind the lock. This has more time than connecting has, for on a slow disk creating tables
+ * is missing is made, under one advisory lock for all schemas (they share the table of versions, and even CREATE
+ * TABLE IF NOT EXISTS fails where two make it at once), with the version looked at again behind the lock. This has more time than connecting has, for on a slow disk creating tables
  * takes a while, and giving up would undo it each time.
  */
 #include "store/postgresql.h"
@@ -103,7 +103,7 @@ static emb_status migrate(target *t, emb_pg_link *link, uint64_t deadline_ns, em
 {
     char lock[96];
     snprintf(lock, sizeof lock, "BEGIN; SELECT pg_advisory_xact_lock(%lld)",
-             (long long)emb_hash(t->schema->name, strlen(t->schema->name), 0x656D6264));
+             (long long)emb_hash("embedd_schema", strlen("embedd_schema"), 0x656D6264));
     emb_status st = emb_pg_link_plain(link, lock, deadline_ns, NULL, err);
     if (st == EMB_OK)
         st = emb_pg_link_plain(

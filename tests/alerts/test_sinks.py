@@ -2,7 +2,6 @@
 import http.server
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -10,7 +9,7 @@ import threading
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
-from servers import start_postgresql, until
+from servers import hold_port, start_postgresql, until
 
 
 class Sink:
@@ -28,7 +27,7 @@ class Sink:
 
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                sink.hold.wait(20)
+                sink.hold.wait(60)
                 with sink.lock:
                     status = sink.status
                     if status == 200:
@@ -140,12 +139,6 @@ class Driver:
             self.end()
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 SECRET = "/hook/T0KEN"
 
 
@@ -177,7 +170,9 @@ class Webhook(unittest.TestCase):
                 self.assertNotIn(secret, log)
 
     def test_down_then_told_once_and_in_order(self):
-        port = free_port()
+        holder = hold_port()
+        self.addCleanup(holder.close)
+        port = holder.getsockname()[1]
         with Driver(("webhook", "hook", "http://127.0.0.1:%d%s" % (port, SECRET), "-", "warning")) as d:
             d.open()
             d("evaluate", 600, "-")
@@ -224,7 +219,7 @@ class Webhook(unittest.TestCase):
                 until(lambda: len(quick.got) == 1, "the other's notice")
                 answer = d("close").split()
                 self.assertEqual(answer[0], "ok")
-                self.assertLess(int(answer[1]), 4000)  # one second, and what a busy machine takes
+                self.assertLess(int(answer[1]), 9000)  # one second, and what a busy machine takes; the sink takes a minute
 
     def test_refused_for_good(self):
         with Sink() as sink, Driver(("webhook", "hook", sink.url(), "-", "warning")) as d:
@@ -265,9 +260,9 @@ class ToAlertmanager(unittest.TestCase):
                 self.assertLessEqual(a["startsAt"], a["endsAt"])
 
     def test_test(self):
-        with Alertmanager() as am, Sink() as hook:
+        with Alertmanager() as am, Sink() as hook, hold_port() as nobody:
             with Driver(("alertmanager", "am", am.url(), "-", "warning"), ("webhook", "hook", hook.url(), "-", "critical"),
-                        ("webhook", "nobody", "http://127.0.0.1:%d/T0KEN" % free_port(), "-", "warning")) as d:
+                        ("webhook", "nobody", "http://127.0.0.1:%d/T0KEN" % nobody.getsockname()[1], "-", "warning")) as d:
                 self.assertEqual(d("test", "am"), "ok:  (200)")
                 self.assertEqual(d("test", "hook"), "ok:  (200)")
                 answer = d("test", "nobody")
@@ -279,7 +274,9 @@ class ToAlertmanager(unittest.TestCase):
 
 class Restarts(unittest.TestCase):
     def restart(self, store):
-        port = free_port()
+        holder = hold_port()
+        self.addCleanup(holder.close)
+        port = holder.getsockname()[1]
         sink_row = ("webhook", "hook", "http://127.0.0.1:%d/" % port, "-", "warning")
         d = Driver(sink_row).open(store)
         d("evaluate", 600, "-")

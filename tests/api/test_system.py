@@ -78,7 +78,7 @@ class System(Case):
 
 class Draining(unittest.TestCase):
     def test_ready_is_503_while_stopping(self):
-        s = service.Service(env={"EMBEDD_SHUTDOWN_GRACE_MS": "3000", "EMBEDD_CACHE_URL": "none"})
+        s = service.Service(env={"EMBEDD_SHUTDOWN_GRACE_MS": "8000", "EMBEDD_CACHE_URL": "none"})
         try:
             s.signal(signal.SIGTERM)
             status, headers, body = service.until(lambda: (lambda a: a if a[0] == 503 else None)(s.get("/ready")), "503")

@@ -41,8 +41,8 @@ class Common:
             server.start()
             with Driver(server.url) as d:
                 d.put()
-                d.send("flood", 8, 1000, 100)
-                time.sleep(0.3)  # in the midst of it
+                d.send("flood", 8, 4000, 100)
+                time.sleep(1)  # in the midst of it: seconds on either side
                 server.kill()
                 flood = d.receive()
                 self.assertGreater(flood["ok"], 0)
@@ -58,8 +58,8 @@ class Common:
             with Driver(server.url) as d:
                 d.put()
                 self.check_all_there(d)
-                d.send("flood", 8, 1500, 50)
-                time.sleep(0.3)
+                d.send("flood", 8, 4000, 50)
+                time.sleep(1)
                 server.freeze()
                 flood = d.receive()
                 self.assertGreater(flood["late"], 8)

@@ -8,8 +8,9 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from servers import Postgresql, Redis
 from service import SANITIZED, Service, until
 
-# A request may wait 50 ms for the store (EMBEDD_L2_DEADLINE_MS); the rest is the machine's, which may be busy.
-SLOW = 20.0 if SANITIZED else 2.0
+# A request may wait 50 ms for the store (EMBEDD_L2_DEADLINE_MS); the rest is the machine's, which may be busy: so any may be
+# slow, but not all of a row.
+SLOW, AT_BEST = 20.0, 5.0 if SANITIZED else 1.0
 
 
 class Common:
@@ -64,6 +65,7 @@ class Common:
                 text = "text %d" % next(count)
                 took = self.embed(service, text)[1]
                 self.assertLess(took, SLOW)
+                return took
 
             def down():
                 ask()
@@ -78,8 +80,7 @@ class Common:
             until(up, "the service to find the store")
             server.freeze()
             until(down, "the service to see that the store is frozen")
-            for _ in range(20):
-                ask()
+            self.assertLess(min(ask() for _ in range(20)), AT_BEST)
             self.assertGreater(self.stats(service)["timeouts"], 0)
             server.thaw()
             until(up, "the service to go on with the store")

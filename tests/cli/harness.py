@@ -6,6 +6,7 @@ import resource
 import shutil
 import subprocess
 import tempfile
+import time
 import unittest
 
 import numpy
@@ -15,6 +16,7 @@ PROGRAM = os.environ.get("EMBEDD", os.path.join(ROOT, "build", "embedd"))
 SANITIZED = bool(os.environ.get("EMBEDD_SANITIZED"))
 MODEL = "all-MiniLM-L6-v2"
 DIMENSION = 384
+PATIENCE = 120 if SANITIZED else 60  # seconds for what should take a moment: test machines are busy
 SETTINGS = ("EMBEDD_ISA", "EMBEDD_MODELS", "LOCAL_EMBEDDING_MODEL", "EMBEDDING_MODEL", "LOCAL_EMBEDDING_DEVICE", "EMBEDDING_DEVICE",
             "LOCAL_EMBEDDING_BATCH_SIZE", "EMBEDDING_BATCH_SIZE")
 
@@ -26,6 +28,15 @@ def environment(extra=None):
     env["HF_HOME"] = "/nonexistent"
     env.update(extra or {})
     return env
+
+
+def until(condition, what):
+    """Waits for condition() to be true."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError("waited %d s in vain for %s" % (PATIENCE, what))
+        time.sleep(0.01)
 
 
 class Result:

@@ -8,19 +8,20 @@ import unittest
 from harness import Case, MODEL, SANITIZED
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "support"))
+from servers import hold_port  # noqa: E402
 from service import Service  # noqa: E402
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 class Doctor(Case):
+    def free_port(self):
+        """Nobody listens on it, and nobody else gets it, until the test ends."""
+        holder = hold_port()
+        self.addCleanup(holder.close)
+        return holder.getsockname()[1]
+
     def environment(self, **more):
-        return {"EMBEDD_DATA_DIR": self.path("data"), "HF_HUB_OFFLINE": "1", "EMBEDD_LISTEN": "127.0.0.1:%d" % free_port(),
-                **more}
+        return {"EMBEDD_DATA_DIR": self.path("data"), "HF_HUB_OFFLINE": "1",
+                "EMBEDD_LISTEN": "127.0.0.1:%d" % self.free_port(), **more}
 
     def checks(self, code=0, **more):
         r = self.run_program("doctor", "--format", "json", env=self.environment(**more))
@@ -47,7 +48,7 @@ class Doctor(Case):
         self.assertIn(address, checks["address"]["text"])
         checks = self.checks(1, LOCAL_EMBEDDING_MODEL="no-such-model")
         self.assertIn("no-such-model", checks["model"]["text"])
-        checks = self.checks(1, EMBEDD_CACHE_URL="redis://127.0.0.1:%d" % free_port())
+        checks = self.checks(1, EMBEDD_CACHE_URL="redis://127.0.0.1:%d" % self.free_port())
         self.assertEqual(checks["cache"]["verdict"], "fail")
         checks = self.checks(1, EMBEDD_DATA_DIR="/proc/nowhere")
         self.assertIn("EMBEDD_DATA_DIR", checks["cache"]["text"])
@@ -58,7 +59,7 @@ class Doctor(Case):
         self.assertIn("EMBEDD_MAX_INPUTS", r.err)
 
     def test_ready(self):
-        url = "http://127.0.0.1:%d" % free_port()
+        url = "http://127.0.0.1:%d" % self.free_port()
         r = self.run_program("doctor", "--ready", url)
         self.assertEqual((r.code, r.out.startswith("no answer")), (1, True))
         self.assertEqual(self.run_program("doctor", "--ready", url, "--quiet").out, "")

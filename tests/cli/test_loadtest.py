@@ -11,7 +11,7 @@ import threading
 import time
 import unittest
 
-from harness import Case, PROGRAM, SANITIZED, environment
+from harness import Case, PROGRAM, SANITIZED, environment, until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nx-embedd-tokens: 7\r\nx-embedd-cached: 1\r\n\r\n{}"
 
@@ -115,7 +115,8 @@ class Loops(LoadTest):
         self.assertGreaterEqual(o["latency_ms"]["min"], 20)
         self.assertGreaterEqual(o["latency_ms"]["p50"], 20)
         self.assertLessEqual(o["requests_per_second"], 200)
-        self.assertGreater(o["requests_per_second"], 40)
+        # four connections that are never idle, whatever an answer takes on this machine
+        self.assertGreater(o["requests_per_second"] * o["latency_ms"]["mean"] / 1000, 2)
         self.assertEqual(sum(x["requests"] for x in o["series"]), o["requests"])
         self.assertEqual(len(o["series"]), 2)
         self.assertEqual(o["tokens"], 7 * o["requests"])
@@ -126,7 +127,8 @@ class Loops(LoadTest):
         o = self.load(s.url, "--rate", "400", "--arrivals", "uniform", "--duration", "1")
         self.assertEqual((o["loop"], o["due"], o["good"]), ("open", 400, 400))
         times = [t for t, _, _ in s.requests[1:]]
-        self.assertAlmostEqual(times[-1] - times[0], 399 / 400, delta=0.5)
+        # sent when they were due, but for what a busy machine adds, which counts in the latency
+        self.assertAlmostEqual(times[-1] - times[0], 399 / 400, delta=0.01 + o["latency_ms"]["max"] / 1000)
 
     def test_open_poisson(self):
         """The number of arrivals varies like its root, and gaps shorter than a third of the mean are 28 % of all."""
@@ -175,15 +177,15 @@ class Loops(LoadTest):
         s = self.server()
         p = subprocess.Popen([PROGRAM, "loadtest", "--warmup", "0", "--duration", "600", "--rate", "100", "-f", "json", s.url],
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
-        while len(s.requests) < 30:
-            time.sleep(0.01)
+        self.addCleanup(p.kill)
+        until(lambda: len(s.requests) >= 60, "some requests")
         p.send_signal(signal.SIGINT)
         out, err = p.communicate(timeout=60)
         self.assertEqual(p.returncode, -signal.SIGINT, err)
         o = json.loads(out)
         self.assertTrue(o["stopped"])
         self.assertGreater(o["good"], 20)
-        self.assertLess(o["measured_seconds"], 60)
+        self.assertLess(o["measured_seconds"], 300)
 
     @unittest.skipIf(SANITIZED, "slow on purpose")
     def test_many_connections(self):
@@ -224,9 +226,9 @@ class Answers(LoadTest):
 
     def test_timeout(self):
         s = self.server(lambda n, h, b: None if n % 5 == 4 else OK)
-        o = self.load(s.url, "--rate", "50", "--duration", "1", "--timeout", "1", "--arrivals", "uniform")
+        o = self.load(s.url, "--rate", "50", "--duration", "1", "--timeout", "4", "--arrivals", "uniform")
         self.assertEqual((o["errors"]["timeout"], o["good"]), (10, 40))
-        self.assertGreaterEqual(o["latency_ms"]["p90"], 1000)
+        self.assertGreaterEqual(o["latency_ms"]["p90"], 4000)
 
     def test_forms_of_answers(self):
         """Chunked with an extension and a trailer; until the end of the connection; after a 100; usage in the body."""

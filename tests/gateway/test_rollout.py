@@ -48,7 +48,7 @@ class Rollout(Case):
         g = self.gateway()
         self.assertEqual(set(self.paths(g, 10)), {("local", "hybrid")})
         self.rollout(g, action="rollback", reason="it hurts")
-        service.until(lambda: set(self.paths(g, 5)) == {("openai", "legacy")}, "the legacy path", patience=10)
+        service.until(lambda: set(self.paths(g, 5)) == {("openai", "legacy")}, "the legacy path", patience=30)
         audit = g.get("/api/v1/embeddings/rollout")[2]["audit"]
         self.assertEqual((audit[0]["action"], audit[0]["reason"]), ("rollback", "it hurts"))
         self.ask(g, {"action": "set", "percentage": 101}, 422, path="/api/v1/embeddings/rollout")
@@ -60,7 +60,7 @@ class Rollout(Case):
             done = subprocess.run([service.PROGRAM, "rollout", "set", "0", "--reason", "from the shell"], env=env,
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
             self.assertEqual(done.returncode, 0, done.stdout)
-            service.until(lambda: self.paths(g, 3)[0][1] == "legacy", "what the command set", patience=10)
+            service.until(lambda: self.paths(g, 3)[0][1] == "legacy", "what the command set", patience=30)
             done = subprocess.run([service.PROGRAM, "rollout", "get", "--json"], env=env, stdout=subprocess.PIPE)
             self.assertEqual(json.loads(done.stdout)["percentage"], 0)
 
@@ -115,7 +115,7 @@ class Shadow(Case):
         start = time.monotonic()
         for i in range(20):
             self.ask(g, {"texts": ["text %d" % i]})
-        self.assertLess(time.monotonic() - start, 10)
+        self.assertLess(time.monotonic() - start, 30)  # what one that waits for the candidate would take alone
 
 
 class Alerts(Case):

@@ -94,14 +94,14 @@ class Conformance:
     # ---- in parallel ----
 
     def test_concurrency(self):
-        up, p = self.pair({"latency_s": 0.05}, concurrency=3, max_batch_texts=1)
+        up, p = self.pair({"latency_s": 0.15}, concurrency=3, max_batch_texts=1)
         texts = words(30)
         start = time.monotonic()
         self.right(p.embed(texts), texts)
         took = time.monotonic() - start
         self.assertEqual(up.peak, 3)
-        self.assertGreaterEqual(took, 0.05 * 10)
-        self.assertLess(took, 0.05 * 30)  # what one after another would take
+        self.assertGreaterEqual(took, 0.15 * 10)
+        self.assertLess(took, 0.15 * 30)  # what one after another would take
 
     def test_concurrency_of_callers(self):
         up, p = self.pair({"latency_s": 0.02}, concurrency=3, max_batch_texts=4)
@@ -257,11 +257,11 @@ class Conformance:
 
     def test_deadline_passed_while_waiting(self):
         """Callers that wait for their turn keep their deadlines too."""
-        up, p = self.pair({"latency_s": 0.4}, concurrency=1, max_batch_texts=1)
-        answer = p.embed(["a"], threads=6, timeout_ms=600)
+        up, p = self.pair({"latency_s": 1.0}, concurrency=1, max_batch_texts=1)
+        answer = p.embed(["a"], threads=6, timeout_ms=3000)  # two seconds for what the machine does beside it
         statuses = sorted(one["status"] for one in answer["results"])
         for one in answer["results"]:
-            self.assertLess(one["ms"], 600 + SLACK)
+            self.assertLess(one["ms"], 3000 + SLACK)
             self.right(one, ["a"]) if one["status"] == OK else self.failed(one, DEADLINE, 8)
         self.assertEqual(statuses[0], OK)
         self.assertNotEqual(statuses[-1], OK)
@@ -319,7 +319,7 @@ class OpenAI(Case):
     def test_hedge(self):
         """A second attempt beside a slow first: the faster one answers, both are accounted for."""
         up, p = self.pair(hedge_ms=80)
-        up.script([faults.delayed(3)])
+        up.script([faults.black_hole])  # who waits for it is late by seconds
         answer = self.right(p.embed(["a"]), ["a"])
         self.assertLess(answer["ms"], 80 + SLACK)
         self.assertEqual(answer["hooks"]["before"], 2)
@@ -329,7 +329,7 @@ class OpenAI(Case):
     def test_requests_per_minute(self):
         """Its own limit lets a call wait, and tells one that cannot wait."""
         up, p = self.pair(requests_per_minute=2)
-        statuses = [p.embed(["a"], timeout_ms=400)["status"] for _ in range(6)]
+        statuses = [p.embed(["a"], timeout_ms=8000)["status"] for _ in range(6)]  # the next is let out after half a minute
         self.assertEqual(statuses[0], OK)
         self.assertEqual(set(statuses[3:]), {8})
         self.assertLessEqual(up.calls, 3)

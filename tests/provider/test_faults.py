@@ -4,7 +4,7 @@ import time
 import unittest
 
 from driver import (BUSY, DEADLINE, DIMENSION, INVALID, KEY, LIMIT, NOT_FOUND, NUMBERED, OK, PROVIDER, SANITIZED, SECRET, SLACK,
-                    UNAVAILABLE, Case, faults, for_each_kind, words)
+                    UNAVAILABLE, Case, faults, for_each_kind, until, words)
 
 TEXTS = words(3)
 # Legal answers, however odd: one attempt, right vectors.
@@ -33,6 +33,7 @@ class Faults:
         up, p = self.pair(max_retries=2)
         for fault in plan:
             with self.subTest(fault=fault.__name__):
+                until(up.is_quiet, "the end of connections that the last fault ends")  # else the next call may take one of them
                 up.reset_record()
                 judge(fault, up, p)
         up.script([])
@@ -201,7 +202,7 @@ class Faults:
             with self.subTest(header=header, value=str(value)):
                 up, p = self.pair()
                 up.always(lambda x: faults.long_reset(header, value() if callable(value) else value)(x))
-                answer = self.failed(p.embed(TEXTS, timeout_ms=3000), BUSY)
+                answer = self.failed(p.embed(TEXTS, timeout_ms=15000), BUSY)
                 self.assertLess(answer["ms"], 1000 + SLACK)
                 self.assertEqual(up.calls, 1)
                 self.assertGreater(answer["retry_after_ms"], 300000)
@@ -241,11 +242,12 @@ class Faults:
 
     def test_timeout_of_an_attempt(self):
         """Shorter than the deadline: the next attempt may do."""
-        up, p = self.pair(timeout_ms=300)
+        up, p = self.pair(timeout_ms=1500)  # enough for a good answer on a busy machine
         up.script([faults.black_hole])
         answer = self.right(p.embed(TEXTS), TEXTS)
         self.assertEqual(answer["hooks"]["ends"], ["timeout", "ok"])
         self.assertEqual(answer["hooks"]["billed"], [True, True])
+        up, p = self.pair(timeout_ms=300)
         up.always(faults.stalled)
         answer = self.failed(p.embed(TEXTS, timeout_ms=0), UNAVAILABLE, DEADLINE)
         self.assertEqual(set(answer["hooks"]["ends"]), {"timeout"})
@@ -302,7 +304,9 @@ class Faults:
         """Then the call fails, and the others are not waited for to no use."""
         up, p = self.pair(max_batch_texts=4, concurrency=2)
         texts = words(40)
-        up.script(lambda r: faults.bad_request if texts[9] in r.texts else None)
+        # nothing comes after the third part but the refusal: whoever waits for more has no answer at all
+        up.script(lambda r: faults.bad_request if texts[9] in r.texts else
+                  faults.black_hole if texts.index(r.texts[0]) > 9 else None)
         self.failed(p.embed(texts), INVALID, LIMIT, PROVIDER)
         self.assertLess(up.calls, 10)
         self.state_is_idle(p)
@@ -333,8 +337,8 @@ class OpenAI(Case):
         up, p = self.pair(max_retries=0)
         up.always(faults.flood())
         start = time.monotonic()
-        self.failed(p.embed(TEXTS), PROVIDER, UNAVAILABLE)
-        self.assertLess(time.monotonic() - start, 15)
+        self.failed(p.embed(TEXTS, timeout_ms=120000), PROVIDER, UNAVAILABLE)
+        self.assertLess(time.monotonic() - start, 60)
         self.assertLess(p.peak_kib(), 400 << 10)
 
     def test_endless_head(self):

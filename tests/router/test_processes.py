@@ -10,7 +10,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from servers import start_postgresql, start_redis, until
 
 OK, BUDGET, UNAVAILABLE = 0, 13, 16
-SLACK = 5000 if os.environ.get("EMBEDD_SANITIZED") else 900  # ms: the machine is busy with other tests
+SLACK, AT_BEST = 5000, 900  # ms beyond the deadline: of any call on a busy machine, and of the quickest of several
 
 
 class Driver:
@@ -70,7 +70,7 @@ class Processes(unittest.TestCase):
 
     def killed(self, url):
         """Reservations of a process that is killed come back, and one breaker probe is open to others."""
-        with Driver(url, reservation_s=2) as a, Driver(url, reservation_s=2) as b:
+        with Driver(url, reservation_s=4) as a, Driver(url, reservation_s=4) as b:
             self.assertEqual(a.do("reserve", "key:kill", 100, 100)["status"], OK)
             self.assertEqual(b.do("reserve", "key:kill", 100, 1)["status"], BUDGET)
             a.do("call", "openai", "F")
@@ -85,10 +85,13 @@ class Processes(unittest.TestCase):
             until(lambda: d.do("reserve", "key:frozen", 10000, 1)["status"] == OK, "the first")
             self.assertEqual(d.do("call", "openai", "f")["allowed"], 1)
             server.freeze()
+            took = []
             for _ in range(5):
                 r = d.do("reserve", "key:frozen", 10000, 1)
                 self.assertEqual(r["status"], UNAVAILABLE)
-                self.assertLess(r["ms"], 50 + SLACK)
+                took.append(r["ms"])
+            self.assertLess(max(took), 50 + SLACK)
+            self.assertLess(min(took), 50 + AT_BEST)
             until(lambda: d.do("up") == {"budget": 0, "breakers": 0}, "both to notice")
             probe = until(lambda: (lambda r: r["allowed"] and r)(d.do("call", "openai", "s")), "a probe on its own account")
             self.assertLess(probe["ms"], 50 + SLACK)

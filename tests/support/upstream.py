@@ -102,7 +102,9 @@ class Connection:
     def serve(self):
         try:
             while not self.upstream.stopping.is_set():
+                self.upstream.rests(self.number, True)
                 request = self.read_request()
+                self.upstream.rests(self.number, False)
                 if not request or not self.upstream.answer(self, request):
                     break
         except (OSError, Gone):
@@ -270,8 +272,8 @@ class Upstream:
         self.failures = []             # of the mock itself: a test that made one fails when it leaves the mock
         self.connections = self.active = self.peak = self.billed_tokens = self.cost_nusd = 0
         self.queue, self.decide = collections.deque(), None
-        self.links, self.threads = {}, []
-        self.listener = None
+        self.links, self.resting, self.threads = {}, set(), []
+        self.listener = self.holder = None
         self.port = port
         self.start_listening()
 
@@ -286,9 +288,13 @@ class Upstream:
             raise AssertionError("the mock failed: %r" % self.failures)
 
     def start_listening(self):
-        """Opens the listener (again, on the same port)."""
+        """Opens the listener (again, on the same port, which nobody else gets meanwhile: the holder is bound to it)."""
+        if self.holder is None:
+            self.holder = socket.socket()
+            self.holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self.holder.bind(("127.0.0.1", self.port))
+            self.port = self.holder.getsockname()[1]
         self.listener = socket.create_server(("127.0.0.1", self.port), backlog=256)
-        self.port = self.listener.getsockname()[1]
         thread = threading.Thread(target=self._accept, args=(self.listener,), daemon=True)
         thread.start()
         self.threads.append(thread)
@@ -319,6 +325,7 @@ class Upstream:
     def close(self):
         self.stopping.set()
         self.stop_listening()
+        self.holder.close()
         for thread in self.threads:
             thread.join(10)
 
@@ -344,8 +351,18 @@ class Upstream:
         finally:
             with self.lock:
                 self.links.pop(number, None)
+                self.resting.discard(number)
 
     # ---- what tests ask ----
+
+    def rests(self, number, waits):
+        with self.lock:
+            self.resting.add(number) if waits else self.resting.discard(number)
+
+    def is_quiet(self):
+        """Every connection that there is waits for its next request: none is about to be closed from here."""
+        with self.lock:
+            return self.resting == set(self.links)
 
     @property
     def url(self):

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "router/budget.h"
+#include "router/budget_store.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -234,6 +235,43 @@ static void budget_counts_expired_as_spent(void **state)
     emb_budget_close(b);
 }
 
+/* An order that was given up and given again may arrive after all is settled. */
+static void budget_is_not_made_again_by_a_late_order(void **state)
+{
+    (void)state;
+    char name[EMB_BUDGET_NAME];
+    emb_budget_store_options o = {.reservation_s = 120};
+    emb_budget_store *store;
+    uint64_t soon = emb_now_ns() + 30000000000u;
+    if (emb_budget_store_open(budget_url, &o, &store, &budget_err) != EMB_OK)
+        fail_msg("%s", budget_err.message);
+    if (!store->ops->is_remote) {
+        store->ops->close(store);
+        skip();
+    }
+    emb_budget *b = budget_open(120, false);
+    static const emb_budget_sureness how[] = {EMB_BUDGET_REPEATED, EMB_BUDGET_UNSURE};
+    for (int i = 0; i < 2; i++) {
+        emb_budget_want want = {.name = budget_name(name, "key"), .limit = 100};
+        emb_budget_order order = {.day = emb_budget_today(b, NULL), .nusd = 60, .wants = &want, .count = 1};
+        emb_budget_settlement s = {
+            .day = order.day, .actual_nusd = 50, .sureness = how[i], .count = 1, .names = name};
+        snprintf((char *)order.id, sizeof order.id, "%d%llx", i, (unsigned long long)emb_now_ns());
+        assert_int_equal(store->ops->reserve(store, &order, soon, &budget_err), EMB_OK);
+        assert_true(order.granted);
+        s.length = (uint32_t)strlen(name) + 1;
+        memcpy(s.id, order.id, sizeof s.id);
+        assert_int_equal(store->ops->settle(store, &s, 1, soon, &budget_err), EMB_OK);
+        budget_is(b, name, 50, 0);
+        (void)!store->ops->reserve(store, &order, soon, &budget_err); /* nobody reads its answer */
+        assert_false(order.granted);
+        assert_int_equal(store->ops->settle(store, &s, 1, soon, &budget_err), EMB_OK);
+        budget_is(b, name, 50, 0);
+    }
+    emb_budget_close(b);
+    store->ops->close(store);
+}
+
 /* ---- a storm ---- */
 
 enum { STORM_THREADS = 16, STORM_CALLS = 1000 };
@@ -322,6 +360,7 @@ static void budget_is_seen_without_asking(void **state)
         cmocka_unit_test(budget_takes_odd_names_and_large_sums),                                      \
         cmocka_unit_test(budget_refuses_what_is_wrong), cmocka_unit_test(budget_gets_expired_back),   \
         cmocka_unit_test(budget_counts_expired_as_spent),                                             \
+        cmocka_unit_test(budget_is_not_made_again_by_a_late_order),                                   \
         cmocka_unit_test(budget_grants_exactly_what_there_is),                                        \
         cmocka_unit_test(budget_is_seen_without_asking)
 

@@ -40,7 +40,7 @@ static emb_budget_use use_of(const char *scope)
 {
     emb_budget_use use = {0};
     emb_error err;
-    assert_true(emb_budget_flush(budget, emb_now_ns() + 5000000000u));
+    assert_true(emb_budget_flush(budget, emb_now_ns() + 60000000000u));
     assert_int_equal(emb_budget_read(budget, scope, 0, &use, &err), EMB_OK);
     return use;
 }
@@ -64,15 +64,20 @@ static void far_from_the_limit_a_block_serves_many(void **state)
     emb_spend_ticket t[EMB_SPEND_BLOCK];
     emb_error err;
     const emb_budget_scope s[] = {{"global", 1000000000000u}, {"key:a", UINT64_MAX}};
-    for (size_t i = 0; i < EMB_SPEND_BLOCK; i++)
-        assert_int_equal(emb_spend_reserve(spend, s, 2, PRICE, 0, &t[i], &err), EMB_OK);
-    assert_non_null(t[0].block);
-    assert_ptr_equal(t[0].block, t[EMB_SPEND_BLOCK / 2].block);
-    assert_true(use_of("global").reserved_nusd >= (uint64_t)EMB_SPEND_BLOCK * PRICE);
-    for (size_t i = 0; i < EMB_SPEND_BLOCK; i++)
-        emb_spend_settle(spend, &t[i], i % 2 ? PRICE : 0);
-    settled("global", (uint64_t)EMB_SPEND_BLOCK / 2 * PRICE);
-    settled("key:a", (uint64_t)EMB_SPEND_BLOCK / 2 * PRICE);
+    uint64_t rounds = 0;
+    for (bool one = false; !one;
+         rounds++) { /* a block is closed after EMB_SPEND_MS: a busy machine takes several tries */
+        assert_true(rounds < 1000);
+        for (size_t i = 0; i < EMB_SPEND_BLOCK; i++)
+            assert_int_equal(emb_spend_reserve(spend, s, 2, PRICE, 0, &t[i], &err), EMB_OK);
+        assert_non_null(t[0].block);
+        one = t[0].block == t[EMB_SPEND_BLOCK / 2].block;
+        assert_true(use_of("global").reserved_nusd >= (uint64_t)EMB_SPEND_BLOCK * PRICE);
+        for (size_t i = 0; i < EMB_SPEND_BLOCK; i++)
+            emb_spend_settle(spend, &t[i], i % 2 ? PRICE : 0);
+    }
+    settled("global", rounds * EMB_SPEND_BLOCK / 2 * PRICE);
+    settled("key:a", rounds * EMB_SPEND_BLOCK / 2 * PRICE);
 }
 
 static void near_the_limit_every_call_counts(void **state)
