@@ -18,11 +18,11 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "cache/l2_uses.h"
 #include "cache/value.h"
 #include "store/sqlite.h"
 #include "store/url.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,8 +30,6 @@
 
 enum {
     CONNECTIONS = 8,
-    USES_SLOTS = 4096, /* power of two */
-    USES_FULL = USES_SLOTS * 3 / 4,
     PIECE = 512, /* rows removed in one transaction */
 };
 
@@ -54,20 +52,12 @@ static const char *const MIGRATIONS[] = {
 };
 static const emb_sqlite_schema SCHEMA = {0x656D6243, "embedd's vector cache", MIGRATIONS, 1};
 
-typedef struct use {
-    emb_cache_key key;
-    uint32_t count; /* 0: an empty slot */
-    int64_t last;
-} use;
-
 typedef struct sqlite_l2 {
     emb_l2 base;
     emb_sqlite_pool *pool;
     atomic_size_t maximum_bytes;
     atomic_uint_fast64_t evictions, to_shrink;
-    pthread_mutex_t uses_lock;
-    size_t uses_count;
-    use *uses;
+    emb_l2_uses uses;
 } sqlite_l2;
 
 static int64_t now_s(void)
@@ -77,59 +67,22 @@ static int64_t now_s(void)
 
 /* ---- uses ---- */
 
-static void note_use(sqlite_l2 *l, const emb_cache_key *key)
-{
-    size_t at;
-    memcpy(&at, key->bytes, sizeof at);
-    pthread_mutex_lock(&l->uses_lock);
-    for (at &= USES_SLOTS - 1; l->uses[at].count; at = (at + 1) & (USES_SLOTS - 1))
-        if (memcmp(&l->uses[at].key, key, sizeof *key) == 0)
-            break;
-    use *u = &l->uses[at];
-    if (u->count || l->uses_count < USES_FULL) {
-        l->uses_count += u->count == 0;
-        u->key = *key;
-        u->last = now_s();
-        u->count++;
-    }
-    pthread_mutex_unlock(&l->uses_lock);
-}
-
-/* Takes what was counted; the caller frees it. NULL if there is nothing, or no memory for a fresh table. */
-static use *take_uses(sqlite_l2 *l)
-{
-    use *fresh = calloc(USES_SLOTS, sizeof *fresh), *taken = NULL;
-    if (!fresh)
-        return NULL;
-    pthread_mutex_lock(&l->uses_lock);
-    if (l->uses_count) {
-        taken = l->uses;
-        l->uses = fresh;
-        l->uses_count = 0;
-        fresh = NULL;
-    }
-    pthread_mutex_unlock(&l->uses_lock);
-    free(fresh);
-    return taken;
-}
-
 /* Inside a write transaction. */
 static emb_status write_uses(sqlite_l2 *l, emb_sqlite *db, emb_error *err)
 {
-    use *uses = take_uses(l);
+    size_t count;
+    emb_l2_use *uses = emb_l2_uses_take(&l->uses, &count);
+    emb_sql *s;
     if (!uses)
         return EMB_OK;
-    emb_sql *s;
     emb_status st = emb_sql_get(
         db,
         "UPDATE embedding_cache SET uses = uses + ?2, last_used = max(last_used, ?3) WHERE cache_key = ?1",
         &s, err);
-    for (size_t i = 0; st == EMB_OK && i < USES_SLOTS; i++) {
-        if (!uses[i].count)
-            continue;
+    for (size_t i = 0; st == EMB_OK && i < count; i++) {
         emb_sql_bytes(s, 1, uses[i].key.bytes, sizeof uses[i].key.bytes);
         emb_sql_int(s, 2, uses[i].count);
-        emb_sql_int(s, 3, uses[i].last);
+        emb_sql_int(s, 3, uses[i].last_s);
         if ((st = emb_sql_do(s, err)) == EMB_OK)
             st = emb_sqlite_in_time(db, err);
     }
@@ -160,7 +113,7 @@ static emb_status get_all(sqlite_l2 *l, emb_sqlite *db, const emb_cache_key *con
         if ((st = emb_sql_step(s, &row, err)) == EMB_OK && row) {
             size_t length;
             const void *value = emb_sql_column_bytes(s, 0, &length);
-            note_use(l, keys[i]);
+            emb_l2_uses_note(&l->uses, keys[i]);
             found(context, i, value, length);
         }
         emb_sql_reset(s);
@@ -469,14 +422,13 @@ static void sqlite_close(emb_l2 *l2)
     sqlite_l2 *l = (sqlite_l2 *)l2;
     emb_sqlite *db;
     emb_error ignored;
-    if (l->uses_count &&
+    if (l->uses.count &&
         emb_sqlite_acquire(l->pool, emb_now_ns() + UINT64_C(500000000), &db, &ignored) == EMB_OK) {
         (void)!flush_uses(l, db, &ignored);
         emb_sqlite_release(l->pool, db);
     }
     emb_sqlite_pool_close(l->pool);
-    pthread_mutex_destroy(&l->uses_lock);
-    free(l->uses);
+    emb_l2_uses_fini(&l->uses);
     free(l);
 }
 
@@ -495,19 +447,15 @@ static emb_status sqlite_open(const char *url, const emb_l2_options *options, em
 {
     const emb_sqlite_options sqlite = {.schema = &SCHEMA, .shrinks = true};
     sqlite_l2 *l = calloc(1, sizeof *l);
-    if (l)
-        l->uses = calloc(USES_SLOTS, sizeof *l->uses);
-    if (!l || !l->uses) {
+    if (!l || !emb_l2_uses_init(&l->uses)) {
         free(l);
-        return emb_fail_nomem(err, "the vector cache's store", USES_SLOTS * sizeof *l->uses);
+        return emb_fail_nomem(err, "the vector cache's store", sizeof *l);
     }
     l->base.ops = &OPS;
     atomic_init(&l->maximum_bytes, options->maximum_bytes);
-    pthread_mutex_init(&l->uses_lock, NULL);
     emb_status st = emb_sqlite_pool_open(emb_url_sqlite_path(url), &sqlite, CONNECTIONS, &l->pool, err);
     if (st != EMB_OK) {
-        pthread_mutex_destroy(&l->uses_lock);
-        free(l->uses);
+        emb_l2_uses_fini(&l->uses);
         free(l);
         return st;
     }
