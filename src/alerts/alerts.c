@@ -147,8 +147,7 @@ void emb_alerts_close(emb_alerts *a)
         emb_alerts_save(a);
         pthread_mutex_unlock(&a->evaluating);
     }
-    if (a->store)
-        a->store->ops->close(a->store);
+    emb_db_close(a->store);
     pthread_mutex_destroy(&a->evaluating);
     pthread_mutex_destroy(&a->lock);
     free(a->sinks);

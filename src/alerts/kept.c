@@ -99,7 +99,7 @@ void emb_alerts_save(emb_alerts *a)
     pthread_mutex_unlock(&a->lock);
     emb_status st = EMB_OK;
     if (count > 0) {
-        st = a->store->ops->apply(a->store, ops, count, emb_now_ns() + SECOND / 2, &err);
+        st = emb_alert_store_apply(a->store, ops, count, emb_now_ns() + SECOND / 2, &err);
         note_outcome(a, st, &err);
     }
     if (st == EMB_OK) {
@@ -115,7 +115,7 @@ void emb_alerts_told(emb_alerts *a, const char *sink, int64_t number)
 {
     emb_error err;
     emb_alert_op op = {.kind = EMB_OP_TOLD, .instance = a->instance, .sink = sink, .number = number};
-    if (!a->store || a->store->ops->apply(a->store, &op, 1, emb_now_ns() + SECOND / 2, &err) == EMB_OK)
+    if (!a->store || emb_alert_store_apply(a->store, &op, 1, emb_now_ns() + SECOND / 2, &err) == EMB_OK)
         return;
     pthread_mutex_lock(&a->lock);
     if (a->op_count < OPS_MAX && emb_alerts_reserve_ops(a, 1))
@@ -211,7 +211,7 @@ emb_status emb_alerts_load(emb_alerts *a, uint64_t deadline_ns, emb_error *err)
     loading l = {.alerts = a};
     const emb_alert_visitor visitor = {&l, take_alert, a->read_only ? NULL : take_notice};
     emb_status st =
-        a->store->ops->load(a->store, a->read_only ? NULL : a->instance, &visitor, deadline_ns, err);
+        emb_alert_store_load(a->store, a->read_only ? NULL : a->instance, &visitor, deadline_ns, err);
     a->loaded = st == EMB_OK;
     if (l.short_of_memory)
         emb_log(EMB_LOG_ERROR, "alert: memory is short, not all of what is kept was taken over");

@@ -16,6 +16,7 @@
 
 #include "alerts/alerts.h"
 #include "base/buf.h"
+#include "store/db.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -141,7 +142,7 @@ uint64_t emb_alert_sink_step(emb_alert_sink *sink, uint64_t now_ns);
 emb_notice *emb_notice_new(int64_t number, int64_t created_s, const char *name, const char *body,
                            size_t length);
 
-/* ---- store.c, store_sqlite.c, store_postgresql.c ---- */
+/* ---- store.c ---- */
 
 typedef struct emb_alert_op {
     enum { EMB_OP_PUT, EMB_OP_FORGET, EMB_OP_NOTICE, EMB_OP_TOLD, EMB_OP_TIDY } kind;
@@ -160,25 +161,14 @@ typedef struct emb_alert_visitor {
                    const char *body, size_t length);
 } emb_alert_visitor;
 
-typedef struct emb_alert_store emb_alert_store;
-typedef struct emb_alert_store_ops {
-    /* All or nothing. */
-    emb_status (*apply)(emb_alert_store *store, const emb_alert_op *ops, size_t count, uint64_t deadline_ns,
-                        emb_error *err);
-    /* instance NULL: of all. */
-    emb_status (*load)(emb_alert_store *store, const char *instance, const emb_alert_visitor *visitor,
-                       uint64_t deadline_ns, emb_error *err);
-    void (*close)(emb_alert_store *store);
-} emb_alert_store_ops;
-
-struct emb_alert_store {
-    const emb_alert_store_ops *ops;
-};
-
-EMB_MUST_CHECK emb_status emb_alert_store_open(const char *url, emb_alert_store **out, emb_error *err);
-EMB_MUST_CHECK emb_status emb_alert_store_open_sqlite(const char *url, emb_alert_store **out, emb_error *err);
-EMB_MUST_CHECK emb_status emb_alert_store_open_postgresql(const char *url, emb_alert_store **out,
-                                                          emb_error *err);
+EMB_MUST_CHECK emb_status emb_alert_store_open(const char *url, emb_db **out, emb_error *err);
+/* All or nothing. */
+EMB_MUST_CHECK emb_status emb_alert_store_apply(emb_db *store, const emb_alert_op *ops, size_t count,
+                                                uint64_t deadline_ns, emb_error *err);
+/* instance NULL: of all. */
+EMB_MUST_CHECK emb_status emb_alert_store_load(emb_db *store, const char *instance,
+                                               const emb_alert_visitor *visitor, uint64_t deadline_ns,
+                                               emb_error *err);
 
 /* ---- alerts.c ---- */
 
@@ -202,7 +192,7 @@ struct emb_alerts {
     size_t resolved_count;
     emb_alert_sink *sinks;
     size_t sink_count;
-    emb_alert_store *store; /* NULL: nothing is kept */
+    emb_db *store; /* NULL: nothing is kept */
     bool loaded, store_failed, read_only;
     emb_alert_op *ops; /* for the store, not written yet */
     size_t op_count, op_capacity;

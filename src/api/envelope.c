@@ -10,14 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static emb_status add_member(emb_buf *out, const char *name, const char *value)
-{
-    emb_status status = emb_buf_addf(out, "\"%s\":", name);
-    if (!status)
-        status = value ? emb_json_write_string(out, value, strlen(value)) : emb_buf_add(out, "null", 4);
-    return status;
-}
-
 /* OpenAI's own types for these statuses. */
 static const char *openai_type(const emb_failure *f)
 {
@@ -34,15 +26,13 @@ static emb_status write_openai(const emb_failure *f, emb_buf *out)
 {
     emb_status status = emb_buf_add_str(out, "{\"error\":{");
     if (!status)
-        status = add_member(out, "message", f->message);
+        status = emb_json_write_member(out, "message", f->message);
     if (!status)
-        status = emb_buf_addf(out, ",\"type\":\"%s\",", openai_type(f));
+        status = emb_buf_addf(out, ",\"type\":\"%s\"", openai_type(f));
     if (!status)
-        status = add_member(out, "param", f->param);
+        status = emb_json_write_member(out, "param", f->param);
     if (!status)
-        status = emb_buf_add(out, ",", 1);
-    if (!status)
-        status = add_member(out, "code", f->code);
+        status = emb_json_write_member(out, "code", f->code);
     return status ? status : emb_buf_add_str(out, "}}");
 }
 
@@ -64,7 +54,7 @@ static emb_status write_server(const emb_failure *f, emb_buf *out)
 {
     emb_status status = emb_buf_add(out, "{", 1);
     if (!status)
-        status = add_member(out, "error", f->message);
+        status = emb_json_write_member(out, "error", f->message);
     return status ? status : emb_buf_addf(out, ",\"error_type\":\"%s\"}", server_type(f));
 }
 
@@ -72,7 +62,7 @@ static emb_status write_plain(const char *member, const emb_failure *f, emb_buf 
 {
     emb_status status = emb_buf_add(out, "{", 1);
     if (!status)
-        status = add_member(out, member, f->message);
+        status = emb_json_write_member(out, member, f->message);
     return status ? status : emb_buf_add(out, "}", 1);
 }
 
@@ -110,9 +100,7 @@ static emb_status write_detail(const emb_failure *f, emb_buf *out)
     if (!status)
         status = write_location(f->param, out);
     if (!status)
-        status = emb_buf_add(out, ",", 1);
-    if (!status)
-        status = add_member(out, "msg", f->message);
+        status = emb_json_write_member(out, "msg", f->message);
     return status ? status : emb_buf_addf(out, ",\"type\":\"%s\"}]}", pydantic_type(f));
 }
 

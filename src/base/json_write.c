@@ -47,6 +47,15 @@ emb_status emb_json_write_string(emb_buf *buf, const char *text, size_t length)
     return status ? status : emb_buf_add(buf, "\"", 1);
 }
 
+emb_status emb_json_write_member(emb_buf *buf, const char *name, const char *text)
+{
+    bool first = buf->length > 0 && buf->data[buf->length - 1] == '{';
+    emb_status status = emb_buf_addf(buf, "%s\"%s\":", first ? "" : ",", name);
+    if (status)
+        return status;
+    return text ? emb_json_write_string(buf, text, strlen(text)) : emb_buf_add_str(buf, "null");
+}
+
 emb_status emb_json_write_floats(emb_buf *buf, const float *values, size_t count)
 {
     if (count > (SIZE_MAX - 2) / (EMB_FLOAT_TEXT_MAX + 1))

@@ -146,18 +146,19 @@ static emb_status pg_get_many(emb_l2 *l2, const emb_cache_key *const *keys, size
                               uint64_t deadline_ns, emb_l2_found found, void *context, emb_error *err)
 {
     postgresql_l2 *l = (postgresql_l2 *)l2;
+    static const uint32_t TYPES[] = {EMB_PG_BYTEA};
     emb_pg_array array;
-    emb_pg_param param;
+    emb_param param;
     emb_pg_result *r = NULL;
     if (count == 0)
         return EMB_OK;
-    emb_pg_array_init(&array, EMB_PG_BYTEA);
+    emb_pg_arrays_init(&array, TYPES, 1);
     for (size_t i = 0; i < count; i++)
         emb_pg_array_add(&array, keys[i]->bytes, sizeof keys[i]->bytes);
-    emb_status st = emb_pg_array_param(&array, &param, err);
+    emb_status st = emb_pg_arrays_params(&array, 1, &param, err);
     if (st == EMB_OK)
         st = emb_pg_call(l->pg, &GET, &param, 1, deadline_ns, &r, err);
-    emb_pg_array_fini(&array);
+    emb_pg_arrays_fini(&array, 1);
     for (size_t row = 0; st == EMB_OK && row < emb_pg_rows(r); row++) {
         int64_t n = emb_pg_int(r, row, 0);
         size_t length;
@@ -196,42 +197,37 @@ static emb_status put_some(postgresql_l2 *l, const emb_l2_item *items, size_t co
     static const uint32_t types[COLUMNS] = {EMB_PG_BYTEA, EMB_PG_TEXT,  EMB_PG_INT4, EMB_PG_INT8,
                                             EMB_PG_BYTEA, EMB_PG_BYTEA, EMB_PG_INT8};
     emb_pg_array columns[COLUMNS];
-    emb_pg_param params[COLUMNS];
-    emb_status st = EMB_OK;
-    for (int i = 0; i < COLUMNS; i++)
-        emb_pg_array_init(&columns[i], types[i]);
+    emb_param values[COLUMNS];
+    emb_pg_arrays_init(columns, types, COLUMNS);
     for (*done = 0; *done < count && columns[VALUE].bytes.length + columns[TEXT].bytes.length < PUT_BYTES;
          ++*done)
         add_item(columns, &items[*done]);
-    for (int i = 0; st == EMB_OK && i < COLUMNS; i++)
-        st = emb_pg_array_param(&columns[i], &params[i], err);
+    emb_status st = emb_pg_arrays_params(columns, COLUMNS, values, err);
     if (st == EMB_OK)
-        st = emb_pg_call(l->pg, &PUT, params, COLUMNS, deadline_ns, NULL, err);
-    for (int i = 0; i < COLUMNS; i++)
-        emb_pg_array_fini(&columns[i]);
+        st = emb_pg_call(l->pg, &PUT, values, COLUMNS, deadline_ns, NULL, err);
+    emb_pg_arrays_fini(columns, COLUMNS);
     return st;
 }
 
 static emb_status write_uses(postgresql_l2 *l, uint64_t deadline_ns, emb_error *err)
 {
+    static const uint32_t types[] = {EMB_PG_BYTEA, EMB_PG_INT8};
     size_t count;
-    emb_pg_array keys, numbers;
-    emb_pg_param params[2];
+    emb_pg_array lists[2];
+    emb_param values[2];
     emb_l2_use *taken = emb_l2_uses_take(&l->uses, &count);
     if (!taken)
         return EMB_OK;
-    emb_pg_array_init(&keys, EMB_PG_BYTEA);
-    emb_pg_array_init(&numbers, EMB_PG_INT8);
+    emb_pg_arrays_init(lists, types, 2);
     for (size_t i = 0; i < count; i++) {
-        emb_pg_array_add(&keys, taken[i].key.bytes, sizeof taken[i].key.bytes);
-        emb_pg_array_add_int8(&numbers, taken[i].count);
+        emb_pg_array_add(&lists[0], taken[i].key.bytes, sizeof taken[i].key.bytes);
+        emb_pg_array_add_int8(&lists[1], taken[i].count);
     }
     free(taken);
-    emb_status st = emb_pg_array_param(&keys, &params[0], err);
-    if (st == EMB_OK && (st = emb_pg_array_param(&numbers, &params[1], err)) == EMB_OK)
-        st = emb_pg_call(l->pg, &USES, params, 2, deadline_ns, NULL, err);
-    emb_pg_array_fini(&keys);
-    emb_pg_array_fini(&numbers);
+    emb_status st = emb_pg_arrays_params(lists, 2, values, err);
+    if (st == EMB_OK)
+        st = emb_pg_call(l->pg, &USES, values, 2, deadline_ns, NULL, err);
+    emb_pg_arrays_fini(lists, 2);
     return st;
 }
 
@@ -249,18 +245,13 @@ static emb_status pg_put_many(emb_l2 *l2, const emb_l2_item *items, size_t count
 
 /* ---- removal ---- */
 
-static emb_status count_call(postgresql_l2 *l, const emb_pg_statement *statement, const emb_pg_param *params,
+static emb_status count_call(postgresql_l2 *l, const emb_pg_statement *statement, const emb_param *values,
                              size_t count, uint64_t deadline_ns, uint64_t *out, emb_error *err)
 {
-    emb_pg_result *r;
-    emb_status st = emb_pg_call(l->pg, statement, params, count, deadline_ns, &r, err);
-    *out = 0;
-    if (st != EMB_OK)
-        return st;
-    if (emb_pg_rows(r) == 1)
-        *out = (uint64_t)emb_pg_int(r, 0, 0);
-    emb_pg_result_free(r);
-    return EMB_OK;
+    int64_t answer;
+    emb_status st = emb_pg_ask(l->pg, statement, values, count, deadline_ns, &answer, err);
+    *out = (uint64_t)answer;
+    return st;
 }
 
 typedef struct page_start {
@@ -274,7 +265,7 @@ static page_start start_of_page(uint64_t page)
                          (unsigned char)n, 0, 0}};
 }
 
-static emb_status remove_pages(postgresql_l2 *l, const emb_pg_param filter[2], uint64_t deadline_ns,
+static emb_status remove_pages(postgresql_l2 *l, const emb_param filter[2], uint64_t deadline_ns,
                                uint64_t *removed, emb_error *err)
 {
     uint64_t pages, page = 0, piece;
@@ -283,8 +274,9 @@ static emb_status remove_pages(postgresql_l2 *l, const emb_pg_param filter[2], u
         return st;
     for (; st == EMB_OK && page < pages; page += PAGES) {
         page_start from = start_of_page(page), to = start_of_page(page + PAGES);
-        emb_pg_param params[] = {filter[0], filter[1], {&from, sizeof from}, {&to, sizeof to}};
-        st = count_call(l, &REMOVE_PAGES, params, 4, deadline_ns, &piece, err);
+        const emb_param values[] = {filter[0], filter[1], emb_param_bytes(&from, sizeof from),
+                                    emb_param_bytes(&to, sizeof to)};
+        st = count_call(l, &REMOVE_PAGES, values, 4, deadline_ns, &piece, err);
         *removed += piece;
     }
     if (st != EMB_OK)
@@ -297,25 +289,23 @@ static emb_status pg_remove(emb_l2 *l2, const emb_cache_filter *filter, uint64_t
                             uint64_t *removed, emb_error *err)
 {
     postgresql_l2 *l = (postgresql_l2 *)l2;
-    emb_pg_int64 age =
-        emb_pg_int64_of((int64_t)(filter->older_than_s > MAX_TTL_S ? MAX_TTL_S : filter->older_than_s));
-    emb_pg_param params[3] = {{filter->model, filter->model ? strlen(filter->model) : 0}, {&age, sizeof age}};
+    const int64_t age_s = (int64_t)(filter->older_than_s > MAX_TTL_S ? MAX_TTL_S : filter->older_than_s);
+    emb_param values[3] = {emb_param_text(filter->model), emb_param_int(age_s)};
     *removed = 0;
     if (!filter->key)
-        return remove_pages(l, params, deadline_ns, removed, err);
-    params[2] = (emb_pg_param){filter->key->bytes, sizeof filter->key->bytes};
-    return count_call(l, &REMOVE_KEY, params, 3, deadline_ns, removed, err);
+        return remove_pages(l, values, deadline_ns, removed, err);
+    values[2] = emb_param_bytes(filter->key->bytes, sizeof filter->key->bytes);
+    return count_call(l, &REMOVE_KEY, values, 3, deadline_ns, removed, err);
 }
 
 static emb_status pg_tidy(emb_l2 *l2, uint64_t deadline_ns, emb_error *err)
 {
     postgresql_l2 *l = (postgresql_l2 *)l2;
-    emb_pg_int64 rows = emb_pg_int64_of(TIDY_ROWS);
-    emb_pg_param param = {&rows, sizeof rows};
+    const emb_param rows = emb_param_int(TIDY_ROWS);
     uint64_t piece = TIDY_ROWS;
     emb_status st = write_uses(l, deadline_ns, err);
     while (st == EMB_OK && piece == TIDY_ROWS)
-        st = count_call(l, &TIDY, &param, 1, deadline_ns, &piece, err);
+        st = count_call(l, &TIDY, &rows, 1, deadline_ns, &piece, err);
     emb_pg_tidy(l->pg);
     return st;
 }
@@ -361,11 +351,10 @@ static emb_status visit_ranking(postgresql_l2 *l, const emb_pg_statement *rankin
     size_t from = 0, got = VISIT_ROWS;
     emb_status st = EMB_OK;
     while (st == EMB_OK && *limit && !*enough && got == VISIT_ROWS) {
-        emb_pg_int64 offset = emb_pg_int64_of((int64_t)from);
-        emb_pg_int64 rows = emb_pg_int64_of(*limit < VISIT_ROWS ? (int64_t)*limit : VISIT_ROWS);
-        emb_pg_param params[] = {{&offset, sizeof offset}, {&rows, sizeof rows}};
+        const emb_param values[] = {emb_param_int((int64_t)from),
+                                    emb_param_int(*limit < VISIT_ROWS ? (int64_t)*limit : VISIT_ROWS)};
         emb_pg_result *r;
-        if ((st = emb_pg_call(l->pg, ranking, params, 2, deadline_ns, &r, err)) != EMB_OK)
+        if ((st = emb_pg_call(l->pg, ranking, values, 2, deadline_ns, &r, err)) != EMB_OK)
             break;
         got = emb_pg_rows(r);
         from += got;

@@ -18,10 +18,11 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "cache/l2_uses.h"
 #include "cache/value.h"
 #include "store/sqlite.h"
+#include "store/url.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,8 +30,6 @@
 
 enum {
     CONNECTIONS = 8,
-    USES_SLOTS = 4096, /* power of two */
-    USES_FULL = USES_SLOTS * 3 / 4,
     PIECE = 512, /* rows removed in one transaction */
 };
 
@@ -53,20 +52,12 @@ static const char *const MIGRATIONS[] = {
 };
 static const emb_sqlite_schema SCHEMA = {0x656D6243, "embedd's vector cache", MIGRATIONS, 1};
 
-typedef struct use {
-    emb_cache_key key;
-    uint32_t count; /* 0: an empty slot */
-    int64_t last;
-} use;
-
 typedef struct sqlite_l2 {
     emb_l2 base;
     emb_sqlite_pool *pool;
     atomic_size_t maximum_bytes;
     atomic_uint_fast64_t evictions, to_shrink;
-    pthread_mutex_t uses_lock;
-    size_t uses_count;
-    use *uses;
+    emb_l2_uses uses;
 } sqlite_l2;
 
 static int64_t now_s(void)
@@ -76,59 +67,22 @@ static int64_t now_s(void)
 
 /* ---- uses ---- */
 
-static void note_use(sqlite_l2 *l, const emb_cache_key *key)
-{
-    size_t at;
-    memcpy(&at, key->bytes, sizeof at);
-    pthread_mutex_lock(&l->uses_lock);
-    for (at &= USES_SLOTS - 1; l->uses[at].count; at = (at + 1) & (USES_SLOTS - 1))
-        if (memcmp(&l->uses[at].key, key, sizeof *key) == 0)
-            break;
-    use *u = &l->uses[at];
-    if (u->count || l->uses_count < USES_FULL) {
-        l->uses_count += u->count == 0;
-        u->key = *key;
-        u->last = now_s();
-        u->count++;
-    }
-    pthread_mutex_unlock(&l->uses_lock);
-}
-
-/* Takes what was counted; the caller frees it. NULL if there is nothing, or no memory for a fresh table. */
-static use *take_uses(sqlite_l2 *l)
-{
-    use *fresh = calloc(USES_SLOTS, sizeof *fresh), *taken = NULL;
-    if (!fresh)
-        return NULL;
-    pthread_mutex_lock(&l->uses_lock);
-    if (l->uses_count) {
-        taken = l->uses;
-        l->uses = fresh;
-        l->uses_count = 0;
-        fresh = NULL;
-    }
-    pthread_mutex_unlock(&l->uses_lock);
-    free(fresh);
-    return taken;
-}
-
 /* Inside a write transaction. */
 static emb_status write_uses(sqlite_l2 *l, emb_sqlite *db, emb_error *err)
 {
-    use *uses = take_uses(l);
+    size_t count;
+    emb_l2_use *uses = emb_l2_uses_take(&l->uses, &count);
+    emb_sql *s;
     if (!uses)
         return EMB_OK;
-    emb_sql *s;
     emb_status st = emb_sql_get(
         db,
         "UPDATE embedding_cache SET uses = uses + ?2, last_used = max(last_used, ?3) WHERE cache_key = ?1",
         &s, err);
-    for (size_t i = 0; st == EMB_OK && i < USES_SLOTS; i++) {
-        if (!uses[i].count)
-            continue;
+    for (size_t i = 0; st == EMB_OK && i < count; i++) {
         emb_sql_bytes(s, 1, uses[i].key.bytes, sizeof uses[i].key.bytes);
         emb_sql_int(s, 2, uses[i].count);
-        emb_sql_int(s, 3, uses[i].last);
+        emb_sql_int(s, 3, uses[i].last_s);
         if ((st = emb_sql_do(s, err)) == EMB_OK)
             st = emb_sqlite_in_time(db, err);
     }
@@ -159,7 +113,7 @@ static emb_status get_all(sqlite_l2 *l, emb_sqlite *db, const emb_cache_key *con
         if ((st = emb_sql_step(s, &row, err)) == EMB_OK && row) {
             size_t length;
             const void *value = emb_sql_column_bytes(s, 0, &length);
-            note_use(l, keys[i]);
+            emb_l2_uses_note(&l->uses, keys[i]);
             found(context, i, value, length);
         }
         emb_sql_reset(s);
@@ -187,14 +141,15 @@ static emb_status sqlite_get_many(emb_l2 *l2, const emb_cache_key *const *keys, 
 
 static emb_status put_one(emb_sql *s, const emb_l2_item *item, int64_t now, emb_error *err)
 {
-    emb_sql_bytes(s, 1, item->key->bytes, sizeof item->key->bytes);
-    emb_sql_text(s, 2, item->model ? item->model : "", item->model ? strlen(item->model) : 0);
-    emb_sql_int(s, 3, emb_value_dimension(item->value, item->length));
-    emb_sql_bytes(s, 4, item->value, item->length);
-    if (item->text)
-        emb_sql_text(s, 5, item->text, item->text_length);
-    emb_sql_int(s, 6, now);
-    emb_sql_int(s, 7, item->ttl_s ? now + (int64_t)(item->ttl_s > INT32_MAX ? INT32_MAX : item->ttl_s) : 0);
+    const int64_t lives_s = item->ttl_s > INT32_MAX ? INT32_MAX : (int64_t)item->ttl_s;
+    const emb_param values[] = {emb_param_bytes(item->key->bytes, sizeof item->key->bytes),
+                                emb_param_text(item->model ? item->model : ""),
+                                emb_param_int(emb_value_dimension(item->value, item->length)),
+                                emb_param_bytes(item->value, item->length),
+                                emb_param_text_of(item->text, item->text_length),
+                                emb_param_int(now),
+                                emb_param_int(lives_s ? now + lives_s : 0)};
+    emb_sql_bind(s, values, 7);
     return emb_sql_do(s, err);
 }
 
@@ -202,19 +157,16 @@ static emb_status put_one(emb_sql *s, const emb_l2_item *item, int64_t now, emb_
 static emb_status evict(sqlite_l2 *l, emb_sqlite *db, size_t rows, bool *over, emb_error *err)
 {
     uint64_t bytes = 0, limit = atomic_load(&l->maximum_bytes);
-    emb_sql *s;
+    const emb_param most = emb_param_int((int64_t)rows);
     *over = false;
     emb_status st = limit ? emb_sqlite_bytes(db, &bytes, err) : EMB_OK;
     if (st != EMB_OK || bytes <= limit)
         return st;
-    st = emb_sql_get(db,
-                     "DELETE FROM embedding_cache WHERE id IN "
-                     "(SELECT id FROM embedding_cache ORDER BY last_used LIMIT ?1)",
-                     &s, err);
-    if (st != EMB_OK)
-        return st;
-    emb_sql_int(s, 1, (int64_t)rows);
-    if ((st = emb_sql_do(s, err)) == EMB_OK) {
+    st = emb_sql_call(db,
+                      "DELETE FROM embedding_cache WHERE id IN "
+                      "(SELECT id FROM embedding_cache ORDER BY last_used LIMIT ?1)",
+                      &most, 1, err);
+    if (st == EMB_OK) {
         uint64_t removed = emb_sqlite_changes(db);
         *over = removed > 0;
         atomic_fetch_add(&l->evictions, removed);
@@ -252,13 +204,8 @@ static emb_status sqlite_put_many(emb_l2 *l2, const emb_l2_item *items, size_t c
     emb_sqlite *db;
     if (count == 0)
         return EMB_OK;
-    emb_status st = emb_sqlite_acquire(l->pool, deadline_ns, &db, err);
-    if (st != EMB_OK)
-        return st;
-    if ((st = emb_sqlite_begin(db, true, err)) == EMB_OK)
-        st = emb_sqlite_end(db, put_all(l, db, items, count, err), err);
-    emb_sqlite_release(l->pool, db);
-    return st;
+    emb_status st = emb_sqlite_enter(l->pool, deadline_ns, &db, err);
+    return st ? st : emb_sqlite_leave(l->pool, db, put_all(l, db, items, count, err), err);
 }
 
 /* ---- removal ---- */
@@ -282,19 +229,10 @@ static const char *removal(const emb_cache_filter *f)
 static emb_status remove_piece(emb_sqlite *db, const emb_cache_filter *f, int64_t before, uint64_t *removed,
                                emb_error *err)
 {
-    emb_sql *s;
-    *removed = 0;
-    emb_status st = emb_sql_get(db, removal(f), &s, err);
-    if (st != EMB_OK)
-        return st;
-    if (f->key)
-        emb_sql_bytes(s, 1, f->key->bytes, sizeof f->key->bytes);
-    if (f->model)
-        emb_sql_text(s, 2, f->model, strlen(f->model));
-    emb_sql_int(s, 3, before);
-    emb_sql_int(s, 4, PIECE);
-    if ((st = emb_sql_do(s, err)) == EMB_OK)
-        *removed = emb_sqlite_changes(db);
+    const emb_param values[] = {emb_param_bytes(f->key ? f->key->bytes : NULL, sizeof f->key->bytes),
+                                emb_param_text(f->model), emb_param_int(before), emb_param_int(PIECE)};
+    emb_status st = emb_sql_call(db, removal(f), values, 4, err);
+    *removed = st == EMB_OK ? emb_sqlite_changes(db) : 0;
     return st;
 }
 
@@ -339,15 +277,13 @@ static emb_status sqlite_remove(emb_l2 *l2, const emb_cache_filter *filter, uint
 
 static emb_status remove_expired(emb_sqlite *db, emb_error *err)
 {
-    emb_sql *s;
-    emb_status st = emb_sql_get(db,
-                                "DELETE FROM embedding_cache WHERE id IN (SELECT id FROM embedding_cache "
-                                "WHERE expires_at > 0 AND expires_at <= ?1 LIMIT ?2)",
-                                &s, err);
+    emb_status st = EMB_OK;
     while (st == EMB_OK) {
-        emb_sql_int(s, 1, now_s());
-        emb_sql_int(s, 2, PIECE);
-        st = emb_sql_do(s, err);
+        const emb_param values[] = {emb_param_int(now_s()), emb_param_int(PIECE)};
+        st = emb_sql_call(db,
+                          "DELETE FROM embedding_cache WHERE id IN (SELECT id FROM embedding_cache "
+                          "WHERE expires_at > 0 AND expires_at <= ?1 LIMIT ?2)",
+                          values, 2, err);
         if (st == EMB_OK && emb_sqlite_changes(db) < PIECE)
             break;
         if (st == EMB_OK)
@@ -402,15 +338,15 @@ static emb_status sqlite_tidy(emb_l2 *l2, uint64_t deadline_ns, emb_error *err)
 
 static emb_status count_entries(emb_sqlite *db, uint64_t *out, emb_error *err)
 {
+    const emb_param now = emb_param_int(now_s());
     emb_sql *s;
     bool row;
-    emb_status st = emb_sql_get(db,
+    emb_status st = emb_sql_ask(db,
                                 "SELECT (SELECT count(*) FROM embedding_cache) - (SELECT count(*) FROM "
                                 "embedding_cache WHERE expires_at > 0 AND expires_at <= ?1)",
-                                &s, err);
+                                &now, 1, &s, err);
     if (st != EMB_OK)
         return st;
-    emb_sql_int(s, 1, now_s());
     st = emb_sql_step(s, &row, err);
     *out = st == EMB_OK && row ? (uint64_t)emb_sql_column_int(s, 0) : 0;
     emb_sql_reset(s);
@@ -433,16 +369,16 @@ static emb_status sqlite_stats(emb_l2 *l2, uint64_t deadline_ns, emb_cache_tier_
 
 static emb_status visit_rows(emb_sqlite *db, size_t limit, emb_l2_visit visit, void *context, emb_error *err)
 {
+    const emb_param values[] = {emb_param_int(now_s()),
+                                emb_param_int(limit > INT64_MAX ? INT64_MAX : (int64_t)limit)};
     emb_sql *s;
     emb_status st =
-        emb_sql_get(db,
+        emb_sql_ask(db,
                     "SELECT cache_key, model, value, text FROM embedding_cache WHERE expires_at = 0 OR "
                     "expires_at > ?1 ORDER BY uses DESC LIMIT ?2",
-                    &s, err);
+                    values, 2, &s, err);
     if (st != EMB_OK)
         return st;
-    emb_sql_int(s, 1, now_s());
-    emb_sql_int(s, 2, limit > INT64_MAX ? INT64_MAX : (int64_t)limit);
     bool row, more = true;
     while (more && (st = emb_sql_step(s, &row, err)) == EMB_OK && row) {
         emb_cache_key key;
@@ -486,14 +422,13 @@ static void sqlite_close(emb_l2 *l2)
     sqlite_l2 *l = (sqlite_l2 *)l2;
     emb_sqlite *db;
     emb_error ignored;
-    if (l->uses_count &&
+    if (l->uses.count &&
         emb_sqlite_acquire(l->pool, emb_now_ns() + UINT64_C(500000000), &db, &ignored) == EMB_OK) {
         (void)!flush_uses(l, db, &ignored);
         emb_sqlite_release(l->pool, db);
     }
     emb_sqlite_pool_close(l->pool);
-    pthread_mutex_destroy(&l->uses_lock);
-    free(l->uses);
+    emb_l2_uses_fini(&l->uses);
     free(l);
 }
 
@@ -508,30 +443,19 @@ static const emb_l2_ops OPS = {
     .set_maximum = sqlite_set_maximum,
 };
 
-/* "sqlite:PATH"; "sqlite://PATH" is the same, so that sqlite:///absolute works too. */
-static const char *path_of(const char *url)
-{
-    const char *path = url + sizeof "sqlite:" - 1;
-    return strncmp(path, "//", 2) == 0 ? path + 2 : path;
-}
-
 static emb_status sqlite_open(const char *url, const emb_l2_options *options, emb_l2 **out, emb_error *err)
 {
     const emb_sqlite_options sqlite = {.schema = &SCHEMA, .shrinks = true};
     sqlite_l2 *l = calloc(1, sizeof *l);
-    if (l)
-        l->uses = calloc(USES_SLOTS, sizeof *l->uses);
-    if (!l || !l->uses) {
+    if (!l || !emb_l2_uses_init(&l->uses)) {
         free(l);
-        return emb_fail_nomem(err, "the vector cache's store", USES_SLOTS * sizeof *l->uses);
+        return emb_fail_nomem(err, "the vector cache's store", sizeof *l);
     }
     l->base.ops = &OPS;
     atomic_init(&l->maximum_bytes, options->maximum_bytes);
-    pthread_mutex_init(&l->uses_lock, NULL);
-    emb_status st = emb_sqlite_pool_open(path_of(url), &sqlite, CONNECTIONS, &l->pool, err);
+    emb_status st = emb_sqlite_pool_open(emb_url_sqlite_path(url), &sqlite, CONNECTIONS, &l->pool, err);
     if (st != EMB_OK) {
-        pthread_mutex_destroy(&l->uses_lock);
-        free(l->uses);
+        emb_l2_uses_fini(&l->uses);
         free(l);
         return st;
     }

@@ -8,6 +8,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { SLOTS = 4096, FULL = SLOTS * 3 / 4, MANY = 512 };
 static const uint64_t LONG_NS = UINT64_C(5000000000);
@@ -40,6 +41,7 @@ void emb_l2_uses_note(emb_l2_uses *uses, const emb_cache_key *key)
             uses->since_ns = emb_now_ns();
         use->key = *key;
         use->count += use->count < UINT32_MAX;
+        use->last_s = (int64_t)time(NULL);
     }
     pthread_mutex_unlock(&uses->lock);
 }

@@ -21,6 +21,7 @@
 typedef struct emb_l2_use {
     emb_cache_key key;
     uint32_t count;
+    int64_t last_s; /* Unix time */
 } emb_l2_use;
 
 typedef struct emb_l2_uses {

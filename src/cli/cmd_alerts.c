@@ -49,38 +49,30 @@ enum { SEVERITIES = EMB_SEVERITY_CRITICAL + 1, DAY_S = 86400 };
 
 /* ---- JSON ---- */
 
-static emb_status add_text(emb_buf *out, const char *name, const char *text)
-{
-    emb_status st = emb_buf_addf(out, "%s\"%s\":", out->data[out->length - 1] == '{' ? "" : ",", name);
-    if (st != EMB_OK)
-        return st;
-    return text ? emb_json_write_string(out, text, strlen(text)) : emb_buf_add_str(out, "null");
-}
-
 static emb_status add_time(emb_buf *out, const char *name, int64_t seconds)
 {
     char text[40];
     struct tm tm;
     time_t when = (time_t)seconds;
     bool known = seconds && gmtime_r(&when, &tm) && strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &tm);
-    return add_text(out, name, known ? text : NULL);
+    return emb_json_write_member(out, name, known ? text : NULL);
 }
 
 static emb_status add_alert(emb_buf *out, const emb_alert *a)
 {
     emb_status st = emb_buf_add_str(out, "{");
     if (!st)
-        st = add_text(out, "name", a->name);
+        st = emb_json_write_member(out, "name", a->name);
     if (!st)
-        st = add_text(out, "subject", a->subject);
+        st = emb_json_write_member(out, "subject", a->subject);
     if (!st)
-        st = add_text(out, "severity", emb_severity_name(a->severity));
+        st = emb_json_write_member(out, "severity", emb_severity_name(a->severity));
     if (!st)
-        st = add_text(out, "state", emb_alert_state_name(a->state));
+        st = emb_json_write_member(out, "state", emb_alert_state_name(a->state));
     if (!st)
         st = emb_buf_addf(out, ",\"value\":%.9g,\"threshold\":%.9g", a->value, a->threshold);
     if (!st)
-        st = add_text(out, "summary", a->summary);
+        st = emb_json_write_member(out, "summary", a->summary);
     if (!st)
         st = add_time(out, "since", a->since_s);
     if (!st)
@@ -88,7 +80,7 @@ static emb_status add_alert(emb_buf *out, const emb_alert *a)
     if (!st)
         st = add_time(out, "resolved", a->resolved_s);
     if (!st)
-        st = add_text(out, "instance", a->instance);
+        st = emb_json_write_member(out, "instance", a->instance);
     return st ? st : emb_buf_add_str(out, "}");
 }
 
@@ -105,17 +97,6 @@ static emb_status add_alerts(emb_buf *out, const emb_alert *list, size_t count,
               : emb_buf_addf(out, "],\"firing\":{\"critical\":%u,\"error\":%u,\"warning\":%u}}\n",
                              firing[EMB_SEVERITY_CRITICAL], firing[EMB_SEVERITY_ERROR],
                              firing[EMB_SEVERITY_WARNING]);
-}
-
-/* Writes it out, or says that memory is short. */
-static int put_json(emb_buf *out, emb_status status)
-{
-    if (status == EMB_OK)
-        fwrite(out->data, 1, out->length, stdout);
-    else
-        emb_report("alerts", "%s", emb_status_text(status));
-    emb_buf_fini(out);
-    return status == EMB_OK ? EMB_EXIT_OK : EMB_EXIT_FAILURE;
 }
 
 /* ---- the list ---- */
@@ -184,7 +165,7 @@ static int show(const settings *s, emb_alerts *alerts)
         if (s->json) {
             emb_buf out = EMB_BUF_INIT(16 << 20);
             emb_status st = add_alerts(&out, list, count, firing);
-            code = put_json(&out, st);
+            code = emb_print_answer("alerts", &out, st);
         } else {
             print_table(list, count);
         }
@@ -200,21 +181,15 @@ static int list_alerts(const settings *s, const emb_config *config)
     emb_buf url = EMB_BUF_INIT(1 << 16);
     emb_alerts *alerts = NULL;
     emb_error err = {0};
-    emb_status st = emb_storage_store_url(config, "alerts", &url, &err);
-    emb_alerts_options o = {.read_only = true, .url = st == EMB_OK ? emb_buf_cstr(&url) : NULL};
+    emb_alerts_options o = {.read_only = true};
     int code;
-    if (st == EMB_OK && !o.url) {
-        emb_report("alerts", "%s", emb_status_text(EMB_E_NOMEM));
-        code = EMB_EXIT_FAILURE;
-    } else if (st != EMB_OK || emb_alerts_open(&o, &alerts, &err) != EMB_OK) {
+    if (emb_storage_store_url(config, "alerts", &url, &o.url, &err) || emb_alerts_open(&o, &alerts, &err)) {
         code = emb_report_error("alerts", &err);
     } else {
         code = show(s, alerts);
         emb_alerts_close(alerts);
     }
-    if (url.data)
-        explicit_bzero(url.data, url.length); /* may hold a password */
-    emb_buf_fini(&url);
+    emb_storage_url_fini(&url);
     return code;
 }
 
@@ -230,13 +205,13 @@ static emb_status add_answer(emb_buf *out, const emb_sink_config *sink, bool fir
 {
     emb_status st = emb_buf_add_str(out, first ? "{" : ",{");
     if (!st)
-        st = add_text(out, "name", sink->name);
+        st = emb_json_write_member(out, "name", sink->name);
     if (!st)
-        st = add_text(out, "kind", kind_name(sink->kind));
+        st = emb_json_write_member(out, "kind", kind_name(sink->kind));
     if (!st)
         st = emb_buf_addf(out, ",\"ok\":%s,\"status\":%d", ok ? "true" : "false", http_status);
     if (!st)
-        st = add_text(out, "error", ok ? NULL : error);
+        st = emb_json_write_member(out, "error", ok ? NULL : error);
     return st ? st : emb_buf_add_str(out, "}");
 }
 
@@ -266,7 +241,7 @@ static int test_sinks(const settings *s, const emb_config *config)
         st = emb_buf_add_str(&json, "]}\n");
     int code = EMB_EXIT_OK;
     if (s->json && tested > 0)
-        code = put_json(&json, st);
+        code = emb_print_answer("alerts", &json, st);
     else
         emb_buf_fini(&json);
     if (tested == 0 && s->sink)

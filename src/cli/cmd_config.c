@@ -30,16 +30,6 @@ static const emb_option options[] = {
     EMB_OPTIONS_END,
 };
 
-static int write_document(emb_buf *out, emb_status status)
-{
-    if (status)
-        emb_report("config", "%s", emb_status_text(status));
-    else if (out->length)
-        fwrite(out->data, 1, out->length, stdout);
-    emb_buf_fini(out);
-    return status ? EMB_EXIT_FAILURE : EMB_EXIT_OK;
-}
-
 static int print(const settings *s)
 {
     emb_config *config;
@@ -47,7 +37,7 @@ static int print(const settings *s)
     int status = emb_settings_load("config", &s->flags, &config);
     if (status)
         return status;
-    status = write_document(&out, emb_config_write_yaml(config, !s->plain, &out));
+    status = emb_print_answer("config", &out, emb_config_write_yaml(config, !s->plain, &out));
     emb_config_release(config);
     return status;
 }
@@ -111,9 +101,9 @@ static int run(const void *opaque, char **arguments, size_t count)
     if (strcmp(arguments[0], "check") == 0)
         return check(s);
     if (strcmp(arguments[0], "schema") == 0)
-        return write_document(&out, emb_config_write_schema(&out));
+        return emb_print_answer("config", &out, emb_config_write_schema(&out));
     if (strcmp(arguments[0], "docs") == 0)
-        return write_document(&out, emb_config_write_markdown(&out));
+        return emb_print_answer("config", &out, emb_config_write_markdown(&out));
     const char *nearest = emb_nearest(arguments[0], topics, sizeof topics / sizeof *topics);
     return emb_usage_error(&emb_command_config, "there is no 'config %s'%s%s%s", arguments[0],
                            nearest ? "; did you mean '" : "; there are print, check, schema and docs",

@@ -341,17 +341,6 @@ static void json_report(emb_buf *b, const dimensions *d, const emb_ledger_report
         *st = emb_buf_add_str(b, "}");
 }
 
-static int print_json(const emb_buf *b, emb_status st)
-{
-    emb_error err = {0};
-    if (st) {
-        emb_fail(&err, st, "--json", "the answer cannot be written: %s", emb_status_text(st));
-        return emb_report_error("costs", &err);
-    }
-    printf("%.*s\n", (int)b->length, b->data);
-    return EMB_EXIT_OK;
-}
-
 /* ---- running ------------------------------------------------------------------------------------------- */
 
 static int show(const settings *s, const dimensions *d, emb_ledger *ledger, emb_arena *arena)
@@ -377,9 +366,9 @@ static int show(const settings *s, const dimensions *d, emb_ledger *ledger, emb_
             json_projection(&b, &p, &st);
         else
             json_report(&b, d, &r, &p, &st);
-        int code = print_json(&b, st);
-        emb_buf_fini(&b);
-        return code;
+        if (!st)
+            st = emb_buf_add_str(&b, "\n");
+        return emb_print_answer("costs", &b, st);
     }
     if (!s->projection && r.total.calls) {
         print_table(d, &r);
@@ -408,13 +397,11 @@ static int with_config(const settings *s, const dimensions *d, const emb_config 
     emb_buf url = EMB_BUF_INIT(1 << 16);
     emb_error err = {0};
     emb_ledger *ledger;
-    emb_status st = emb_storage_store_url(config, "ledger", &url, &err);
-    const char *text = st ? NULL : emb_buf_cstr(&url);
-    if (!st && !text)
-        st = emb_fail_nomem(&err, "the ledger's address", url.length);
+    const char *text;
+    emb_status st = emb_storage_store_url(config, "ledger", &url, &text, &err);
     if (!st)
         st = emb_ledger_open(text, &o, &ledger, &err);
-    emb_buf_fini(&url);
+    emb_storage_url_fini(&url);
     if (st == EMB_E_NOT_FOUND && strcmp(err.where, "timezone") != 0)
         return nothing_yet(s);
     if (st)

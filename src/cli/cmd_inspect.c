@@ -251,12 +251,6 @@ static void print_findings(const findings *f)
 
 /* ---- JSON ---- */
 
-static emb_status add_text(emb_buf *out, const char *name, const char *text)
-{
-    emb_status status = emb_buf_addf(out, ",\"%s\":", name);
-    return status ? status : emb_json_write_string(out, text, strlen(text));
-}
-
 static emb_status add_prompts(emb_buf *out, const emb_model_spec *spec)
 {
     emb_status status = emb_buf_add_str(out, ",\"prompts\":{");
@@ -277,19 +271,19 @@ static emb_status add_spec(emb_buf *out, const emb_model_spec *spec)
 {
     char pooling[80];
     pooling_text(spec, pooling, sizeof pooling);
-    emb_status status = add_text(out, "name", spec->name);
+    emb_status status = emb_json_write_member(out, "name", spec->name);
     if (!status)
-        status = add_text(out, "architecture", emb_architecture_name(spec->architecture));
+        status = emb_json_write_member(out, "architecture", emb_architecture_name(spec->architecture));
     if (!status)
         status = emb_buf_addf(out, ",\"layers\":%zu,\"heads\":%zu,\"hidden\":%zu,\"intermediate\":%zu",
                               spec->layers, spec->heads, spec->hidden, spec->intermediate);
     if (!status)
-        status = add_text(out, "activation", activation_name(spec->activation));
+        status = emb_json_write_member(out, "activation", activation_name(spec->activation));
     if (!status)
         status = emb_buf_addf(out, ",\"max_tokens\":%zu,\"truncation\":\"%s\",\"dimension\":%zu",
                               spec->max_tokens, spec->truncate_left ? "left" : "right", spec->dimension);
     if (!status)
-        status = add_text(out, "pooling", pooling);
+        status = emb_json_write_member(out, "pooling", pooling);
     if (!status)
         status = emb_buf_addf(out, ",\"normalize\":%s", spec->normalize ? "true" : "false");
     return status ? status : add_prompts(out, spec);
@@ -299,7 +293,7 @@ static emb_status add_parts(emb_buf *out, const findings *f)
 {
     emb_status status = EMB_OK;
     if (f->has_tokenizer)
-        status = add_text(out, "tokenizer", f->tokenizer_kind);
+        status = emb_json_write_member(out, "tokenizer", f->tokenizer_kind);
     if (!status && f->has_tokenizer)
         status = emb_buf_addf(out, ",\"vocabulary\":%zu", f->tokens);
     if (!status && f->has_weights)
@@ -327,7 +321,7 @@ static emb_status print_json(const findings *f, emb_error *err)
     emb_buf out = EMB_BUF_INIT(1 << 24);
     emb_status status = emb_buf_addf(&out, "{\"runnable\":%s", f->has_session ? "true" : "false");
     if (!status)
-        status = add_text(&out, "directory", f->directory);
+        status = emb_json_write_member(&out, "directory", f->directory);
     if (!status && f->has_spec)
         status = add_spec(&out, &f->spec);
     if (!status)

@@ -122,14 +122,6 @@ static void print_table(const emb_catalog_entry *const *entries, char **paths, s
 
 /* ---- JSON ---- */
 
-static emb_status add_field(emb_buf *out, const char *name, const char *text)
-{
-    emb_status status = emb_buf_addf(out, ",\"%s\":", name);
-    if (status)
-        return status;
-    return text ? emb_json_write_string(out, text, strlen(text)) : emb_buf_add_str(out, "null");
-}
-
 /* A number, or null where nothing is known (0). */
 static emb_status add_known(emb_buf *out, const char *name, double value)
 {
@@ -143,9 +135,9 @@ static emb_status add_entry(emb_buf *out, const emb_catalog_entry *e, const char
     if (!status)
         status = emb_json_write_string(out, e->name, strlen(e->name));
     if (!status)
-        status = add_field(out, "provider", e->provider);
+        status = emb_json_write_member(out, "provider", e->provider);
     if (!status)
-        status = add_field(out, "repository", e->repository);
+        status = emb_json_write_member(out, "repository", e->repository);
     if (!status)
         status = emb_buf_addf(out, ",\"dimension\":%u,\"max_tokens\":%u", e->dimension, e->max_tokens);
     if (!status)
@@ -161,15 +153,15 @@ static emb_status add_entry(emb_buf *out, const emb_catalog_entry *e, const char
                               (double)e->price_nusd_per_1k / 1e9, e->multilingual ? "true" : "false",
                               e->shortens ? "true" : "false");
     if (!status)
-        status = add_field(out, "licence", e->licence);
+        status = emb_json_write_member(out, "licence", e->licence);
     if (!status)
-        status = add_field(out, "query_prompt", e->query_prompt);
+        status = emb_json_write_member(out, "query_prompt", e->query_prompt);
     if (!status)
-        status = add_field(out, "document_prompt", e->document_prompt);
+        status = emb_json_write_member(out, "document_prompt", e->document_prompt);
     if (!status)
         status = emb_buf_addf(out, ",\"installed\":%s", path ? "true" : "false");
     if (!status)
-        status = add_field(out, "path", path);
+        status = emb_json_write_member(out, "path", path);
     return status ? status : emb_buf_add(out, "}", 1);
 }
 

@@ -198,12 +198,9 @@ static void print_view(const emb_rollout_view *v)
     printf("verified  %s\n", time_text(v->rollback_verified_s, when));
 }
 
-static emb_status add_member_text(emb_buf *b, const char *name, const char *text)
+static const char *or_null(const char *text)
 {
-    emb_status status = emb_buf_addf(b, ",\"%s\":", name);
-    if (status != EMB_OK)
-        return status;
-    return *text ? emb_json_write_string(b, text, strlen(text)) : emb_buf_add_str(b, "null");
+    return *text ? text : NULL;
 }
 
 static emb_status add_member_time(emb_buf *b, const char *name, int64_t time_s)
@@ -218,7 +215,8 @@ static emb_status view_json(emb_buf *b, const emb_rollout_view *v)
     emb_status st;
     if ((st = emb_buf_addf(b, "{\"mode\":\"%s\",\"percentage\":%.9g", emb_rollout_mode_name(v->mode),
                            v->percentage)) ||
-        (st = add_member_text(b, "actor", v->actor)) || (st = add_member_text(b, "reason", v->reason)) ||
+        (st = emb_json_write_member(b, "actor", or_null(v->actor))) ||
+        (st = emb_json_write_member(b, "reason", or_null(v->reason))) ||
         (st = add_member_time(b, "changed_at", v->changed_s)) ||
         (st = add_member_time(b, "rollback_verified_at", v->rollback_verified_s)) ||
         (st = add_member_time(b, "step", v->mode == EMB_ROLLOUT_SCHEDULED ? (int64_t)v->step + 1 : 0)) ||
@@ -245,23 +243,14 @@ static emb_status audit_json(emb_buf *b, const emb_rollout_event *events, size_t
     for (size_t i = 0; i < count && st == EMB_OK; i++) {
         const emb_rollout_event *e = &events[i];
         if ((st = emb_buf_addf(b, "{\"id\":%" PRId64 ",\"time\":%" PRId64, e->id, e->time_s)) ||
-            (st = add_member_text(b, "action", e->action)) || (st = add_share(b, "from", e->from)) ||
-            (st = add_share(b, "to", e->to)) || (st = add_member_text(b, "actor", e->actor)) ||
-            (st = add_member_text(b, "reason", e->reason)))
+            (st = emb_json_write_member(b, "action", or_null(e->action))) ||
+            (st = add_share(b, "from", e->from)) || (st = add_share(b, "to", e->to)) ||
+            (st = emb_json_write_member(b, "actor", or_null(e->actor))) ||
+            (st = emb_json_write_member(b, "reason", or_null(e->reason))))
             break;
         st = emb_buf_add_str(b, "}\n");
     }
     return st;
-}
-
-static int print_buf(emb_buf *b, emb_status status)
-{
-    if (status == EMB_OK)
-        fwrite(b->data ? b->data : "", 1, b->length, stdout);
-    else
-        emb_report("rollout", "the answer cannot be written: %s", emb_status_text(status));
-    emb_buf_fini(b);
-    return status ? EMB_EXIT_FAILURE : EMB_EXIT_OK;
 }
 
 static const char *share_text(double share, char out[32])
@@ -347,7 +336,7 @@ static int show(const order *o)
     emb_rollout_get(o->rollout, o->config->rollout_percentage, &view);
     if (o->s->json) {
         emb_buf b = EMB_BUF_INIT(JSON_MAX);
-        return print_buf(&b, view_json(&b, &view));
+        return emb_print_answer("rollout", &b, view_json(&b, &view));
     }
     print_view(&view);
     return EMB_EXIT_OK;
@@ -365,7 +354,7 @@ static int show_audit(const order *o)
         code = emb_report_error("rollout", &err);
     } else if (o->s->json) {
         emb_buf b = EMB_BUF_INIT((size_t)64 << 20);
-        code = print_buf(&b, audit_json(&b, events, count));
+        code = emb_print_answer("rollout", &b, audit_json(&b, events, count));
     } else {
         print_audit(events, count);
     }
@@ -384,9 +373,9 @@ static int print_proof(const settings *s, const emb_rollout_proof *p)
             ",\"hybrid_late\":%" PRIu64 ",\"settled_ms\":%.1f,\"percentage\":%.9g",
             p->proved ? "true" : "false", p->requests, p->failed, p->hybrid_before, p->legacy_before,
             p->hybrid_after, p->legacy_after, p->hybrid_late, p->settled_ms, p->percentage);
-        if (st == EMB_OK && (st = add_member_text(&b, "complaint", p->complaint)) == EMB_OK)
+        if (st == EMB_OK && (st = emb_json_write_member(&b, "complaint", or_null(p->complaint))) == EMB_OK)
             st = emb_buf_add_str(&b, "}\n");
-        int code = print_buf(&b, st);
+        int code = emb_print_answer("rollout", &b, st);
         return code ? code : p->proved ? EMB_EXIT_OK : EMB_EXIT_FAILURE;
     }
     printf("requests  %" PRIu64 ", %" PRIu64 " failed\nbefore    %" PRIu64 " hybrid, %" PRIu64 " legacy\n"
@@ -425,13 +414,11 @@ static int work(order *o, const struct verb *verb)
 {
     emb_buf url = EMB_BUF_INIT(4096);
     emb_error err = {0};
-    const char *text = NULL;
-    emb_status st = emb_storage_store_url(o->config, "rollout", &url, &err);
-    if (st == EMB_OK && !(text = emb_buf_cstr(&url)))
-        st = EMB_E_NOMEM;
+    const char *text;
+    emb_status st = emb_storage_store_url(o->config, "rollout", &url, &text, &err);
     if (st == EMB_OK)
         st = emb_rollout_open(text, &(emb_rollout_options){.no_thread = true}, &o->rollout, &err);
-    emb_buf_fini(&url);
+    emb_storage_url_fini(&url);
     if (st == EMB_OK && verb->change)
         st = verb->change(o, &err);
     int code = st ? emb_report_error("rollout", &err) : strcmp(verb->name, "audit") ? show(o) : show_audit(o);

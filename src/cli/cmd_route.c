@@ -104,8 +104,7 @@ static void print_text(const emb_explanation *e)
 
 static void add_text(emb_buf *b, const char *name, const char *value)
 {
-    if (emb_buf_addf(b, ",\"%s\":", name) == EMB_OK)
-        (void)(emb_json_write_string(b, value ? value : "", value ? strlen(value) : 0) == EMB_OK);
+    (void)(emb_json_write_member(b, name, value ? value : "") == EMB_OK);
 }
 
 static void add_candidate(emb_buf *b, const emb_explanation *e, size_t i)

@@ -249,13 +249,7 @@ static emb_status put_report(emb_buf *b, const emb_shadow_report *r)
 static int print_json(const emb_shadow_report *r)
 {
     emb_buf b = EMB_BUF_INIT(64 << 20);
-    emb_status st = put_report(&b, r);
-    if (st == EMB_OK)
-        fwrite(b.data, 1, b.length, stdout);
-    else
-        emb_report("shadow", "%s", emb_status_text(st));
-    emb_buf_fini(&b);
-    return st == EMB_OK ? EMB_EXIT_OK : EMB_EXIT_FAILURE;
+    return emb_print_answer("shadow", &b, put_report(&b, r));
 }
 
 /* ---- the commands ---- */
@@ -371,16 +365,11 @@ static int open_store(const settings *s, emb_shadow **out)
     int code = emb_settings_load("shadow", &s->flags, &config);
     if (code)
         return code;
-    emb_status st = emb_storage_store_url(config, "shadow", &url, &err);
-    const char *text = st == EMB_OK ? emb_buf_cstr(&url) : NULL;
-    if (text)
-        st = emb_shadow_open(text, &nothing, out, &err);
-    if (st != EMB_OK || !text) {
-        if (!err.code)
-            err.code = st != EMB_OK ? st : EMB_E_NOMEM;
+    const char *text;
+    if (emb_storage_store_url(config, "shadow", &url, &text, &err) ||
+        emb_shadow_open(text, &nothing, out, &err) != EMB_OK)
         code = emb_report_error("shadow", &err);
-    }
-    emb_buf_fini(&url);
+    emb_storage_url_fini(&url);
     emb_config_release(config);
     return code;
 }

@@ -207,9 +207,8 @@ static int print_json(const settings *s, const question *questions)
             status = emb_buf_add_str(&out, "]}");
     }
     if (!status)
-        printf("%.*s}\n", (int)out.length, out.data);
-    emb_buf_fini(&out);
-    return status ? EMB_EXIT_FAILURE : EMB_EXIT_OK;
+        status = emb_buf_add_str(&out, "}\n");
+    return emb_print_answer("tune", &out, status);
 }
 
 static int run(const void *raw, char **arguments, size_t count)

@@ -15,6 +15,7 @@
 #ifndef EMB_CLI_COMMAND_H
 #define EMB_CLI_COMMAND_H
 
+#include "base/buf.h"
 #include "base/nearest.h"
 
 #include <embedd.h>
@@ -115,6 +116,8 @@ void emb_print_commands(void);
 int emb_report_error(const char *command, const emb_error *err);
 /* "embedd COMMAND: …" on stderr. */
 void emb_report(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Writes an answer that was put together in a buffer to stdout, or reports why it could not be; frees it. */
+int emb_print_answer(const char *command, emb_buf *answer, emb_status status);
 /* Flushes stdout; a failure (full disk, closed pipe) is reported and turns status 0 into 1. */
 int emb_finish_stdout(const char *command, int status);
 

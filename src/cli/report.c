@@ -37,6 +37,16 @@ void emb_report(const char *command, const char *format, ...)
     fprintf(stderr, "%sembedd %s: %s\n", clear_line(), command, line);
 }
 
+int emb_print_answer(const char *command, emb_buf *answer, emb_status status)
+{
+    if (status == EMB_OK)
+        fwrite(answer->data ? answer->data : "", 1, answer->length, stdout);
+    else
+        emb_report(command, "the answer cannot be written: %s", emb_status_text(status));
+    emb_buf_fini(answer);
+    return status ? EMB_EXIT_FAILURE : EMB_EXIT_OK;
+}
+
 int emb_finish_stdout(const char *command, int status)
 {
     int failed = ferror(stdout);

@@ -2,6 +2,7 @@
 #include "ledger/parts.h"
 
 #include "base/error.h"
+#include "store/url.h"
 
 #include <string.h>
 
@@ -37,17 +38,11 @@ bool emb_ledger_by_parse(const char *name, emb_ledger_by *out)
     return false;
 }
 
-static bool has_scheme(const char *url, const char *scheme)
-{
-    size_t length = strlen(scheme);
-    return strncmp(url, scheme, length) == 0 && url[length] == ':';
-}
-
 emb_status emb_ledger_store_open(const char *url, bool read_only, emb_ledger_store **out, emb_error *err)
 {
-    if (url && has_scheme(url, "sqlite"))
+    if (emb_url_is(url, "sqlite"))
         return emb_ledger_sqlite_open(url, read_only, out, err);
-    if (url && (has_scheme(url, "postgresql") || has_scheme(url, "postgres")))
+    if (emb_url_is(url, "postgresql,postgres"))
         return emb_ledger_postgresql_open(url, read_only, out, err);
     return emb_fail(err, EMB_E_INVALID, "data.store_url",
                     "the ledger is kept in sqlite:PATH or postgresql://…; this URL has another scheme");

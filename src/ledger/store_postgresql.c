@@ -74,60 +74,18 @@ _Static_assert(EMB_BY_CATEGORY == 4 && EMB_BY_MODEL == 5 && EMB_BY_PROVIDER == 6
                    EMB_BY_CONTEXT == 8 && EMB_BY_KIND == 9,
                "the numbers in NAME");
 #define SUM(column) "least(sum(" column "), 9223372036854775807)::int8"
+#define SUMS SUM("calls") ", " SUM("texts") ", " SUM("tokens") ", " SUM("nusd") ", " SUM("saved_nusd")
 static const emb_pg_statement SCAN = {
-    "embedd_ledger_scan", "SELECT CASE WHEN $1::int8 = 1 THEN (minute_utc + $2::int8) / 86400 ELSE 0 END AS "
-                          "d, kind, " NAME("$3") " AS a, " NAME("$4") " AS b, " SUM("calls") ", " SUM(
-                              "texts") ", " SUM("tokens") ", " SUM("nusd") ", " SUM("saved_nusd") " FROM "
-                                                                                                  "embedd_"
-                                                                                                  "ledger "
-                                                                                                  "WHERE "
-                                                                                                  "minute_"
-                                                                                                  "utc >= "
-                                                                                                  "$5::int8 "
-                                                                                                  "AND "
-                                                                                                  "minute_"
-                                                                                                  "utc < "
-                                                                                                  "$6::int8 "
-                                                                                                  "AND "
-                                                                                                  "($7::text "
-                                                                                                  "IS NULL "
-                                                                                                  "OR "
-                                                                                                  "provider "
-                                                                                                  "= "
-                                                                                                  "$7::text) "
-                                                                                                  "AND "
-                                                                                                  "($8::text "
-                                                                                                  "IS NULL "
-                                                                                                  "OR model "
-                                                                                                  "= "
-                                                                                                  "$8::text) "
-                                                                                                  "AND "
-                                                                                                  "($9::text "
-                                                                                                  "IS NULL "
-                                                                                                  "OR key = "
-                                                                                                  "$9::text) "
-                                                                                                  "AND "
-                                                                                                  "($10::"
-                                                                                                  "text IS "
-                                                                                                  "NULL OR "
-                                                                                                  "category "
-                                                                                                  "= "
-                                                                                                  "$10::text)"
-                                                                                                  " "
-                                                                                                  "AND "
-                                                                                                  "($11::"
-                                                                                                  "int8 = 1 "
-                                                                                                  "OR kind "
-                                                                                                  "<> "
-                                                                                                  "'shadow') "
-                                                                                                  "AND "
-                                                                                                  "($12::"
-                                                                                                  "int8 = 0 "
-                                                                                                  "OR kind = "
-                                                                                                  "'api') "
-                                                                                                  "GROUP BY "
-                                                                                                  "1, 2, 3, "
-                                                                                                  "4"};
+    "embedd_ledger_scan",
+    "SELECT CASE WHEN $1::int8 = 1 THEN (minute_utc + $2::int8) / 86400 ELSE 0 END AS d, kind, " NAME(
+        "$3") " AS a, " NAME("$4") " AS b, " SUMS
+                                   " FROM embedd_ledger WHERE minute_utc >= $5::int8 AND minute_utc < "
+                                   "$6::int8 AND ($7::text IS NULL OR provider = $7::text) AND ($8::text IS "
+                                   "NULL OR model = $8::text) "
+                                   "AND ($9::text IS NULL OR key = $9::text) AND ($10::text IS NULL OR "
+                                   "category = $10::text) "
+                                   "AND ($11::int8 = 1 OR kind <> 'shadow') AND ($12::int8 = 0 OR kind = "
+                                   "'api') GROUP BY 1, 2, 3, 4"};
 static const emb_pg_statement RANGE = {"embedd_ledger_range",
                                        "SELECT min(minute_utc), max(minute_utc) FROM embedd_ledger"};
 static const emb_pg_statement EXISTS = {"embedd_ledger_exists",
@@ -158,30 +116,29 @@ static void add_row(emb_pg_array columns[COLUMNS], const emb_ledger_row *row)
 static emb_status upsert(emb_pg_session *session, const emb_ledger_batch *batch, emb_error *err)
 {
     emb_pg_array columns[COLUMNS];
-    emb_pg_param params[COLUMNS];
-    emb_status st = EMB_OK;
+    emb_param values[COLUMNS];
+    uint32_t types[COLUMNS];
     for (int i = 0; i < COLUMNS; i++)
-        emb_pg_array_init(&columns[i], i == MINUTE || i >= CALLS ? EMB_PG_INT8 : EMB_PG_TEXT);
+        types[i] = i == MINUTE || i >= CALLS ? EMB_PG_INT8 : EMB_PG_TEXT;
+    emb_pg_arrays_init(columns, types, COLUMNS);
     for (size_t i = 0; i < batch->count; i++)
         add_row(columns, batch->rows[i]);
-    for (int i = 0; st == EMB_OK && i < COLUMNS; i++)
-        st = emb_pg_array_param(&columns[i], &params[i], err);
+    emb_status st = emb_pg_arrays_params(columns, COLUMNS, values, err);
     if (st == EMB_OK)
-        st = emb_pg_run(session, &UPSERT, params, COLUMNS, NULL, err);
-    for (int i = 0; i < COLUMNS; i++)
-        emb_pg_array_fini(&columns[i]);
+        st = emb_pg_run(session, &UPSERT, values, COLUMNS, NULL, err);
+    emb_pg_arrays_fini(columns, COLUMNS);
     return st;
 }
 
 /* *fresh: false if this batch was committed before. */
 static emb_status claim(emb_pg_session *session, const emb_ledger_batch *batch, bool *fresh, emb_error *err)
 {
-    emb_pg_int64 sequence = emb_pg_int64_of(batch->sequence);
-    const emb_pg_param params[] = {{batch->writer, sizeof batch->writer}, {&sequence, sizeof sequence}};
+    const emb_param values[] = {emb_param_bytes(batch->writer, sizeof batch->writer),
+                                emb_param_int(batch->sequence)};
     emb_pg_result *r;
     emb_status st = batch->sequence == 1 ? emb_pg_run(session, &FORGET, NULL, 0, NULL, err) : EMB_OK;
     if (st == EMB_OK)
-        st = emb_pg_run(session, &CLAIM, params, 2, &r, err);
+        st = emb_pg_run(session, &CLAIM, values, 2, &r, err);
     if (st != EMB_OK)
         return st;
     *fresh = emb_pg_rows(r) == 1;
@@ -205,26 +162,15 @@ static emb_status pg_write(emb_ledger_store *store, const emb_ledger_batch *batc
 
 /* ---- reading ---- */
 
-static emb_pg_param text_param(const char *text)
-{
-    return (emb_pg_param){text, text ? strlen(text) : 0};
-}
-
-static const char *text_at(const emb_pg_result *r, size_t row, int column)
-{
-    size_t length;
-    return emb_pg_bytes(r, row, column, &length);
-}
-
 static emb_status visit_row(const emb_pg_result *r, size_t row, emb_ledger_visit visit, void *context,
                             emb_error *err)
 {
-    const char *kind = text_at(r, row, 1);
+    const char *kind = emb_pg_text(r, row, 1);
     uint64_t n[5];
     for (int i = 0; i < 5; i++)
         n[i] = (uint64_t)emb_pg_int(r, row, 4 + i);
     emb_ledger_group group = {.day = emb_pg_int(r, row, 0),
-                              .name = {text_at(r, row, 2), text_at(r, row, 3)},
+                              .name = {emb_pg_text(r, row, 2), emb_pg_text(r, row, 3)},
                               .amounts = {n[0], n[1], n[2], n[3], n[4]}};
     if (!kind || !emb_ledger_kind_parse(kind, &group.kind) || !group.name[0] || !group.name[1])
         return EMB_OK;
@@ -235,22 +181,13 @@ static emb_status pg_scan(emb_ledger_store *store, const emb_ledger_scan *scan, 
                           void *context, uint64_t deadline_ns, emb_error *err)
 {
     pg_store *l = (pg_store *)store;
-    const int64_t numbers[] = {scan->by_day, scan->offset_s, scan->by[0],
-                               scan->by[1],  scan->from_s,   scan->to_s};
-    emb_pg_int64 ints[6], shadow = emb_pg_int64_of(scan->with_shadow), api = emb_pg_int64_of(scan->only_api);
-    emb_pg_param params[12];
+    const emb_param values[] = {
+        emb_param_int(scan->by_day),    emb_param_int(scan->offset_s),    emb_param_int(scan->by[0]),
+        emb_param_int(scan->by[1]),     emb_param_int(scan->from_s),      emb_param_int(scan->to_s),
+        emb_param_text(scan->provider), emb_param_text(scan->model),      emb_param_text(scan->key),
+        emb_param_text(scan->category), emb_param_int(scan->with_shadow), emb_param_int(scan->only_api)};
     emb_pg_result *r;
-    for (int i = 0; i < 6; i++) {
-        ints[i] = emb_pg_int64_of(numbers[i]);
-        params[i] = (emb_pg_param){&ints[i], sizeof ints[i]};
-    }
-    params[6] = text_param(scan->provider);
-    params[7] = text_param(scan->model);
-    params[8] = text_param(scan->key);
-    params[9] = text_param(scan->category);
-    params[10] = (emb_pg_param){&shadow, sizeof shadow};
-    params[11] = (emb_pg_param){&api, sizeof api};
-    emb_status st = emb_pg_call(l->pg, &SCAN, params, 12, deadline_ns, &r, err);
+    emb_status st = emb_pg_call(l->pg, &SCAN, values, 12, deadline_ns, &r, err);
     if (st != EMB_OK)
         return st;
     for (size_t row = 0; st == EMB_OK && row < emb_pg_rows(r); row++)
@@ -264,11 +201,10 @@ static emb_status pg_range(emb_ledger_store *store, bool *any, int64_t *first_s,
 {
     pg_store *l = (pg_store *)store;
     emb_pg_result *r;
-    size_t length;
     emb_status st = emb_pg_call(l->pg, &RANGE, NULL, 0, deadline_ns, &r, err);
     if (st != EMB_OK)
         return st;
-    *any = emb_pg_rows(r) == 1 && emb_pg_bytes(r, 0, 0, &length) != NULL;
+    *any = emb_pg_rows(r) == 1 && emb_pg_text(r, 0, 0) != NULL;
     *first_s = *any ? emb_pg_int(r, 0, 0) : 0;
     *last_s = *any ? emb_pg_int(r, 0, 1) : 0;
     emb_pg_result_free(r);
@@ -286,15 +222,11 @@ static void pg_close(emb_ledger_store *store)
 
 static emb_status check_there(pg_store *l, uint64_t deadline_ns, emb_error *err)
 {
-    emb_pg_result *r;
-    emb_status st = emb_pg_call(l->pg, &EXISTS, NULL, 0, deadline_ns, &r, err);
-    if (st != EMB_OK)
-        return st;
-    bool there = emb_pg_rows(r) == 1;
-    emb_pg_result_free(r);
-    return there ? EMB_OK
-                 : emb_fail(err, EMB_E_NOT_FOUND, emb_pg_where(l->pg), "%s has no ledger yet",
-                            emb_pg_where(l->pg));
+    int64_t there;
+    emb_status st = emb_pg_ask(l->pg, &EXISTS, NULL, 0, deadline_ns, &there, err);
+    return st || there ? st
+                       : emb_fail(err, EMB_E_NOT_FOUND, emb_pg_where(l->pg), "%s has no ledger yet",
+                                  emb_pg_where(l->pg));
 }
 
 static const emb_ledger_store_ops OPS = {pg_write, pg_scan, pg_range, pg_close};

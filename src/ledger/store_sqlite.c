@@ -16,9 +16,9 @@
 
 #include "base/error.h"
 #include "store/sqlite.h"
+#include "store/url.h"
 
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 enum { CONNECTIONS = 4 };
@@ -85,36 +85,28 @@ typedef struct sqlite_store {
 
 static emb_status write_row(emb_sql *s, const emb_ledger_row *row, emb_error *err)
 {
-    const char *kind = emb_ledger_kind_name((emb_ledger_kind)row->kind), *at = row->names;
+    const char *at = row->names;
     const emb_ledger_amounts *a = &row->amounts;
     const uint64_t numbers[] = {a->calls, a->texts, a->tokens, a->nusd, a->saved_nusd};
-    emb_sql_int(s, 1, row->minute_s);
-    emb_sql_text(s, 2, kind, strlen(kind));
+    emb_param values[12] = {emb_param_int(row->minute_s),
+                            emb_param_text(emb_ledger_kind_name((emb_ledger_kind)row->kind))};
     for (int i = 0; i < EMB_LEDGER_NAMES; at += row->lengths[i] + 1, i++)
-        emb_sql_text(s, 3 + i, at, row->lengths[i]);
+        values[2 + i] = emb_param_text_of(at, row->lengths[i]);
     for (int i = 0; i < 5; i++)
-        emb_sql_int(s, 8 + i, (int64_t)numbers[i]);
+        values[7 + i] = emb_param_int((int64_t)numbers[i]);
+    emb_sql_bind(s, values, 12);
     return emb_sql_do(s, err);
 }
 
 /* *fresh: false if this batch was committed before. */
 static emb_status claim(emb_sqlite *db, const emb_ledger_batch *batch, bool *fresh, emb_error *err)
 {
-    emb_sql *s;
-    emb_status st;
-    if (batch->sequence == 1) {
-        if ((st = emb_sql_get(db, FORGET, &s, err)))
-            return st;
-        emb_sql_int(s, 1, batch->now_s - FORGET_S);
-        if ((st = emb_sql_do(s, err)))
-            return st;
-    }
-    if ((st = emb_sql_get(db, CLAIM, &s, err)))
-        return st;
-    emb_sql_bytes(s, 1, batch->writer, sizeof batch->writer);
-    emb_sql_int(s, 2, batch->sequence);
-    emb_sql_int(s, 3, batch->now_s);
-    st = emb_sql_do(s, err);
+    const emb_param forget = emb_param_int(batch->now_s - FORGET_S);
+    const emb_param values[] = {emb_param_bytes(batch->writer, sizeof batch->writer),
+                                emb_param_int(batch->sequence), emb_param_int(batch->now_s)};
+    emb_status st = batch->sequence == 1 ? emb_sql_call(db, FORGET, &forget, 1, err) : EMB_OK;
+    if (st == EMB_OK)
+        st = emb_sql_call(db, CLAIM, values, 3, err);
     *fresh = st == EMB_OK && emb_sqlite_changes(db) > 0;
     return st;
 }
@@ -138,30 +130,11 @@ static emb_status sqlite_write(emb_ledger_store *store, const emb_ledger_batch *
 {
     sqlite_store *l = (sqlite_store *)store;
     emb_sqlite *db;
-    emb_status st = emb_sqlite_acquire(l->pool, deadline_ns, &db, err);
-    if (st != EMB_OK)
-        return st;
-    if ((st = emb_sqlite_begin(db, true, err)) == EMB_OK)
-        st = emb_sqlite_end(db, write_all(db, batch, err), err);
-    emb_sqlite_release(l->pool, db);
-    return st;
+    emb_status st = emb_sqlite_enter(l->pool, deadline_ns, &db, err);
+    return st ? st : emb_sqlite_leave(l->pool, db, write_all(db, batch, err), err);
 }
 
 /* ---- reading ---- */
-
-static void bind_scan(emb_sql *s, const emb_ledger_scan *scan)
-{
-    const char *filters[] = {scan->provider, scan->model, scan->key, scan->category};
-    emb_sql_int(s, 1, scan->by[0]);
-    emb_sql_int(s, 2, scan->by[1]);
-    emb_sql_int(s, 3, scan->from_s);
-    emb_sql_int(s, 4, scan->to_s);
-    for (int i = 0; i < 4; i++)
-        if (filters[i])
-            emb_sql_text(s, 5 + i, filters[i], strlen(filters[i]));
-    emb_sql_int(s, 9, scan->with_shadow);
-    emb_sql_int(s, 10, scan->only_api);
-}
 
 static int64_t day_of(const emb_ledger_scan *scan, int64_t minute_s)
 {
@@ -199,13 +172,17 @@ static emb_status sqlite_scan(emb_ledger_store *store, const emb_ledger_scan *sc
                               void *context, uint64_t deadline_ns, emb_error *err)
 {
     sqlite_store *l = (sqlite_store *)store;
+    const emb_param values[] = {emb_param_int(scan->by[0]),       emb_param_int(scan->by[1]),
+                                emb_param_int(scan->from_s),      emb_param_int(scan->to_s),
+                                emb_param_text(scan->provider),   emb_param_text(scan->model),
+                                emb_param_text(scan->key),        emb_param_text(scan->category),
+                                emb_param_int(scan->with_shadow), emb_param_int(scan->only_api)};
     emb_sqlite *db;
     emb_sql *s;
     emb_status st = emb_sqlite_acquire(l->pool, deadline_ns, &db, err);
     if (st != EMB_OK)
         return st;
-    if ((st = emb_sql_get(db, SCAN, &s, err)) == EMB_OK) {
-        bind_scan(s, scan);
+    if ((st = emb_sql_ask(db, SCAN, values, 10, &s, err)) == EMB_OK) {
         st = visit_rows(s, scan, visit, context, err);
         emb_sql_reset(s);
     }
@@ -251,9 +228,7 @@ static const emb_ledger_store_ops OPS = {sqlite_write, sqlite_scan, sqlite_range
 emb_status emb_ledger_sqlite_open(const char *url, bool read_only, emb_ledger_store **out, emb_error *err)
 {
     const emb_sqlite_options options = {.schema = &SCHEMA, .durable = true};
-    const char *path = url + sizeof "sqlite:" - 1;
-    if (strncmp(path, "//", 2) == 0)
-        path += 2;
+    const char *path = emb_url_sqlite_path(url);
     if (read_only && access(path, F_OK) != 0)
         return emb_fail_errno(err, path, "opening the ledger");
     sqlite_store *l = calloc(1, sizeof *l);

@@ -11,10 +11,7 @@
 #include "router/breaker_store.h"
 #include "store/redis.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define LUA_COMMON                                                                    \
     "local P = 'embedd:breaker:v1' "                                                  \
@@ -62,39 +59,21 @@ typedef struct redis_store {
     emb_redis *redis;
 } redis_store;
 
-static emb_redis_argument text_argument(const char *text)
+static emb_redis *redis_of(emb_breaker_store *store)
 {
-    return (emb_redis_argument){text, strlen(text)};
-}
-
-static emb_status eval(redis_store *q, emb_redis_script *script, const emb_redis_argument *arguments,
-                       size_t count, int64_t *out, uint64_t deadline_ns, emb_error *err)
-{
-    emb_redis_replies replies;
-    emb_status st =
-        emb_redis_eval(q->redis, script, NULL, 0, arguments, count, false, deadline_ns, &replies, err);
-    if (st != EMB_OK)
-        return st;
-    if ((st = emb_redis_expect(q->redis, replies.list[0], EMB_REDIS_INTEGER, err)) == EMB_OK)
-        *out = replies.list[0]->integer;
-    emb_redis_replies_fini(&replies);
-    return st;
+    return ((redis_store *)store)->redis;
 }
 
 static emb_status redis_write(emb_breaker_store *store, const emb_breaker_record *r, bool force,
                               uint64_t *version, uint64_t deadline_ns, emb_error *err)
 {
-    char left[24], openings[24], known[24];
-    int64_t out = 0;
-    snprintf(left, sizeof left, "%" PRId64, r->left_ms);
-    snprintf(openings, sizeof openings, "%u", r->openings);
-    snprintf(known, sizeof known, "%" PRIu64, r->version);
-    emb_redis_argument a[] = {text_argument(r->name),   text_argument(r->is_open ? "1" : "0"),
-                              text_argument(left),      text_argument(openings),
-                              text_argument(r->reason), text_argument(force ? "1" : "0"),
-                              text_argument(known)};
-    emb_status st = eval((redis_store *)store, &WRITE, a, 7, &out, deadline_ns, err);
-    *version = st == EMB_OK ? (uint64_t)out : 0;
+    const emb_param a[] = {emb_param_text(r->name),           emb_param_int(r->is_open),
+                           emb_param_int(r->left_ms),         emb_param_int(r->openings),
+                           emb_param_text(r->reason),         emb_param_int(force),
+                           emb_param_int((int64_t)r->version)};
+    int64_t out;
+    emb_status st = emb_redis_ask(redis_of(store), &WRITE, a, 7, deadline_ns, &out, err);
+    *version = (uint64_t)out;
     return st;
 }
 
@@ -115,14 +94,14 @@ static void tell(const emb_redis_reply *e, emb_breaker_seen seen, void *context)
 static emb_status redis_read(emb_breaker_store *store, emb_breaker_seen seen, void *context,
                              uint64_t deadline_ns, emb_error *err)
 {
-    redis_store *q = (redis_store *)store;
+    emb_redis *redis = redis_of(store);
     emb_redis_replies replies;
-    emb_redis_tidy(q->redis);
-    emb_status st = emb_redis_eval(q->redis, &READ, NULL, 0, NULL, 0, false, deadline_ns, &replies, err);
+    emb_redis_tidy(redis);
+    emb_status st = emb_redis_eval(redis, &READ, NULL, 0, NULL, 0, false, deadline_ns, &replies, err);
     if (st != EMB_OK)
         return st;
     const emb_redis_reply *r = replies.list[0];
-    if ((st = emb_redis_expect(q->redis, r, EMB_REDIS_ARRAY, err)) == EMB_OK)
+    if ((st = emb_redis_expect(redis, r, EMB_REDIS_ARRAY, err)) == EMB_OK)
         for (size_t i = 0; i + FIELDS <= r->length; i += FIELDS)
             tell(&r->elements[i], seen, context);
     emb_redis_replies_fini(&replies);
@@ -133,13 +112,10 @@ static emb_status redis_probe(emb_breaker_store *store, const char *name,
                               const uint8_t prober[EMB_BREAKER_PROBER], uint32_t probe_s, bool *granted,
                               uint64_t deadline_ns, emb_error *err)
 {
-    char lasts[24], slack[24];
-    int64_t out = 0;
-    snprintf(slack, sizeof slack, "%d", EMB_BREAKER_SLACK_MS);
-    snprintf(lasts, sizeof lasts, "%" PRIu64, probe_s * UINT64_C(1000));
-    emb_redis_argument a[] = {
-        text_argument(name), {prober, EMB_BREAKER_PROBER}, text_argument(lasts), text_argument(slack)};
-    emb_status st = eval((redis_store *)store, &PROBE, a, 4, &out, deadline_ns, err);
+    const emb_param a[] = {emb_param_text(name), emb_param_bytes(prober, EMB_BREAKER_PROBER),
+                           emb_param_int(probe_s * INT64_C(1000)), emb_param_int(EMB_BREAKER_SLACK_MS)};
+    int64_t out;
+    emb_status st = emb_redis_ask(redis_of(store), &PROBE, a, 4, deadline_ns, &out, err);
     *granted = st == EMB_OK && out == 1;
     return st;
 }
@@ -148,16 +124,15 @@ static emb_status redis_release(emb_breaker_store *store, const char *name,
                                 const uint8_t prober[EMB_BREAKER_PROBER], uint64_t deadline_ns,
                                 emb_error *err)
 {
+    const emb_param a[] = {emb_param_text(name), emb_param_bytes(prober, EMB_BREAKER_PROBER)};
     int64_t unused;
-    emb_redis_argument a[] = {text_argument(name), {prober, EMB_BREAKER_PROBER}};
-    return eval((redis_store *)store, &RELEASE, a, 2, &unused, deadline_ns, err);
+    return emb_redis_ask(redis_of(store), &RELEASE, a, 2, deadline_ns, &unused, err);
 }
 
 static void redis_close(emb_breaker_store *store)
 {
-    redis_store *q = (redis_store *)store;
-    emb_redis_close(q->redis);
-    free(q);
+    emb_redis_close(redis_of(store));
+    free(store);
 }
 
 static const emb_breaker_store_ops OPS = {redis_write, redis_read, redis_probe, redis_release, redis_close};

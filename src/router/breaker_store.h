@@ -52,9 +52,7 @@ struct emb_breaker_store {
 
 /* "memory:" has none: *out is NULL. */
 EMB_MUST_CHECK emb_status emb_breaker_store_open(const char *url, emb_breaker_store **out, emb_error *err);
-EMB_MUST_CHECK emb_status emb_breaker_sqlite_open(const char *url, emb_breaker_store **out, emb_error *err);
 EMB_MUST_CHECK emb_status emb_breaker_redis_open(const char *url, emb_breaker_store **out, emb_error *err);
-EMB_MUST_CHECK emb_status emb_breaker_postgresql_open(const char *url, emb_breaker_store **out,
-                                                      emb_error *err);
+EMB_MUST_CHECK emb_status emb_breaker_sql_open(const char *url, emb_breaker_store **out, emb_error *err);
 
 #endif

@@ -133,28 +133,10 @@ typedef struct pg_store {
     emb_pg *pg;
 } pg_store;
 
-typedef struct pg_int32 {
-    unsigned char bytes[4];
-} pg_int32;
-
-static pg_int32 int32_of(int32_t value)
-{
-    uint32_t v = (uint32_t)value;
-    return (pg_int32){
-        {(unsigned char)(v >> 24), (unsigned char)(v >> 16), (unsigned char)(v >> 8), (unsigned char)v}};
-}
-
 /* ---- reserve ---- */
 
-static emb_status make_rows(pg_store *q, const emb_pg_param *day, const emb_pg_param *scopes,
-                            uint64_t deadline_ns, emb_error *err)
-{
-    emb_pg_param params[] = {*day, *scopes};
-    return emb_pg_call(q->pg, &MAKE, params, 2, deadline_ns, NULL, err);
-}
-
 /* *missing: rows have to be made first. */
-static emb_status reserve_once(pg_store *q, emb_budget_order *o, const emb_pg_param params[6], bool *missing,
+static emb_status reserve_once(pg_store *q, emb_budget_order *o, const emb_param params[6], bool *missing,
                                uint64_t deadline_ns, emb_error *err)
 {
     emb_pg_result *r;
@@ -187,32 +169,26 @@ static emb_status pg_reserve(emb_budget_store *store, emb_budget_order *o, uint6
                              emb_error *err)
 {
     pg_store *q = (pg_store *)store;
-    emb_pg_array scopes, limits;
-    emb_pg_param p[6];
-    pg_int32 day = int32_of(o->day);
-    emb_pg_int64 nusd = emb_pg_int64_of((int64_t)o->nusd), lasts = emb_pg_int64_of(q->options.reservation_s);
+    enum { SCOPES, LIMITS, LISTS };
+    static const uint32_t TYPES[LISTS] = {EMB_PG_TEXT, EMB_PG_INT8};
+    emb_pg_array lists[LISTS];
+    emb_param p[4 + LISTS] = {emb_param_bytes(o->id, 16), emb_param_int4(o->day),
+                              emb_param_int((int64_t)o->nusd), emb_param_int(q->options.reservation_s)};
     bool missing = true;
     o->granted = false;
-    emb_pg_array_init(&scopes, EMB_PG_TEXT);
-    emb_pg_array_init(&limits, EMB_PG_INT8);
+    emb_pg_arrays_init(lists, TYPES, LISTS);
     for (size_t i = 0; i < o->count; i++) {
-        emb_pg_array_add(&scopes, o->wants[i].name, strlen(o->wants[i].name));
-        emb_pg_array_add_int8(&limits, o->wants[i].limit);
+        emb_pg_array_add(&lists[SCOPES], o->wants[i].name, strlen(o->wants[i].name));
+        emb_pg_array_add_int8(&lists[LIMITS], o->wants[i].limit);
     }
-    p[0] = (emb_pg_param){o->id, 16};
-    p[1] = (emb_pg_param){day.bytes, sizeof day.bytes};
-    p[2] = (emb_pg_param){nusd.bytes, sizeof nusd.bytes};
-    p[3] = (emb_pg_param){lasts.bytes, sizeof lasts.bytes};
-    emb_status st = emb_pg_array_param(&scopes, &p[4], err);
-    if (st == EMB_OK)
-        st = emb_pg_array_param(&limits, &p[5], err);
+    emb_status st = emb_pg_arrays_params(lists, LISTS, p + 4, err);
     for (int i = 0; st == EMB_OK && missing && i < 3; i++) {
+        const emb_param rows[] = {p[1], p[4 + SCOPES]};
         st = reserve_once(q, o, p, &missing, deadline_ns, err);
         if (st == EMB_OK && missing)
-            st = make_rows(q, &p[1], &p[4], deadline_ns, err);
+            st = emb_pg_call(q->pg, &MAKE, rows, 2, deadline_ns, NULL, err);
     }
-    emb_pg_array_fini(&scopes);
-    emb_pg_array_fini(&limits);
+    emb_pg_arrays_fini(lists, LISTS);
     if (st == EMB_OK && missing)
         return emb_fail(err, EMB_E_CORRUPT, emb_pg_where(q->pg), "%s does not keep a budget's rows",
                         emb_pg_where(q->pg));
@@ -243,39 +219,29 @@ static emb_status pg_settle(emb_budget_store *store, const emb_budget_settlement
                                             EMB_PG_INT4,  EMB_PG_INT4, EMB_PG_TEXT};
     pg_store *q = (pg_store *)store;
     emb_pg_array c[COLUMNS];
-    emb_pg_param p[COLUMNS];
-    emb_status st = EMB_OK;
-    for (int i = 0; i < COLUMNS; i++)
-        emb_pg_array_init(&c[i], TYPES[i]);
+    emb_param p[COLUMNS];
+    emb_pg_arrays_init(c, TYPES, COLUMNS);
     for (size_t i = 0; i < count; i++)
         add_settlement(c, &list[i], (int32_t)i + 1);
-    for (int i = 0; st == EMB_OK && i < COLUMNS; i++)
-        st = emb_pg_array_param(&c[i], &p[i], err);
+    emb_status st = emb_pg_arrays_params(c, COLUMNS, p, err);
     if (st == EMB_OK)
         st = emb_pg_call(q->pg, &SETTLE, p, COLUMNS, deadline_ns, NULL, err);
-    for (int i = 0; i < COLUMNS; i++)
-        emb_pg_array_fini(&c[i]);
+    emb_pg_arrays_fini(c, COLUMNS);
     return st;
 }
 
 static emb_status pg_expire(emb_budget_store *store, uint64_t *count, uint64_t deadline_ns, emb_error *err)
 {
     pg_store *q = (pg_store *)store;
-    emb_pg_result *r = NULL;
-    pg_int32 spend = int32_of(q->options.expired_are_spent);
-    emb_pg_int64 most = emb_pg_int64_of(EMB_BUDGET_EXPIRE_BATCH);
-    emb_pg_param p[] = {{spend.bytes, sizeof spend.bytes}, {most.bytes, sizeof most.bytes}};
+    const emb_param p[] = {emb_param_int4(q->options.expired_are_spent),
+                           emb_param_int(EMB_BUDGET_EXPIRE_BATCH)};
+    int64_t number;
     *count = 0;
-    emb_status st = emb_pg_call(q->pg, &IS_OVER, NULL, 0, deadline_ns, &r, err);
-    bool any = st == EMB_OK && emb_pg_rows(r) > 0;
-    emb_pg_result_free(r);
-    if (st != EMB_OK || !any)
-        return st;
-    if ((st = emb_pg_call(q->pg, &EXPIRE, p, 2, deadline_ns, &r, err)) != EMB_OK)
-        return st;
-    *count = emb_pg_rows(r) ? (uint64_t)emb_pg_int(r, 0, 0) : 0;
-    emb_pg_result_free(r);
-    return EMB_OK;
+    emb_status st = emb_pg_ask(q->pg, &IS_OVER, NULL, 0, deadline_ns, &number, err);
+    if (st == EMB_OK && number &&
+        (st = emb_pg_ask(q->pg, &EXPIRE, p, 2, deadline_ns, &number, err)) == EMB_OK)
+        *count = (uint64_t)number;
+    return st;
 }
 
 static emb_status pg_read(emb_budget_store *store, int32_t day, emb_budget_seen seen, void *context,
@@ -283,14 +249,12 @@ static emb_status pg_read(emb_budget_store *store, int32_t day, emb_budget_seen 
 {
     pg_store *q = (pg_store *)store;
     emb_pg_result *r;
-    pg_int32 d = int32_of(day);
-    emb_pg_param p = {d.bytes, sizeof d.bytes};
+    const emb_param p = emb_param_int4(day);
     emb_status st = emb_pg_call(q->pg, &READ, &p, 1, deadline_ns, &r, err);
     if (st != EMB_OK)
         return st;
     for (size_t i = 0; i < emb_pg_rows(r); i++) {
-        size_t length;
-        const char *scope = emb_pg_bytes(r, i, 0, &length);
+        const char *scope = emb_pg_text(r, i, 0);
         emb_budget_use use = {(uint64_t)emb_pg_int(r, i, 1), (uint64_t)emb_pg_int(r, i, 2)};
         if (scope)
             seen(context, scope, &use);
@@ -302,8 +266,7 @@ static emb_status pg_read(emb_budget_store *store, int32_t day, emb_budget_seen 
 static emb_status pg_tidy(emb_budget_store *store, int32_t before_day, uint64_t deadline_ns, emb_error *err)
 {
     pg_store *q = (pg_store *)store;
-    pg_int32 d = int32_of(before_day);
-    emb_pg_param p = {d.bytes, sizeof d.bytes};
+    const emb_param p = emb_param_int4(before_day);
     emb_pg_tidy(q->pg);
     return emb_pg_call(q->pg, &TIDY, &p, 1, deadline_ns, NULL, err);
 }

@@ -122,23 +122,6 @@ static emb_redis_script EXPIRE = EMB_REDIS_SCRIPT(
     " redis.call('ZREM', U, id) end "
     "return #ids");
 
-/* ---- arguments ---- */
-
-typedef struct numbers {
-    char text[4][24];
-} numbers;
-
-static emb_redis_argument text_argument(const char *text)
-{
-    return (emb_redis_argument){text, strlen(text)};
-}
-
-static emb_redis_argument number_argument(char text[24], int64_t value)
-{
-    snprintf(text, 24, "%" PRId64, value);
-    return text_argument(text);
-}
-
 static uint64_t number_of(const emb_redis_reply *r)
 {
     return r->type == EMB_REDIS_TEXT ? strtoull(r->text, NULL, 10) : 0;
@@ -189,9 +172,7 @@ static emb_status read_reserve(redis_store *q, emb_budget_order *o, const emb_re
 static emb_status reserve_once(redis_store *q, emb_budget_order *o, bool *again, uint64_t deadline_ns,
                                emb_error *err)
 {
-    emb_redis_argument a[5 + 2 * EMB_BUDGET_SCOPES];
-    char limits[EMB_BUDGET_SCOPES][24];
-    numbers n;
+    emb_param a[5 + 2 * EMB_BUDGET_SCOPES];
     emb_redis_replies replies;
     uint8_t fresh[EPOCH];
     if (!emb_random_bytes(fresh, sizeof fresh))
@@ -199,15 +180,14 @@ static emb_status reserve_once(redis_store *q, emb_budget_order *o, bool *again,
     pthread_mutex_lock(&q->lock);
     memcpy(o->id + 16 - EPOCH, q->epoch, EPOCH);
     pthread_mutex_unlock(&q->lock);
-    a[0] = (emb_redis_argument){o->id, 16};
-    a[1] = number_argument(n.text[0], o->day);
-    a[2] = number_argument(n.text[1], (int64_t)o->nusd);
-    a[3] = number_argument(n.text[2], q->options.reservation_s * INT64_C(1000));
-    a[4] = (emb_redis_argument){fresh, sizeof fresh};
+    a[0] = emb_param_bytes(o->id, 16);
+    a[1] = emb_param_int(o->day);
+    a[2] = emb_param_int((int64_t)o->nusd);
+    a[3] = emb_param_int(q->options.reservation_s * INT64_C(1000));
+    a[4] = emb_param_bytes(fresh, sizeof fresh);
     for (size_t i = 0; i < o->count; i++) {
-        a[5 + 2 * i] = text_argument(o->wants[i].name);
-        a[6 + 2 * i] =
-            o->wants[i].limit < 0 ? text_argument("") : number_argument(limits[i], o->wants[i].limit);
+        a[5 + 2 * i] = emb_param_text(o->wants[i].name);
+        a[6 + 2 * i] = o->wants[i].limit < 0 ? emb_param_text("") : emb_param_int(o->wants[i].limit);
     }
     emb_status st =
         emb_redis_eval(q->redis, &RESERVE, NULL, 0, a, 5 + 2 * o->count, false, deadline_ns, &replies, err);
@@ -232,33 +212,17 @@ static emb_status redis_reserve(emb_budget_store *store, emb_budget_order *o, ui
 
 /* ---- the others ---- */
 
-static emb_status eval(redis_store *q, emb_redis_script *script, const emb_redis_argument *arguments,
-                       size_t count, int64_t *out, uint64_t deadline_ns, emb_error *err)
-{
-    emb_redis_replies replies;
-    emb_status st =
-        emb_redis_eval(q->redis, script, NULL, 0, arguments, count, false, deadline_ns, &replies, err);
-    if (st != EMB_OK)
-        return st;
-    if ((st = emb_redis_expect(q->redis, replies.list[0], EMB_REDIS_INTEGER, err)) == EMB_OK)
-        *out = replies.list[0]->integer;
-    emb_redis_replies_fini(&replies);
-    return st;
-}
-
-static size_t add_settlement(emb_redis_argument *a, numbers *n, const emb_budget_settlement *s)
+static size_t add_settlement(emb_param *a, const emb_budget_settlement *s)
 {
     const char *name = s->names;
     size_t count = 0;
-    a[count++] = (emb_redis_argument){s->id, 16};
-    a[count++] = number_argument(n->text[0], s->day);
-    a[count++] = number_argument(n->text[1], (int64_t)s->actual_nusd);
-    a[count++] = text_argument(s->sureness == EMB_BUDGET_SURE     ? "0"
-                               : s->sureness == EMB_BUDGET_UNSURE ? "1"
-                                                                  : "2");
-    a[count++] = number_argument(n->text[2], s->count);
+    a[count++] = emb_param_bytes(s->id, 16);
+    a[count++] = emb_param_int(s->day);
+    a[count++] = emb_param_int((int64_t)s->actual_nusd);
+    a[count++] = emb_param_int(s->sureness == EMB_BUDGET_SURE ? 0 : s->sureness == EMB_BUDGET_UNSURE ? 1 : 2);
+    a[count++] = emb_param_int(s->count);
     for (uint32_t i = 0; i < s->count; i++, name += strlen(name) + 1)
-        a[count++] = text_argument(name);
+        a[count++] = emb_param_text(name);
     return count;
 }
 
@@ -266,24 +230,22 @@ static emb_status redis_settle(emb_budget_store *store, const emb_budget_settlem
                                uint64_t deadline_ns, emb_error *err)
 {
     redis_store *q = (redis_store *)store;
-    emb_redis_argument arguments[ARGUMENTS_MAX];
-    numbers n[EMB_BUDGET_SETTLE_BATCH];
+    emb_param arguments[ARGUMENTS_MAX];
     size_t used = 0;
     int64_t unused;
     for (size_t i = 0; i < count && i < EMB_BUDGET_SETTLE_BATCH; i++)
-        used += add_settlement(arguments + used, &n[i], &list[i]);
-    return eval(q, &SETTLE, arguments, used, &unused, deadline_ns, err);
+        used += add_settlement(arguments + used, &list[i]);
+    return emb_redis_ask(q->redis, &SETTLE, arguments, used, deadline_ns, &unused, err);
 }
 
 static emb_status redis_expire(emb_budget_store *store, uint64_t *count, uint64_t deadline_ns, emb_error *err)
 {
     redis_store *q = (redis_store *)store;
-    char most[24];
-    int64_t given_up = 0;
-    emb_redis_argument a[] = {text_argument(q->options.expired_are_spent ? "1" : "0"),
-                              number_argument(most, EMB_BUDGET_EXPIRE_BATCH)};
-    emb_status st = eval(q, &EXPIRE, a, 2, &given_up, deadline_ns, err);
-    *count = st == EMB_OK ? (uint64_t)given_up : 0;
+    const emb_param a[] = {emb_param_int(q->options.expired_are_spent),
+                           emb_param_int(EMB_BUDGET_EXPIRE_BATCH)};
+    int64_t given_up;
+    emb_status st = emb_redis_ask(q->redis, &EXPIRE, a, 2, deadline_ns, &given_up, err);
+    *count = (uint64_t)given_up;
     return st;
 }
 

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "router/budget_store.h"
 #include "router/state_sqlite.h"
+#include "store/url.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -38,15 +39,14 @@ typedef struct ticket {
 static emb_status read_total(emb_sqlite *db, int32_t day, const char *scope, emb_budget_use *out,
                              emb_error *err)
 {
+    const emb_param values[] = {emb_param_int(day), emb_param_text(scope)};
     emb_sql *s;
     bool row;
     *out = (emb_budget_use){0};
-    emb_status st =
-        emb_sql_get(db, "SELECT spent, reserved FROM budget_total WHERE day = ? AND scope = ?", &s, err);
+    emb_status st = emb_sql_ask(db, "SELECT spent, reserved FROM budget_total WHERE day = ?1 AND scope = ?2",
+                                values, 2, &s, err);
     if (st != EMB_OK)
         return st;
-    emb_sql_int(s, 1, day);
-    emb_sql_text(s, 2, scope, strlen(scope));
     if ((st = emb_sql_step(s, &row, err)) == EMB_OK && row)
         *out = (emb_budget_use){(uint64_t)emb_sql_column_int(s, 0), (uint64_t)emb_sql_column_int(s, 1)};
     emb_sql_reset(s);
@@ -56,19 +56,12 @@ static emb_status read_total(emb_sqlite *db, int32_t day, const char *scope, emb
 static emb_status add_total(emb_sqlite *db, int32_t day, const char *scope, int64_t spent, int64_t reserved,
                             emb_error *err)
 {
-    emb_sql *s;
-    emb_status st =
-        emb_sql_get(db,
-                    "INSERT INTO budget_total (day, scope, spent, reserved) VALUES (?1, ?2, ?3, ?4) "
-                    "ON CONFLICT DO UPDATE SET spent = spent + ?3, reserved = reserved + ?4",
-                    &s, err);
-    if (st != EMB_OK)
-        return st;
-    emb_sql_int(s, 1, day);
-    emb_sql_text(s, 2, scope, strlen(scope));
-    emb_sql_int(s, 3, spent);
-    emb_sql_int(s, 4, reserved);
-    return emb_sql_do(s, err);
+    const emb_param values[] = {emb_param_int(day), emb_param_text(scope), emb_param_int(spent),
+                                emb_param_int(reserved)};
+    return emb_sql_call(db,
+                        "INSERT INTO budget_total (day, scope, spent, reserved) VALUES (?1, ?2, ?3, ?4) "
+                        "ON CONFLICT DO UPDATE SET spent = spent + ?3, reserved = reserved + ?4",
+                        values, 4, err);
 }
 
 static emb_status add_totals(emb_sqlite *db, int32_t day, const char *scopes, size_t length, int64_t spent,
@@ -82,12 +75,12 @@ static emb_status add_totals(emb_sqlite *db, int32_t day, const char *scopes, si
 
 static emb_status read_ticket(emb_sqlite *db, const uint8_t id[16], ticket *out, emb_error *err)
 {
+    const emb_param of = emb_param_bytes(id, 16);
     emb_sql *s;
     emb_status st =
-        emb_sql_get(db, "SELECT state, day, nusd, scopes FROM budget_ticket WHERE id = ?", &s, err);
+        emb_sql_ask(db, "SELECT state, day, nusd, scopes FROM budget_ticket WHERE id = ?", &of, 1, &s, err);
     if (st != EMB_OK)
         return st;
-    emb_sql_bytes(s, 1, id, 16);
     st = emb_sql_step(s, &out->found, err);
     if (st == EMB_OK && out->found) {
         out->state = (int)emb_sql_column_int(s, 0);
@@ -107,44 +100,27 @@ static emb_status read_ticket(emb_sqlite *db, const uint8_t id[16], ticket *out,
 static emb_status add_ticket(emb_sqlite *db, const uint8_t id[16], int32_t day, int64_t nusd, int state,
                              int64_t until_ms, const char *scopes, size_t length, emb_error *err)
 {
-    emb_sql *s;
-    emb_status st = emb_sql_get(
-        db, "INSERT INTO budget_ticket (id, day, nusd, state, until, scopes) VALUES (?, ?, ?, ?, ?, ?)", &s,
-        err);
-    if (st != EMB_OK)
-        return st;
-    emb_sql_bytes(s, 1, id, 16);
-    emb_sql_int(s, 2, day);
-    emb_sql_int(s, 3, nusd);
-    emb_sql_int(s, 4, state);
-    emb_sql_int(s, 5, until_ms);
-    emb_sql_bytes(s, 6, scopes, length);
-    return emb_sql_do(s, err);
+    const emb_param values[] = {emb_param_bytes(id, 16), emb_param_int(day),
+                                emb_param_int(nusd),     emb_param_int(state),
+                                emb_param_int(until_ms), emb_param_bytes(scopes, length)};
+    return emb_sql_call(
+        db, "INSERT INTO budget_ticket (id, day, nusd, state, until, scopes) VALUES (?, ?, ?, ?, ?, ?)",
+        values, 6, err);
 }
 
 static emb_status drop_ticket(emb_sqlite *db, const uint8_t id[16], emb_error *err)
 {
-    emb_sql *s;
-    emb_status st = emb_sql_get(db, "DELETE FROM budget_ticket WHERE id = ?", &s, err);
-    if (st != EMB_OK)
-        return st;
-    emb_sql_bytes(s, 1, id, 16);
-    return emb_sql_do(s, err);
+    const emb_param of = emb_param_bytes(id, 16);
+    return emb_sql_call(db, "DELETE FROM budget_ticket WHERE id = ?", &of, 1, err);
 }
 
 static emb_status change_ticket(emb_sqlite *db, const uint8_t id[16], int state, int64_t nusd,
                                 int64_t until_ms, emb_error *err)
 {
-    emb_sql *s;
-    emb_status st =
-        emb_sql_get(db, "UPDATE budget_ticket SET state = ?, nusd = ?, until = ? WHERE id = ?", &s, err);
-    if (st != EMB_OK)
-        return st;
-    emb_sql_int(s, 1, state);
-    emb_sql_int(s, 2, nusd);
-    emb_sql_int(s, 3, until_ms);
-    emb_sql_bytes(s, 4, id, 16);
-    return emb_sql_do(s, err);
+    const emb_param values[] = {emb_param_int(state), emb_param_int(nusd), emb_param_int(until_ms),
+                                emb_param_bytes(id, 16)};
+    return emb_sql_call(db, "UPDATE budget_ticket SET state = ?, nusd = ?, until = ? WHERE id = ?", values, 4,
+                        err);
 }
 
 /* ---- steps, inside a transaction ---- */
@@ -201,14 +177,14 @@ static emb_status settle(sqlite_store *q, emb_sqlite *db, const emb_budget_settl
 static emb_status find_over(emb_sqlite *db, int state, int64_t now_ms, uint8_t id[16], bool *found,
                             emb_error *err)
 {
+    const emb_param values[] = {emb_param_int(state), emb_param_int(now_ms)};
     emb_sql *s;
     size_t length;
-    emb_status st = emb_sql_get(
-        db, "SELECT id FROM budget_ticket WHERE state = ? AND until <= ? ORDER BY until LIMIT 1", &s, err);
+    emb_status st =
+        emb_sql_ask(db, "SELECT id FROM budget_ticket WHERE state = ? AND until <= ? ORDER BY until LIMIT 1",
+                    values, 2, &s, err);
     if (st != EMB_OK)
         return st;
-    emb_sql_int(s, 1, state);
-    emb_sql_int(s, 2, now_ms);
     if ((st = emb_sql_step(s, found, err)) == EMB_OK && *found) {
         const void *bytes = emb_sql_column_bytes(s, 0, &length);
         *found = length == 16;
@@ -249,35 +225,13 @@ static emb_status expire(sqlite_store *q, emb_sqlite *db, uint64_t *count, emb_e
 
 static emb_status tidy(sqlite_store *q, emb_sqlite *db, int32_t before_day, emb_error *err)
 {
-    emb_sql *s;
-    emb_status st = emb_sql_get(db, "DELETE FROM budget_total WHERE day < ?", &s, err);
-    if (st != EMB_OK)
-        return st;
-    emb_sql_int(s, 1, before_day);
-    if ((st = emb_sql_do(s, err)) != EMB_OK)
-        return st;
-    if ((st = emb_sql_get(db, "DELETE FROM budget_ticket WHERE state > 0 AND until <= ?", &s, err)) != EMB_OK)
-        return st;
-    emb_sql_int(s, 1, emb_budget_now_ms(&q->options));
-    return emb_sql_do(s, err);
+    const emb_param day = emb_param_int(before_day), now = emb_param_int(emb_budget_now_ms(&q->options));
+    emb_status st = emb_sql_call(db, "DELETE FROM budget_total WHERE day < ?", &day, 1, err);
+    return st ? st
+              : emb_sql_call(db, "DELETE FROM budget_ticket WHERE state > 0 AND until <= ?", &now, 1, err);
 }
 
 /* ---- transactions ---- */
-
-static emb_status begin(sqlite_store *q, uint64_t deadline_ns, emb_sqlite **db, emb_error *err)
-{
-    emb_status st = emb_sqlite_acquire(q->pool, deadline_ns, db, err);
-    if (st == EMB_OK && (st = emb_sqlite_begin(*db, true, err)) != EMB_OK)
-        emb_sqlite_release(q->pool, *db);
-    return st;
-}
-
-static emb_status end(sqlite_store *q, emb_sqlite *db, emb_status st, emb_error *err)
-{
-    st = emb_sqlite_end(db, st, err);
-    emb_sqlite_release(q->pool, db);
-    return st;
-}
 
 static emb_status sqlite_reserve(emb_budget_store *store, emb_budget_order *o, uint64_t deadline_ns,
                                  emb_error *err)
@@ -285,8 +239,8 @@ static emb_status sqlite_reserve(emb_budget_store *store, emb_budget_order *o, u
     sqlite_store *q = (sqlite_store *)store;
     emb_sqlite *db;
     o->granted = false;
-    emb_status st = begin(q, deadline_ns, &db, err);
-    return st ? st : end(q, db, reserve(q, db, o, err), err);
+    emb_status st = emb_sqlite_enter(q->pool, deadline_ns, &db, err);
+    return st ? st : emb_sqlite_leave(q->pool, db, reserve(q, db, o, err), err);
 }
 
 static emb_status sqlite_settle(emb_budget_store *store, const emb_budget_settlement *list, size_t count,
@@ -294,12 +248,12 @@ static emb_status sqlite_settle(emb_budget_store *store, const emb_budget_settle
 {
     sqlite_store *q = (sqlite_store *)store;
     emb_sqlite *db;
-    emb_status st = begin(q, deadline_ns, &db, err);
+    emb_status st = emb_sqlite_enter(q->pool, deadline_ns, &db, err);
     if (st != EMB_OK)
         return st;
     for (size_t i = 0; st == EMB_OK && i < count; i++)
         st = settle(q, db, &list[i], err);
-    return end(q, db, st, err);
+    return emb_sqlite_leave(q->pool, db, st, err);
 }
 
 /* Looks before it takes the write lock: mostly there is nothing. */
@@ -328,12 +282,12 @@ static emb_status sqlite_read(emb_budget_store *store, int32_t day, emb_budget_s
     emb_sqlite *db;
     emb_sql *s;
     bool row = true;
+    const emb_param of = emb_param_int(day);
     emb_status st = emb_sqlite_acquire(q->pool, deadline_ns, &db, err);
     if (st != EMB_OK)
         return st;
-    if ((st = emb_sql_get(db, "SELECT scope, spent, reserved FROM budget_total WHERE day = ?", &s, err)) ==
-        EMB_OK) {
-        emb_sql_int(s, 1, day);
+    if ((st = emb_sql_ask(db, "SELECT scope, spent, reserved FROM budget_total WHERE day = ?", &of, 1, &s,
+                          err)) == EMB_OK) {
         while ((st = emb_sql_step(s, &row, err)) == EMB_OK && row) {
             emb_budget_use use = {(uint64_t)emb_sql_column_int(s, 1), (uint64_t)emb_sql_column_int(s, 2)};
             const char *scope = emb_sql_column_text(s, 0, NULL);
@@ -351,8 +305,8 @@ static emb_status sqlite_tidy(emb_budget_store *store, int32_t before_day, uint6
 {
     sqlite_store *q = (sqlite_store *)store;
     emb_sqlite *db;
-    emb_status st = begin(q, deadline_ns, &db, err);
-    return st ? st : end(q, db, tidy(q, db, before_day, err), err);
+    emb_status st = emb_sqlite_enter(q->pool, deadline_ns, &db, err);
+    return st ? st : emb_sqlite_leave(q->pool, db, tidy(q, db, before_day, err), err);
 }
 
 static void sqlite_close(emb_budget_store *store)
@@ -373,7 +327,8 @@ emb_status emb_budget_sqlite_open(const char *url, const emb_budget_store_option
         return emb_fail_nomem(err, "a budget's store", sizeof *q);
     q->base.ops = &OPS;
     q->options = *options;
-    emb_status st = emb_state_sqlite_open(url, 1, &q->pool, err);
+    emb_status st = emb_sqlite_pool_open(
+        emb_url_sqlite_path(url), &(emb_sqlite_options){.schema = &emb_state_schema}, 1, &q->pool, err);
     if (st != EMB_OK) {
         free(q);
         return st;

@@ -2,7 +2,7 @@
 #include "router/budget_store.h"
 
 #include "base/error.h"
-#include "router/state_sqlite.h"
+#include "store/url.h"
 
 #include <time.h>
 
@@ -18,16 +18,14 @@ int64_t emb_budget_now_ms(const emb_budget_store_options *options)
 emb_status emb_budget_store_open(const char *url, const emb_budget_store_options *options,
                                  emb_budget_store **out, emb_error *err)
 {
-    static const struct {
-        const char *scheme;
-        emb_status (*open)(const char *, const emb_budget_store_options *, emb_budget_store **, emb_error *);
-    } KINDS[] = {{"memory", emb_budget_memory_open},      {"sqlite", emb_budget_sqlite_open},
-                 {"redis", emb_budget_redis_open},        {"unix", emb_budget_redis_open},
-                 {"rediss", emb_budget_redis_open},       {"postgresql", emb_budget_postgresql_open},
-                 {"postgres", emb_budget_postgresql_open}};
-    for (size_t i = 0; i < sizeof KINDS / sizeof *KINDS; i++)
-        if (emb_state_has_scheme(url, KINDS[i].scheme))
-            return KINDS[i].open(url, options, out, err);
+    if (emb_url_is(url, "memory"))
+        return emb_budget_memory_open(url, options, out, err);
+    if (emb_url_is(url, "sqlite"))
+        return emb_budget_sqlite_open(url, options, out, err);
+    if (emb_url_is(url, "redis,rediss,unix"))
+        return emb_budget_redis_open(url, options, out, err);
+    if (emb_url_is(url, "postgresql,postgres"))
+        return emb_budget_postgresql_open(url, options, out, err);
     return emb_fail(err, EMB_E_INVALID, "url",
                     "a budget is kept in memory:, sqlite:PATH, redis://… or postgresql://…");
 }

@@ -44,7 +44,7 @@ enum {
 };
 
 struct emb_rollout {
-    emb_rollout_store *store;
+    emb_db *store;
     int64_t (*now_s)(void);
     _Atomic int64_t share;
     pthread_mutex_t lock;
@@ -130,7 +130,7 @@ emb_status emb_rollout_refresh(emb_rollout *rollout, emb_error *err)
 {
     emb_rollout_state state;
     unsigned since = generation(rollout);
-    emb_status st = rollout->store->kind->load(rollout->store, deadline(), &state, err);
+    emb_status st = emb_rollout_store_load(rollout->store, deadline(), &state, err);
     if (st == EMB_OK)
         adopt(rollout, &state, since);
     return st;
@@ -240,8 +240,7 @@ void emb_rollout_close(emb_rollout *rollout)
         pthread_mutex_unlock(&rollout->lock);
         pthread_join(rollout->thread, NULL);
     }
-    if (rollout->store)
-        rollout->store->kind->close(rollout->store);
+    emb_db_close(rollout->store);
     pthread_cond_destroy(&rollout->wake);
     pthread_mutex_destroy(&rollout->lock);
     free(rollout);
@@ -274,8 +273,8 @@ void emb_rollout_get(emb_rollout *rollout, double configured, emb_rollout_view *
 emb_status emb_rollout_audit(emb_rollout *rollout, size_t limit, emb_arena *arena, emb_rollout_event **out,
                              size_t *count, emb_error *err)
 {
-    return rollout->store->kind->audit(rollout->store, deadline(), limit < AUDIT_MAX ? limit : AUDIT_MAX,
-                                       arena, out, count, err);
+    return emb_rollout_store_audit(rollout->store, deadline(), limit < AUDIT_MAX ? limit : AUDIT_MAX, arena,
+                                   out, count, err);
 }
 
 /* ---- changing ---- */
@@ -314,7 +313,7 @@ static emb_status save(emb_rollout *r, const change *c, const emb_rollout_state 
                                      .action = action,
                                      .actor = actor,
                                      .reason = reason};
-    return r->store->kind->save(r->store, deadline(), next, &line, won, err);
+    return emb_rollout_store_save(r->store, deadline(), next, &line, won, err);
 }
 
 static void tell(const change *c, const emb_rollout_state *next, const char *action)
@@ -331,7 +330,7 @@ static emb_status make_change(emb_rollout *r, const change *c, bool *changed, em
         emb_rollout_state before, next;
         bool won;
         unsigned since = generation(r);
-        emb_status st = r->store->kind->load(r->store, deadline(), &before, err);
+        emb_status st = emb_rollout_store_load(r->store, deadline(), &before, err);
         if (st != EMB_OK && !(st == EMB_E_CORRUPT && before.version > 0)) /* nonsense can be written over */
             return st;
         next = before;

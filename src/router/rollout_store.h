@@ -1,13 +1,13 @@
 /*
  * rollout_store.h: where the state of a rollout and its audit log are kept. Internal to router/.
  *
- *     emb_rollout_store *store;
+ *     emb_db *store;
  *     emb_rollout_store_open("sqlite:/var/lib/embedd/rollout.db", &store, err);      // does not touch the store yet
  *     emb_rollout_state now, next; bool won;
- *     store->kind->load(store, deadline_ns, &now, err);
+ *     emb_rollout_store_load(store, deadline_ns, &now, err);
  *     next = now; next.version++; …
- *     store->kind->save(store, deadline_ns, &next, &event, &won, err);               // false: another was faster
- *     store->kind->close(store);
+ *     emb_rollout_store_save(store, deadline_ns, &next, &event, &won, err);          // false: another was faster
+ *     emb_db_close(store);
  *
  * There is one row of state; its version makes a compare-and-set of a save: it is written only over the
  * version before it, together with the event, in one transaction. Shares are millionths of a percent, so that
@@ -18,6 +18,7 @@
 #define EMB_ROUTER_ROLLOUT_STORE_H
 
 #include "router/rollout.h"
+#include "store/db.h"
 
 enum {
     EMB_ROLLOUT_STEPS_MAX = 32,
@@ -41,46 +42,21 @@ typedef struct emb_rollout_change {
     const char *action, *actor, *reason;
 } emb_rollout_change;
 
-typedef struct emb_rollout_store emb_rollout_store;
-
-typedef struct emb_rollout_store_kind {
-    const char *schemes; /* "postgresql,postgres" */
-    emb_status (*open)(const char *url, emb_rollout_store **out, emb_error *err);
-    void (*close)(emb_rollout_store *store);
-    /* version 0 if there is no row. */
-    emb_status (*load)(emb_rollout_store *store, uint64_t deadline_ns, emb_rollout_state *out,
-                       emb_error *err);
-    /* Writes *next over version next->version - 1 and logs the change; *won: whether that was there. */
-    emb_status (*save)(emb_rollout_store *store, uint64_t deadline_ns, const emb_rollout_state *next,
-                       const emb_rollout_change *change, bool *won, emb_error *err);
-    emb_status (*audit)(emb_rollout_store *store, uint64_t deadline_ns, size_t limit, emb_arena *arena,
-                        emb_rollout_event **out, size_t *count, emb_error *err);
-} emb_rollout_store_kind;
-
-struct emb_rollout_store {
-    const emb_rollout_store_kind *kind;
-};
-
-extern const emb_rollout_store_kind emb_rollout_sqlite, emb_rollout_postgresql;
-
-EMB_MUST_CHECK emb_status emb_rollout_store_open(const char *url, emb_rollout_store **out, emb_error *err);
-
-/* ---- what both stores need ---- */
+EMB_MUST_CHECK emb_status emb_rollout_store_open(const char *url, emb_db **out, emb_error *err);
+/* version 0 if there is no row. */
+EMB_MUST_CHECK emb_status emb_rollout_store_load(emb_db *store, uint64_t deadline_ns, emb_rollout_state *out,
+                                                 emb_error *err);
+/* Writes *next over version next->version - 1 and logs the change; *won: whether that was there. */
+EMB_MUST_CHECK emb_status emb_rollout_store_save(emb_db *store, uint64_t deadline_ns,
+                                                 const emb_rollout_state *next,
+                                                 const emb_rollout_change *change, bool *won, emb_error *err);
+EMB_MUST_CHECK emb_status emb_rollout_store_audit(emb_db *store, uint64_t deadline_ns, size_t limit,
+                                                  emb_arena *arena, emb_rollout_event **out, size_t *count,
+                                                  emb_error *err);
 
 int64_t emb_rollout_to_share(double percentage);
 double emb_rollout_from_share(int64_t share); /* not a number for SHARE_CONFIGURED */
-/* "5000000:3600 10000000:3600": how a schedule is kept. */
-void emb_rollout_write_schedule(const emb_rollout_state *state, char out[EMB_ROLLOUT_SCHEDULE_TEXT]);
-/* A row as it was read; EMB_E_CORRUPT if it cannot have been written by this program, and then only its
- * version is kept, so that it can be written over. */
-EMB_MUST_CHECK emb_status emb_rollout_check_state(emb_rollout_state *state, int64_t mode,
-                                                  const char *schedule, emb_error *err);
 /* A copy that fits, cut between characters and without invalid ones. */
 void emb_rollout_copy_text(char *out, size_t size, const char *text);
-/* Room for `count` events. */
-EMB_MUST_CHECK emb_status emb_rollout_events(emb_arena *arena, size_t count, emb_rollout_event **out,
-                                             emb_error *err);
-EMB_MUST_CHECK emb_status emb_rollout_event_text(emb_arena *arena, const char *text, const char **out,
-                                                 emb_error *err);
 
 #endif

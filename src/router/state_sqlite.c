@@ -7,8 +7,6 @@
  */
 #include "router/state_sqlite.h"
 
-#include <string.h>
-
 static const char *const MIGRATIONS[] = {
     "CREATE TABLE budget_total ("
     " day INTEGER NOT NULL,"
@@ -33,18 +31,4 @@ static const char *const MIGRATIONS[] = {
     " prober BLOB,"
     " probe_until INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;",
 };
-static const emb_sqlite_schema SCHEMA = {0x656D6253, "embedd's shared state", MIGRATIONS, 1};
-
-emb_status emb_state_sqlite_open(const char *url, unsigned connections, emb_sqlite_pool **out, emb_error *err)
-{
-    const char *path = url + sizeof "sqlite:" - 1;
-    if (strncmp(path, "//", 2) == 0)
-        path += 2;
-    return emb_sqlite_pool_open(path, &(emb_sqlite_options){.schema = &SCHEMA}, connections, out, err);
-}
-
-bool emb_state_has_scheme(const char *url, const char *scheme)
-{
-    size_t n = strlen(scheme);
-    return url && strncmp(url, scheme, n) == 0 && url[n] == ':';
-}
+const emb_sqlite_schema emb_state_schema = {0x656D6253, "embedd's shared state", MIGRATIONS, 1};

@@ -7,10 +7,6 @@
 
 #include "store/sqlite.h"
 
-/* url: "sqlite:PATH" or "sqlite://PATH". Does not touch the file. */
-EMB_MUST_CHECK emb_status emb_state_sqlite_open(const char *url, unsigned connections, emb_sqlite_pool **out,
-                                                emb_error *err);
-/* Whether a URL has this scheme: "sqlite", "redis", "postgresql". */
-bool emb_state_has_scheme(const char *url, const char *scheme);
+extern const emb_sqlite_schema emb_state_schema;
 
 #endif

@@ -27,12 +27,10 @@ static void left_out(const char *part, const emb_error *err)
 static bool find_url(const emb_config *config, const char *part, emb_buf *url, const char **text)
 {
     emb_error err;
-    emb_buf_clear(url);
-    emb_status status = emb_storage_store_url(config, part, url, &err);
-    *text = status ? NULL : emb_buf_cstr(url);
-    if (!*text)
+    bool found = emb_storage_store_url(config, part, url, text, &err) == EMB_OK;
+    if (!found)
         left_out(part, &err);
-    return *text != NULL;
+    return found;
 }
 
 static void open_ledger(emb_service *service, const emb_config *config, emb_buf *url)
@@ -117,11 +115,10 @@ static void tell_breaker(void *context, const char *name, emb_breaker_state stat
 static emb_status open_state(emb_service *service, const emb_config *config, emb_buf *url, emb_error *err)
 {
     emb_kit *kit = &service->kit;
-    emb_buf_clear(url);
-    emb_status status = emb_storage_state_url(config, url, err);
-    const char *text = status ? NULL : emb_buf_cstr(url);
-    if (!text)
-        return status ? status : emb_fail_nomem(err, "address", url->length);
+    const char *text;
+    emb_status status = emb_storage_state_url(config, url, &text, err);
+    if (status)
+        return status;
     const emb_budget_options budget = {.timezone = config->budget_timezone,
                                        .reservation_s = (uint32_t)config->reservation_seconds,
                                        .expired_are_spent = config->expired_reservations == 1,
@@ -168,7 +165,7 @@ emb_status emb_kit_open(emb_service *service, const emb_config *config, emb_erro
         open_shadow(service, config, &url);
         status = open_state(service, config, &url, err);
     }
-    emb_buf_fini(&url);
+    emb_storage_url_fini(&url);
     return status;
 }
 

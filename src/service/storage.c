@@ -88,24 +88,44 @@ emb_status emb_storage_open_cache(const emb_storage_options *options, emb_cache 
     return emb_cache_open(&cache, out, err);
 }
 
-emb_status emb_storage_store_url(const emb_config *config, const char *part, emb_buf *out, emb_error *err)
+/* What was put into *url as a text, if it could be. */
+static emb_status text_of(emb_buf *url, emb_status status, const char **text, emb_error *err)
 {
-    if (strncmp(config->store_url, "sqlite:", 7) == 0 &&
-        config->store_url[7]) /* a file of one's own: one for each part */
-        return emb_buf_addf(out, "%s.%s", config->store_url, part);
-    if (*config->store_url && strcmp(config->store_url, "sqlite:") != 0)
-        return emb_buf_add_str(out, config->store_url);
-    if (!make_directory(config->data_path))
-        return emb_fail_errno(err, config->data_path, "making the data directory");
-    return emb_buf_addf(out, "sqlite:%s/%s.db", config->data_path, part);
+    if (status == EMB_OK && !(*text = emb_buf_cstr(url)))
+        status = EMB_E_NOMEM;
+    return status ? emb_fail(err, status, "data.store_url", "the address of a store: %s",
+                             emb_status_text(status))
+                  : EMB_OK;
 }
 
-emb_status emb_storage_state_url(const emb_config *config, emb_buf *out, emb_error *err)
+emb_status emb_storage_store_url(const emb_config *config, const char *part, emb_buf *url, const char **text,
+                                 emb_error *err)
+{
+    emb_buf_clear(url);
+    if (strncmp(config->store_url, "sqlite:", 7) == 0 &&
+        config->store_url[7]) /* a file of one's own: one for each part */
+        return text_of(url, emb_buf_addf(url, "%s.%s", config->store_url, part), text, err);
+    if (*config->store_url && strcmp(config->store_url, "sqlite:") != 0)
+        return text_of(url, emb_buf_add_str(url, config->store_url), text, err);
+    if (!make_directory(config->data_path))
+        return emb_fail_errno(err, config->data_path, "making the data directory");
+    return text_of(url, emb_buf_addf(url, "sqlite:%s/%s.db", config->data_path, part), text, err);
+}
+
+emb_status emb_storage_state_url(const emb_config *config, emb_buf *url, const char **text, emb_error *err)
 {
     char redis[URL_BYTES] = "";
+    emb_buf_clear(url);
     if (*config->state_url)
-        return emb_buf_add_str(out, config->state_url);
+        return text_of(url, emb_buf_add_str(url, config->state_url), text, err);
     if (choose_redis(config, redis))
-        return emb_buf_add_str(out, redis);
-    return emb_storage_store_url(config, "state", out, err);
+        return text_of(url, emb_buf_add_str(url, redis), text, err);
+    return emb_storage_store_url(config, "state", url, text, err);
+}
+
+void emb_storage_url_fini(emb_buf *url)
+{
+    if (url->data)
+        explicit_bzero(url->data, url->capacity);
+    emb_buf_fini(url);
 }

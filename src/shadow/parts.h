@@ -31,7 +31,7 @@ typedef struct emb_shadow_counters {
 
 struct emb_shadow {
     emb_shadow_options options;
-    emb_shadow_store *store;
+    emb_db *store;
     emb_shadow_window *window;
     emb_shadow_counters series;
     volatile int cancel;              /* by __atomic operations */

@@ -209,7 +209,7 @@ static emb_status read_samples(emb_shadow *s, const emb_shadow_query *query, emb
     r->sample_count = count;
     if (!*out)
         return emb_fail_nomem(err, "samples of comparisons", limit * sizeof **out);
-    return s->store->ops->rows(s->store, order, query->since_s, limit, deadline_ns, on_sample, r, err);
+    return emb_shadow_store_rows(s->store, order, query->since_s, limit, deadline_ns, on_sample, r, err);
 }
 
 /* ---- the window ---- */
@@ -244,7 +244,7 @@ static emb_status read_window(emb_shadow *s, int64_t since_s, reading *r, uint64
 {
     emb_shadow_likeness likeness = {0};
     emb_shadow_state state;
-    emb_status st = s->store->ops->get_state(s->store, deadline_ns, &state, err);
+    emb_status st = emb_shadow_store_get_state(s->store, deadline_ns, &state, err);
     if (st == EMB_OK && s->window)
         st = emb_shadow_window_measure(s->window, &s->cancel, &likeness, err);
     if (st != EMB_OK)
@@ -273,18 +273,19 @@ static emb_status visited(const reading *r, emb_status st, emb_error *err)
 
 static emb_status read_store(emb_shadow *s, const emb_shadow_query *query, reading *r, emb_error *err)
 {
-    const emb_shadow_store_ops *ops = s->store->ops;
     emb_shadow_report *out = r->out;
     uint64_t deadline = emb_now_ns() + REPORT_NS;
     int64_t since = query->since_s;
-    emb_status st = visited(r, ops->totals(s->store, since, CATEGORIES, deadline, on_total, r, err), err);
+    emb_status st =
+        visited(r, emb_shadow_store_totals(s->store, since, CATEGORIES, deadline, on_total, r, err), err);
     if (st == EMB_OK)
-        st = visited(r, ops->points(s->store, since, SAMPLE, deadline, on_point, r, err), err);
+        st = visited(r, emb_shadow_store_points(s->store, since, SAMPLE, deadline, on_point, r, err), err);
     if (st == EMB_OK)
         st = fill_groups(r, err);
     if (st == EMB_OK)
-        st = visited(r, ops->rows(s->store, EMB_SHADOW_LAST_COMPARED, since, 1, deadline, on_last, r, err),
-                     err);
+        st = visited(
+            r, emb_shadow_store_rows(s->store, EMB_SHADOW_LAST_COMPARED, since, 1, deadline, on_last, r, err),
+            err);
     if (st == EMB_OK)
         st = read_window(s, since, r, deadline, err);
     if (st == EMB_OK)
@@ -314,7 +315,7 @@ emb_status emb_shadow_make_report(emb_shadow *s, const emb_shadow_query *query, 
 
 emb_status emb_shadow_clear(emb_shadow *s, emb_error *err)
 {
-    emb_status st = s->store->ops->clear(s->store, emb_now_ns() + REPORT_NS, err);
+    emb_status st = emb_shadow_store_clear(s->store, emb_now_ns() + REPORT_NS, err);
     if (st != EMB_OK)
         return st;
     if (s->window)

@@ -224,7 +224,7 @@ static void put_rows(emb_shadow *s, uint64_t within_ns)
     emb_error err = {0};
     bool stored = false;
     if (b->count && !store_rests(s)) {
-        stored = s->store->ops->put(s->store, b->rows, b->count, emb_now_ns() + within_ns, &err) == EMB_OK;
+        stored = emb_shadow_store_put(s->store, b->rows, b->count, emb_now_ns() + within_ns, &err) == EMB_OK;
         if (stored)
             tell_recovery(s);
         else
@@ -271,7 +271,7 @@ static void put_state(emb_shadow *s, const emb_shadow_state *figures, uint64_t w
     state.dropped = (int64_t)(dropped - told);
     if ((!state.dropped && !state.time_s) || store_rests(s))
         return;
-    if (s->store->ops->put_state(s->store, &state, emb_now_ns() + within_ns, &err) == EMB_OK)
+    if (emb_shadow_store_put_state(s->store, &state, emb_now_ns() + within_ns, &err) == EMB_OK)
         atomic_store(&s->dropped_told, dropped);
     else
         tell_failure(s, &err);
@@ -302,7 +302,7 @@ static void trim(emb_shadow *s)
     if (now < s->trim_ns || store_rests(s))
         return;
     int64_t before = emb_shadow_now_s(s) - (int64_t)KEEP_DAYS * 86400;
-    if (s->store->ops->trim(s->store, before, KEEP_ROWS, now + WRITE_NS, &removed, &err) != EMB_OK)
+    if (emb_shadow_store_trim(s->store, before, KEEP_ROWS, now + WRITE_NS, &removed, &err) != EMB_OK)
         tell_failure(s, &err);
     if (removed < EMB_SHADOW_PIECE)
         s->trim_ns = now + TRIM_EVERY_NS;
@@ -446,8 +446,7 @@ static void init_series(emb_shadow *s, emb_metrics *metrics)
 
 static void release(emb_shadow *s)
 {
-    if (s->store)
-        s->store->ops->close(s->store);
+    emb_db_close(s->store);
     emb_shadow_window_close(s->window);
     emb_arena_fini(&s->batch.strings);
     free(s->batch.rows);

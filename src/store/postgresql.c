@@ -66,7 +66,7 @@ static emb_status read_version(target *t, emb_pg_link *link, uint64_t deadline_n
                                emb_error *err)
 {
     emb_pg_result *r;
-    emb_pg_param name = {t->schema->name, strlen(t->schema->name)};
+    emb_param name = emb_param_text(t->schema->name);
     *version = 0;
     emb_status st =
         emb_pg_link_params(link, "SELECT version::bigint FROM embedd_schema WHERE name = $1::text", &name, 1,
@@ -80,8 +80,7 @@ static emb_status read_version(target *t, emb_pg_link *link, uint64_t deadline_n
 
 static emb_status write_version(target *t, emb_pg_link *link, uint64_t deadline_ns, emb_error *err)
 {
-    emb_pg_int64 version = emb_pg_int64_of(t->schema->version);
-    emb_pg_param params[] = {{t->schema->name, strlen(t->schema->name)}, {&version, sizeof version}};
+    const emb_param params[] = {emb_param_text(t->schema->name), emb_param_int(t->schema->version)};
     return emb_pg_link_params(link,
                               "INSERT INTO embedd_schema (name, version) VALUES ($1::text, $2::bigint) "
                               "ON CONFLICT (name) DO UPDATE SET version = excluded.version",
@@ -271,7 +270,7 @@ static void give_back(emb_pg *pg, emb_pg_link *link)
     emb_pool_release(pg->pool, link, !emb_pg_link_usable(link));
 }
 
-static emb_status call_once(emb_pg *pg, const emb_pg_statement *statement, const emb_pg_param *params,
+static emb_status call_once(emb_pg *pg, const emb_pg_statement *statement, const emb_param *params,
                             size_t count, uint64_t deadline_ns, emb_pg_result **out, bool *stale,
                             emb_error *err)
 {
@@ -290,14 +289,28 @@ static emb_status call_once(emb_pg *pg, const emb_pg_statement *statement, const
 /* A connection that died while it was idle is no failure of the statement: another is tried. Nothing was
  * answered, but it may have been done all the same; so statements that are not harmless to repeat belong
  * into a session. */
-emb_status emb_pg_call(emb_pg *pg, const emb_pg_statement *statement, const emb_pg_param *params,
-                       size_t count, uint64_t deadline_ns, emb_pg_result **out, emb_error *err)
+emb_status emb_pg_call(emb_pg *pg, const emb_pg_statement *statement, const emb_param *params, size_t count,
+                       uint64_t deadline_ns, emb_pg_result **out, emb_error *err)
 {
     bool stale;
     emb_status st = call_once(pg, statement, params, count, deadline_ns, out, &stale, err);
     if (st != EMB_OK && stale)
         st = call_once(pg, statement, params, count, deadline_ns, out, &stale, err);
     return st;
+}
+
+emb_status emb_pg_ask(emb_pg *pg, const emb_pg_statement *statement, const emb_param *params, size_t count,
+                      uint64_t deadline_ns, int64_t *out, emb_error *err)
+{
+    emb_pg_result *r;
+    *out = 0;
+    emb_status st = emb_pg_call(pg, statement, params, count, deadline_ns, &r, err);
+    if (st != EMB_OK)
+        return st;
+    if (emb_pg_rows(r))
+        *out = emb_pg_int(r, 0, 0);
+    emb_pg_result_free(r);
+    return EMB_OK;
 }
 
 emb_status emb_pg_begin(emb_pg *pg, uint64_t deadline_ns, emb_pg_session **out, emb_error *err)
@@ -323,7 +336,7 @@ emb_status emb_pg_begin(emb_pg *pg, uint64_t deadline_ns, emb_pg_session **out, 
     return EMB_OK;
 }
 
-emb_status emb_pg_run(emb_pg_session *s, const emb_pg_statement *statement, const emb_pg_param *params,
+emb_status emb_pg_run(emb_pg_session *s, const emb_pg_statement *statement, const emb_param *params,
                       size_t count, emb_pg_result **out, emb_error *err)
 {
     return emb_pg_link_prepared(s->link, statement, params, count, s->deadline_ns, out, err);
@@ -341,20 +354,7 @@ emb_status emb_pg_end(emb_pg_session *s, emb_status so_far, emb_error *err)
     return st;
 }
 
-/* ---- parameters ---- */
-
-static void big_endian(uint64_t value, size_t bytes, unsigned char *out)
-{
-    for (size_t i = 0; i < bytes; i++)
-        out[i] = (unsigned char)(value >> 8 * (bytes - 1 - i));
-}
-
-emb_pg_int64 emb_pg_int64_of(int64_t value)
-{
-    emb_pg_int64 out;
-    big_endian((uint64_t)value, 8, out.bytes);
-    return out;
-}
+/* ---- arrays ---- */
 
 /* Dimensions (1), whether there are NULLs (1: perhaps), the type, then the count and the first index (1). */
 enum { ARRAY_HEAD = 20, ARRAY_COUNT = 12 };
@@ -365,22 +365,29 @@ static void add(emb_pg_array *a, const void *data, size_t length)
         a->status = emb_buf_add(&a->bytes, data, length);
 }
 
-void emb_pg_array_init(emb_pg_array *a, uint32_t element_type)
+static void begin_array(emb_pg_array *a, uint32_t element_type)
 {
     unsigned char head[ARRAY_HEAD];
     *a = (emb_pg_array){0};
     emb_buf_init(&a->bytes, ARRAY_BYTES);
-    big_endian(1, 4, head);
-    big_endian(1, 4, head + 4);
-    big_endian(element_type, 4, head + 8);
-    big_endian(0, 4, head + ARRAY_COUNT);
-    big_endian(1, 4, head + 16);
+    emb_pg_big_endian(1, 4, head);
+    emb_pg_big_endian(1, 4, head + 4);
+    emb_pg_big_endian(element_type, 4, head + 8);
+    emb_pg_big_endian(0, 4, head + ARRAY_COUNT);
+    emb_pg_big_endian(1, 4, head + 16);
     add(a, head, sizeof head);
 }
 
-void emb_pg_array_fini(emb_pg_array *a)
+void emb_pg_arrays_init(emb_pg_array *arrays, const uint32_t *types, size_t count)
 {
-    emb_buf_fini(&a->bytes);
+    for (size_t i = 0; i < count; i++)
+        begin_array(&arrays[i], types[i]);
+}
+
+void emb_pg_arrays_fini(emb_pg_array *arrays, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        emb_buf_fini(&arrays[i].bytes);
 }
 
 void emb_pg_array_add(emb_pg_array *a, const void *data, size_t length)
@@ -388,7 +395,7 @@ void emb_pg_array_add(emb_pg_array *a, const void *data, size_t length)
     unsigned char size[4];
     if (length > INT32_MAX && a->status == EMB_OK)
         a->status = EMB_E_LIMIT;
-    big_endian(data ? length : UINT32_MAX, 4, size); /* -1: NULL */
+    emb_pg_big_endian(data ? length : UINT32_MAX, 4, size); /* -1: NULL */
     add(a, size, 4);
     if (data)
         add(a, data, length);
@@ -398,23 +405,27 @@ void emb_pg_array_add(emb_pg_array *a, const void *data, size_t length)
 void emb_pg_array_add_int4(emb_pg_array *a, int32_t value)
 {
     unsigned char bytes[4];
-    big_endian((uint32_t)value, 4, bytes);
+    emb_pg_big_endian((uint32_t)value, 4, bytes);
     emb_pg_array_add(a, bytes, 4);
 }
 
 void emb_pg_array_add_int8(emb_pg_array *a, int64_t value)
 {
-    emb_pg_int64 bytes = emb_pg_int64_of(value);
-    emb_pg_array_add(a, bytes.bytes, 8);
+    unsigned char bytes[8];
+    emb_pg_big_endian((uint64_t)value, 8, bytes);
+    emb_pg_array_add(a, bytes, 8);
 }
 
-emb_status emb_pg_array_param(emb_pg_array *a, emb_pg_param *out, emb_error *err)
+emb_status emb_pg_arrays_params(emb_pg_array *arrays, size_t count, emb_param *out, emb_error *err)
 {
-    if (a->status != EMB_OK)
-        return emb_fail(err, a->status, "parameters",
-                        "the parameters of a statement could not be put together: %s",
-                        emb_status_text(a->status));
-    big_endian(a->count, 4, (unsigned char *)a->bytes.data + ARRAY_COUNT);
-    *out = (emb_pg_param){a->bytes.data, a->bytes.length};
+    for (size_t i = 0; i < count; i++) {
+        emb_pg_array *a = &arrays[i];
+        if (a->status != EMB_OK)
+            return emb_fail(err, a->status, "parameters",
+                            "the parameters of a statement could not be put together: %s",
+                            emb_status_text(a->status));
+        emb_pg_big_endian(a->count, 4, (unsigned char *)a->bytes.data + ARRAY_COUNT);
+        out[i] = emb_param_bytes(a->bytes.data, a->bytes.length);
+    }
     return EMB_OK;
 }

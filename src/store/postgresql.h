@@ -6,7 +6,7 @@
  *     static const emb_pg_statement FIND = { "things_find", "SELECT n FROM t WHERE k = $1::bytea" };
  *     emb_pg *pg;
  *     emb_pg_open("postgresql://user:secret@host/db", &(emb_pg_options){ .schema = &SCHEMA }, &pg, err); // no connection
- *     emb_pg_param p[] = { { key, n } };
+ *     const emb_param p[] = {emb_param_bytes(key, n)};
  *     emb_pg_result *r;
  *     if ((st = emb_pg_call(pg, &FIND, p, 1, deadline_ns, &r, err)) == EMB_OK) {
  *         for (size_t row = 0; row < emb_pg_rows(r); row++) use(emb_pg_int(r, row, 0));
@@ -29,6 +29,7 @@
 #define EMB_STORE_POSTGRESQL_H
 
 #include "base/buf.h"
+#include "store/param.h"
 
 typedef struct emb_pg emb_pg;
 typedef struct emb_pg_result emb_pg_result;
@@ -53,11 +54,6 @@ typedef struct emb_pg_statement {
     const char *sql;  /* with the types of its parameters: $1::bytea[] */
 } emb_pg_statement;
 
-typedef struct emb_pg_param {
-    const void *data; /* NULL: SQL's NULL */
-    size_t length;
-} emb_pg_param;
-
 EMB_MUST_CHECK emb_status emb_pg_open(const char *url, const emb_pg_options *options, emb_pg **out,
                                       emb_error *err);
 void emb_pg_close(emb_pg *pg);              /* no call may be running; takes NULL */
@@ -65,9 +61,12 @@ const char *emb_pg_where(const emb_pg *pg); /* "PostgreSQL at host:5432/database
 void emb_pg_tidy(emb_pg *pg);               /* closes connections that have been idle for long */
 
 /* One statement in a transaction of its own. `out` may be NULL if its rows are of no interest. */
-EMB_MUST_CHECK emb_status emb_pg_call(emb_pg *pg, const emb_pg_statement *statement,
-                                      const emb_pg_param *params, size_t count, uint64_t deadline_ns,
-                                      emb_pg_result **out, emb_error *err);
+EMB_MUST_CHECK emb_status emb_pg_call(emb_pg *pg, const emb_pg_statement *statement, const emb_param *params,
+                                      size_t count, uint64_t deadline_ns, emb_pg_result **out,
+                                      emb_error *err);
+/* The same for a statement whose answer is one integer: the first column of the first row, 0 without one. */
+EMB_MUST_CHECK emb_status emb_pg_ask(emb_pg *pg, const emb_pg_statement *statement, const emb_param *params,
+                                     size_t count, uint64_t deadline_ns, int64_t *out, emb_error *err);
 
 /* ---- several statements in one transaction ---- */
 
@@ -77,20 +76,14 @@ typedef struct emb_pg_session emb_pg_session;
 EMB_MUST_CHECK emb_status emb_pg_begin(emb_pg *pg, uint64_t deadline_ns, emb_pg_session **out,
                                        emb_error *err);
 EMB_MUST_CHECK emb_status emb_pg_run(emb_pg_session *session, const emb_pg_statement *statement,
-                                     const emb_pg_param *params, size_t count, emb_pg_result **out,
+                                     const emb_param *params, size_t count, emb_pg_result **out,
                                      emb_error *err);
 /* Commits if `so_far` is EMB_OK, else rolls back and returns it; gives the connection back either way. */
 EMB_MUST_CHECK emb_status emb_pg_end(emb_pg_session *session, emb_status so_far, emb_error *err);
 
-/* ---- parameters ---- */
+/* ---- arrays as parameters ---- */
 
-/* Integers travel with the most significant byte first. */
-typedef struct emb_pg_int64 {
-    unsigned char bytes[8];
-} emb_pg_int64;
-emb_pg_int64 emb_pg_int64_of(int64_t value);
-
-/* An array of one type, for unnest(): see emb_pg_array_add. */
+/* An array of one type, for unnest(). */
 typedef struct emb_pg_array {
     emb_buf bytes;
     uint32_t count;
@@ -99,19 +92,22 @@ typedef struct emb_pg_array {
 
 enum { EMB_PG_BYTEA = 17, EMB_PG_INT8 = 20, EMB_PG_INT4 = 23, EMB_PG_TEXT = 25 };
 
-void emb_pg_array_init(emb_pg_array *array, uint32_t element_type);
-void emb_pg_array_fini(emb_pg_array *array);
 void emb_pg_array_add(emb_pg_array *array, const void *data, size_t length); /* data NULL: SQL's NULL */
 void emb_pg_array_add_int4(emb_pg_array *array, int32_t value);
 void emb_pg_array_add_int8(emb_pg_array *array, int64_t value);
-/* Puts the count in; what could not be added is reported here. */
-EMB_MUST_CHECK emb_status emb_pg_array_param(emb_pg_array *array, emb_pg_param *out, emb_error *err);
+/* `count` arrays as the parameters 1 to count of a statement, in the order of `types`: init, add, values, fini. */
+void emb_pg_arrays_init(emb_pg_array *arrays, const uint32_t *types, size_t count);
+void emb_pg_arrays_fini(emb_pg_array *arrays, size_t count);
+/* Puts the counts in; what could not be added is reported here. */
+EMB_MUST_CHECK emb_status emb_pg_arrays_params(emb_pg_array *arrays, size_t count, emb_param *out,
+                                               emb_error *err);
 
 /* ---- results ---- */
 
 size_t emb_pg_rows(const emb_pg_result *result);
-/* NULL if the column is; the bytes live as long as the result, a NUL follows them. */
+/* NULL if the column is; what they give lives as long as the result, a NUL follows. */
 const void *emb_pg_bytes(const emb_pg_result *result, size_t row, int column, size_t *length);
+const char *emb_pg_text(const emb_pg_result *result, size_t row, int column);
 int64_t emb_pg_int(const emb_pg_result *result, size_t row, int column); /* of int2, int4, int8; 0 for NULL */
 void emb_pg_result_free(emb_pg_result *result);                          /* takes NULL */
 

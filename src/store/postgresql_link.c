@@ -247,9 +247,16 @@ emb_status emb_pg_link_plain(emb_pg_link *link, const char *sql, uint64_t deadli
 typedef struct binary {
     const char *values[MAX_PARAMS];
     int lengths[MAX_PARAMS], formats[MAX_PARAMS];
+    unsigned char integers[MAX_PARAMS][8];
 } binary;
 
-static emb_status as_binary(const emb_pg_link *link, const emb_pg_param *params, size_t count, binary *out,
+void emb_pg_big_endian(uint64_t value, size_t bytes, unsigned char *out)
+{
+    for (size_t i = 0; i < bytes; i++)
+        out[i] = (unsigned char)(value >> 8 * (bytes - 1 - i));
+}
+
+static emb_status as_binary(const emb_pg_link *link, const emb_param *params, size_t count, binary *out,
                             emb_error *err)
 {
     static const char empty[1];
@@ -263,11 +270,16 @@ static emb_status as_binary(const emb_pg_link *link, const emb_pg_param *params,
         out->values[i] = params[i].data && !params[i].length ? empty : params[i].data;
         out->lengths[i] = (int)params[i].length;
         out->formats[i] = 1;
+        if (params[i].kind == EMB_PARAM_INT || params[i].kind == EMB_PARAM_INT4) {
+            out->lengths[i] = params[i].kind == EMB_PARAM_INT ? 8 : 4;
+            emb_pg_big_endian((uint64_t)params[i].integer, (size_t)out->lengths[i], out->integers[i]);
+            out->values[i] = (const char *)out->integers[i];
+        }
     }
     return EMB_OK;
 }
 
-emb_status emb_pg_link_params(emb_pg_link *link, const char *sql, const emb_pg_param *params, size_t count,
+emb_status emb_pg_link_params(emb_pg_link *link, const char *sql, const emb_param *params, size_t count,
                               uint64_t deadline_ns, emb_pg_result **out, emb_error *err)
 {
     binary b;
@@ -296,9 +308,8 @@ static emb_status prepare(emb_pg_link *link, const emb_pg_statement *statement, 
     return st;
 }
 
-emb_status emb_pg_link_prepared(emb_pg_link *link, const emb_pg_statement *statement,
-                                const emb_pg_param *params, size_t count, uint64_t deadline_ns,
-                                emb_pg_result **out, emb_error *err)
+emb_status emb_pg_link_prepared(emb_pg_link *link, const emb_pg_statement *statement, const emb_param *params,
+                                size_t count, uint64_t deadline_ns, emb_pg_result **out, emb_error *err)
 {
     binary b;
     PGresult *rows;
@@ -441,6 +452,12 @@ const void *emb_pg_bytes(const emb_pg_result *result, size_t row, int column, si
         return NULL;
     *length = (size_t)PQgetlength(result->rows, (int)row, column);
     return PQgetvalue(result->rows, (int)row, column);
+}
+
+const char *emb_pg_text(const emb_pg_result *result, size_t row, int column)
+{
+    size_t length;
+    return emb_pg_bytes(result, row, column, &length);
 }
 
 int64_t emb_pg_int(const emb_pg_result *result, size_t row, int column)

@@ -30,12 +30,14 @@ void emb_pg_link_hang_up(emb_pg_link *link);
 /* Statements without parameters, ';' between them; the last one's result. */
 EMB_MUST_CHECK emb_status emb_pg_link_plain(emb_pg_link *link, const char *sql, uint64_t deadline_ns,
                                             emb_pg_result **out, emb_error *err);
-EMB_MUST_CHECK emb_status emb_pg_link_params(emb_pg_link *link, const char *sql, const emb_pg_param *params,
+EMB_MUST_CHECK emb_status emb_pg_link_params(emb_pg_link *link, const char *sql, const emb_param *params,
                                              size_t count, uint64_t deadline_ns, emb_pg_result **out,
                                              emb_error *err);
 EMB_MUST_CHECK emb_status emb_pg_link_prepared(emb_pg_link *link, const emb_pg_statement *statement,
-                                               const emb_pg_param *params, size_t count, uint64_t deadline_ns,
+                                               const emb_param *params, size_t count, uint64_t deadline_ns,
                                                emb_pg_result **out, emb_error *err);
+/* Integers travel with the most significant byte first. */
+void emb_pg_big_endian(uint64_t value, size_t bytes, unsigned char *out);
 /* SQLSTATE of the last failure, "" if it was none of the server's. */
 const char *emb_pg_link_sqlstate(const emb_pg_link *link);
 /* The last failure was expected and puts the connection in no doubt. */

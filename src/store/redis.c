@@ -242,6 +242,14 @@ void emb_redis_int(emb_redis_batch *batch, int64_t value)
     emb_redis_bytes(batch, text, (size_t)snprintf(text, sizeof text, "%lld", (long long)value));
 }
 
+void emb_redis_param(emb_redis_batch *batch, const emb_param *value)
+{
+    if (value->kind == EMB_PARAM_INT || value->kind == EMB_PARAM_INT4)
+        emb_redis_int(batch, value->integer);
+    else
+        emb_redis_bytes(batch, value->data, value->length);
+}
+
 /* ---- calls ---- */
 
 /* The server would refuse every write of this connection from now on. */
@@ -327,18 +335,17 @@ emb_status emb_redis_expect(const emb_redis *redis, const emb_redis_reply *reply
 
 /* ---- scripts ---- */
 
-static void add_eval(emb_redis_batch *batch, const char *command, const char *what,
-                     const emb_redis_argument *keys, size_t key_count, const emb_redis_argument *arguments,
-                     size_t argument_count)
+static void add_eval(emb_redis_batch *batch, const char *command, const char *what, const emb_param *keys,
+                     size_t key_count, const emb_param *arguments, size_t argument_count)
 {
     emb_redis_command(batch, 3 + key_count + argument_count);
     emb_redis_text(batch, command);
     emb_redis_text(batch, what);
     emb_redis_int(batch, (int64_t)key_count);
     for (size_t i = 0; i < key_count; i++)
-        emb_redis_bytes(batch, keys[i].data, keys[i].length);
+        emb_redis_param(batch, &keys[i]);
     for (size_t i = 0; i < argument_count; i++)
-        emb_redis_bytes(batch, arguments[i].data, arguments[i].length);
+        emb_redis_param(batch, &arguments[i]);
 }
 
 /* The digest, asked of the server the first time: one more round trip once in a process. */
@@ -375,9 +382,9 @@ static emb_status learn_digest(emb_redis *redis, emb_redis_script *script, char 
     return st;
 }
 
-emb_status emb_redis_eval(emb_redis *redis, emb_redis_script *script, const emb_redis_argument *keys,
-                          size_t key_count, const emb_redis_argument *arguments, size_t argument_count,
-                          bool once, uint64_t deadline_ns, emb_redis_replies *out, emb_error *err)
+emb_status emb_redis_eval(emb_redis *redis, emb_redis_script *script, const emb_param *keys, size_t key_count,
+                          const emb_param *arguments, size_t argument_count, bool once, uint64_t deadline_ns,
+                          emb_redis_replies *out, emb_error *err)
 {
     char digest[41];
     emb_redis_batch batch;
@@ -401,5 +408,20 @@ emb_status emb_redis_eval(emb_redis *redis, emb_redis_script *script, const emb_
     if (st == EMB_OK && (st = emb_redis_check(redis, out->list[0], err)) != EMB_OK)
         emb_redis_replies_fini(out);
     emb_redis_batch_fini(&batch);
+    return st;
+}
+
+emb_status emb_redis_ask(emb_redis *redis, emb_redis_script *script, const emb_param *arguments, size_t count,
+                         uint64_t deadline_ns, int64_t *out, emb_error *err)
+{
+    emb_redis_replies replies;
+    *out = 0;
+    emb_status st =
+        emb_redis_eval(redis, script, NULL, 0, arguments, count, false, deadline_ns, &replies, err);
+    if (st != EMB_OK)
+        return st;
+    if ((st = emb_redis_expect(redis, replies.list[0], EMB_REDIS_INTEGER, err)) == EMB_OK)
+        *out = replies.list[0]->integer;
+    emb_redis_replies_fini(&replies);
     return st;
 }

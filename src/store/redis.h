@@ -27,6 +27,7 @@
 
 #include "base/arena.h"
 #include "base/buf.h"
+#include "store/param.h"
 
 #include <pthread.h>
 
@@ -66,6 +67,7 @@ void emb_redis_command(emb_redis_batch *batch, size_t arguments);
 void emb_redis_bytes(emb_redis_batch *batch, const void *data, size_t length);
 void emb_redis_text(emb_redis_batch *batch, const char *text);
 void emb_redis_int(emb_redis_batch *batch, int64_t value);
+void emb_redis_param(emb_redis_batch *batch, const emb_param *value);
 
 /* ---- answers ---- */
 
@@ -124,16 +126,14 @@ typedef struct emb_redis_script {
         .source = (text), .lock = PTHREAD_MUTEX_INITIALIZER \
     }
 
-typedef struct emb_redis_argument {
-    const void *data;
-    size_t length;
-} emb_redis_argument;
-
 /* One reply, whose error is the call's failure. It may run twice only where `once` is false. */
-EMB_MUST_CHECK emb_status emb_redis_eval(emb_redis *redis, emb_redis_script *script,
-                                         const emb_redis_argument *keys, size_t key_count,
-                                         const emb_redis_argument *arguments, size_t argument_count,
+EMB_MUST_CHECK emb_status emb_redis_eval(emb_redis *redis, emb_redis_script *script, const emb_param *keys,
+                                         size_t key_count, const emb_param *arguments, size_t argument_count,
                                          bool once, uint64_t deadline_ns, emb_redis_replies *out,
                                          emb_error *err);
+/* The same for a script without keys that may run twice and gives an integer; 0 after a failure. */
+EMB_MUST_CHECK emb_status emb_redis_ask(emb_redis *redis, emb_redis_script *script,
+                                        const emb_param *arguments, size_t count, uint64_t deadline_ns,
+                                        int64_t *out, emb_error *err);
 
 #endif

@@ -213,6 +213,43 @@ void emb_sql_bytes(emb_sql *sql, int parameter, const void *data, size_t length)
     note_bind(sql, sqlite3_bind_blob64(sql->handle, parameter, data, length, SQLITE_STATIC));
 }
 
+void emb_sql_bind(emb_sql *sql, const emb_param *values, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const emb_param *v = &values[i];
+        int parameter = (int)i + 1;
+        switch (v->kind) {
+        case EMB_PARAM_BYTES:
+            emb_sql_bytes(sql, parameter, v->data, v->length);
+            break;
+        case EMB_PARAM_TEXT:
+            emb_sql_text(sql, parameter, v->data, v->length);
+            break;
+        case EMB_PARAM_INT:
+        case EMB_PARAM_INT4:
+            emb_sql_int(sql, parameter, v->integer);
+            break;
+        }
+    }
+}
+
+emb_status emb_sql_ask(emb_sqlite *db, const char *sql, const emb_param *values, size_t count, emb_sql **out,
+                       emb_error *err)
+{
+    emb_status st = emb_sql_get(db, sql, out, err);
+    if (st == EMB_OK)
+        emb_sql_bind(*out, values, count);
+    return st;
+}
+
+emb_status emb_sql_call(emb_sqlite *db, const char *sql, const emb_param *values, size_t count,
+                        emb_error *err)
+{
+    emb_sql *s;
+    emb_status st = emb_sql_ask(db, sql, values, count, &s, err);
+    return st ? st : emb_sql_do(s, err);
+}
+
 emb_status emb_sql_step(emb_sql *sql, bool *row, emb_error *err)
 {
     *row = false;
@@ -571,4 +608,19 @@ void emb_sqlite_release(emb_sqlite_pool *pool, emb_sqlite *db)
     }
     pthread_cond_signal(&pool->freed);
     pthread_mutex_unlock(&pool->lock);
+}
+
+emb_status emb_sqlite_enter(emb_sqlite_pool *pool, uint64_t deadline_ns, emb_sqlite **out, emb_error *err)
+{
+    emb_status st = emb_sqlite_acquire(pool, deadline_ns, out, err);
+    if (st == EMB_OK && (st = emb_sqlite_begin(*out, true, err)) != EMB_OK)
+        emb_sqlite_release(pool, *out);
+    return st;
+}
+
+emb_status emb_sqlite_leave(emb_sqlite_pool *pool, emb_sqlite *db, emb_status so_far, emb_error *err)
+{
+    emb_status st = emb_sqlite_end(db, so_far, err);
+    emb_sqlite_release(pool, db);
+    return st;
 }

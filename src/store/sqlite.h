@@ -8,14 +8,14 @@
  *     emb_sqlite_pool_open(path, &(emb_sqlite_options){ &SCHEMA }, 4, &pool, err);   // does not touch the file yet
  *
  *     emb_sqlite *db; emb_sql *s; bool row;
- *     if ((st = emb_sqlite_acquire(pool, deadline_ns, &db, err))) return st;
- *     if ((st = emb_sqlite_begin(db, true, err)) == EMB_OK && (st = emb_sql_get(db, "UPDATE …", &s, err)) == EMB_OK) {
+ *     if ((st = emb_sqlite_enter(pool, deadline_ns, &db, err))) return st;       // a connection, in a transaction
+ *     st = emb_sql_call(db, "UPDATE … WHERE a = ?1", (emb_param[]){emb_param_int(42)}, 1, err);
+ *     if (st == EMB_OK && (st = emb_sql_get(db, "SELECT …", &s, err)) == EMB_OK) {
  *         emb_sql_int(s, 1, 42);                     // a failed bind is reported by the next step
  *         st = emb_sql_step(s, &row, err);
  *         emb_sql_reset(s);
  *     }
- *     st = emb_sqlite_end(db, st, err);              // commits, or rolls back and keeps st
- *     emb_sqlite_release(pool, db);
+ *     return emb_sqlite_leave(pool, db, st, err);    // commits, or rolls back and keeps st
  *
  * A file is created with mode 0600, in WAL mode, and carries an application id and a version: migration n
  * takes it from version n to n + 1, all in one transaction; a file of another program, of a newer version, or
@@ -30,6 +30,8 @@
  */
 #ifndef EMB_STORE_SQLITE_H
 #define EMB_STORE_SQLITE_H
+
+#include "store/param.h"
 
 #include <embedd.h>
 
@@ -62,6 +64,11 @@ void emb_sqlite_release(emb_sqlite_pool *pool, emb_sqlite *db);
 
 EMB_MUST_CHECK emb_status emb_sqlite_begin(emb_sqlite *db, bool write, emb_error *err);
 EMB_MUST_CHECK emb_status emb_sqlite_end(emb_sqlite *db, emb_status so_far, emb_error *err);
+/* Both in one, acquire and begin to write; end and release. */
+EMB_MUST_CHECK emb_status emb_sqlite_enter(emb_sqlite_pool *pool, uint64_t deadline_ns, emb_sqlite **out,
+                                           emb_error *err);
+EMB_MUST_CHECK emb_status emb_sqlite_leave(emb_sqlite_pool *pool, emb_sqlite *db, emb_status so_far,
+                                           emb_error *err);
 /* Statements without rows or parameters, ';' between. */
 EMB_MUST_CHECK emb_status emb_sqlite_run(emb_sqlite *db, const char *sql, emb_error *err);
 /* EMB_E_DEADLINE if it has passed: for loops of many cheap statements. */
@@ -80,10 +87,17 @@ EMB_MUST_CHECK emb_status emb_sql_get(emb_sqlite *db, const char *sql, emb_sql *
 void emb_sql_int(emb_sql *sql, int parameter, int64_t value);
 void emb_sql_text(emb_sql *sql, int parameter, const char *text, size_t length);
 void emb_sql_bytes(emb_sql *sql, int parameter, const void *data, size_t length);
+void emb_sql_bind(emb_sql *sql, const emb_param *values, size_t count); /* parameters 1 to count */
 /* *row: whether there is a row, whose columns can be read until the next step or reset. */
 EMB_MUST_CHECK emb_status emb_sql_step(emb_sql *sql, bool *row, emb_error *err);
 /* Steps once and resets, for statements without rows. */
 EMB_MUST_CHECK emb_status emb_sql_do(emb_sql *sql, emb_error *err);
+/* Get, bind and do in one. */
+EMB_MUST_CHECK emb_status emb_sql_call(emb_sqlite *db, const char *sql, const emb_param *values, size_t count,
+                                       emb_error *err);
+/* Get and bind, for statements with rows. */
+EMB_MUST_CHECK emb_status emb_sql_ask(emb_sqlite *db, const char *sql, const emb_param *values, size_t count,
+                                      emb_sql **out, emb_error *err);
 void emb_sql_reset(emb_sql *sql);                     /* takes NULL */
 int64_t emb_sql_column_int(emb_sql *sql, int column); /* columns are numbered from 0 */
 const void *emb_sql_column_bytes(emb_sql *sql, int column, size_t *length);

@@ -162,3 +162,23 @@ const char *emb_url_option(const emb_url *url, const char *name)
             return url->values[i];
     return NULL;
 }
+
+bool emb_url_is(const char *url, const char *schemes)
+{
+    size_t length = url ? strcspn(url, ":") : 0;
+    if (!length || !url[length])
+        return false;
+    for (const char *s = schemes; *s;) {
+        size_t n = strcspn(s, ",");
+        if (n == length && memcmp(s, url, n) == 0)
+            return true;
+        s += n + (s[n] == ',');
+    }
+    return false;
+}
+
+const char *emb_url_sqlite_path(const char *url)
+{
+    const char *path = url + sizeof "sqlite:" - 1;
+    return strncmp(path, "//", 2) == 0 ? path + 2 : path;
+}

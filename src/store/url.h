@@ -27,4 +27,11 @@ void emb_url_fini(emb_url *url);
 /* The last value given for a name; NULL if there is none. */
 const char *emb_url_option(const emb_url *url, const char *name);
 
+/* ---- of texts that need no parsing ---- */
+
+/* Whether the URL has one of these schemes, a comma between: "postgresql,postgres". NULL has none. */
+bool emb_url_is(const char *url, const char *schemes);
+/* The path of "sqlite:PATH"; "sqlite://PATH" is the same, so that sqlite:///absolute works too. */
+const char *emb_url_sqlite_path(const char *url);
+
 #endif

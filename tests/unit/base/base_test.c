@@ -179,6 +179,12 @@ static void json_writes_strings(void **state)
     assert_string_equal(emb_buf_cstr(&buf), "[0.5,-1,0]");
     assert_int_equal(emb_json_write_floats(&buf, (float[]){1, __builtin_nanf("")}, 2), EMB_E_INVALID);
     assert_int_equal(buf.length, 10);
+    emb_buf_clear(&buf);
+    assert_int_equal(emb_buf_add_str(&buf, "{"), EMB_OK);
+    assert_int_equal(emb_json_write_member(&buf, "a", "{\""), EMB_OK);
+    assert_int_equal(emb_json_write_member(&buf, "b", NULL), EMB_OK);
+    assert_int_equal(emb_json_write_member(&buf, "c", ""), EMB_OK);
+    assert_string_equal(emb_buf_cstr(&buf), "{\"a\":\"{\\\"\",\"b\":null,\"c\":\"\"");
     emb_buf_fini(&buf);
 }
 

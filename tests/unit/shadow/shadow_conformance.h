@@ -29,7 +29,7 @@ typedef struct shadow_subject {
 } shadow_subject;
 
 static const shadow_subject *shadow_subject_now;
-static emb_shadow_store *store;
+static emb_db *store;
 static emb_error conformance_error;
 
 static uint64_t soon(void)
@@ -42,7 +42,7 @@ static void ok(emb_status st)
     if (st != EMB_OK)
         fail_msg("%s: %s", emb_status_text(st), conformance_error.message);
 }
-#define OK(call) ok(store->ops->call)
+#define OK(call) ok(emb_shadow_store_##call)
 #define ERR &conformance_error
 
 static emb_shadow_row row_of(int64_t time_s, const char *category, int cosine_hundredths)
@@ -292,7 +292,7 @@ static int open_new(void **state)
 static int close_it(void **state)
 {
     (void)state;
-    store->ops->close(store);
+    emb_db_close(store);
     return 0;
 }
 

@@ -295,7 +295,7 @@ static void test_scripts(void **state)
     start(&p);
     emb_redis *redis = open_to(&p, "redis://127.0.0.1:%u");
     emb_redis_script script = EMB_REDIS_SCRIPT("return 1");
-    emb_redis_argument key = {"k", 1}, argument = {"a", 1};
+    const emb_param key = emb_param_text("k"), argument = emb_param_text("a");
     emb_redis_replies r;
     emb_error err;
     for (int i = 1; i <= 2; i++) {

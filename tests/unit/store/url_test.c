@@ -125,13 +125,30 @@ static void test_no_memory(void **state)
     assert_true(fail_alloc_stop());
 }
 
+static void test_schemes(void **state)
+{
+    (void)state;
+    assert_true(emb_url_is("sqlite:x", "sqlite"));
+    assert_true(emb_url_is("postgres://h", "postgresql,postgres"));
+    assert_true(emb_url_is("postgresql://h", "postgresql,postgres"));
+    assert_true(emb_url_is("memory:", "memory"));
+    assert_false(emb_url_is("postgre://h", "postgresql,postgres"));
+    assert_false(emb_url_is("postgresqls://h", "postgresql,postgres"));
+    assert_false(emb_url_is("sqlite", "sqlite"));
+    assert_false(emb_url_is(":", "sqlite"));
+    assert_false(emb_url_is("", "sqlite"));
+    assert_false(emb_url_is(NULL, "sqlite"));
+    assert_string_equal(emb_url_sqlite_path("sqlite:a/b"), "a/b");
+    assert_string_equal(emb_url_sqlite_path("sqlite:/a"), "/a");
+    assert_string_equal(emb_url_sqlite_path("sqlite:///a"), "/a");
+    assert_string_equal(emb_url_sqlite_path("sqlite:"), "");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_parts),
-        cmocka_unit_test(test_options),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_parts),     cmocka_unit_test(test_options), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_no_memory), cmocka_unit_test(test_schemes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
