@@ -219,7 +219,7 @@ static size_t add_settlement(emb_param *a, const emb_budget_settlement *s)
     a[count++] = emb_param_bytes(s->id, 16);
     a[count++] = emb_param_int(s->day);
     a[count++] = emb_param_int((int64_t)s->actual_nusd);
-    a[count++] = emb_param_int(s->sureness == EMB_BUDGET_SURE ? 0 : s->sureness == EMB_BUDGET_UNSURE ? 1 : 2);
+    a[count++] = emb_param_int(s->sureness);
     a[count++] = emb_param_int(s->count);
     for (uint32_t i = 0; i < s->count; i++, name += strlen(name) + 1)
         a[count++] = emb_param_text(name);

@@ -73,10 +73,10 @@ class Load(Case):
             self.assertGreater(o["cached_texts"], 0)
             self.assertGreater(o["tokens"], o["texts"])
             for api in ("tei", "embedder", "docvector", "ollama"):
-                p = subprocess.run([PROGRAM, "loadtest", "--warmup", "0", "--duration", "0.3", "--rate", "20", "--words", "4", "--model",
+                p = subprocess.run([PROGRAM, "loadtest", "--warmup", "0", "--duration", "2", "--rate", "10", "--words", "4", "--model",
                                     "all-MiniLM-L6-v2", "--api", api, "--format", "json", s.url], stdout=subprocess.PIPE, env=self.environment(), timeout=120)
                 o = json.loads(p.stdout)
-                self.assertEqual((api, p.returncode, list(o["statuses"])), (api, 0, ["200"]))
+                self.assertEqual((api, p.returncode, list(o["statuses"])), (api, 0, ["200"]), o)
 
 
 if __name__ == "__main__":
