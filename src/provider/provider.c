@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/file.h"
 #include "crypto/crypto.h"
 #include "provider/parts.h"
 
@@ -13,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+
+enum { MOST_AUTHORITIES_BYTES = 16 << 20 };
 
 const char *emb_attempt_end_name(emb_attempt_end end)
 {
@@ -105,6 +108,25 @@ static emb_status check_config(const emb_provider_config *c, const emb_wire *wir
     return EMB_OK;
 }
 
+/* What libcurl would say at the first call, said at the start. */
+static emb_status check_authorities(const emb_provider_config *c, emb_error *err)
+{
+    char *text;
+    size_t length;
+    if (!c->ca_file || !*c->ca_file)
+        return EMB_OK;
+    emb_status status = emb_read_file(c->ca_file, MOST_AUTHORITIES_BYTES, &text, &length, err);
+    if (status) {
+        emb_error_context(err, "ca_file of provider %s", c->name);
+        return err->code = status == EMB_E_NOMEM ? EMB_E_NOMEM : EMB_E_INVALID;
+    }
+    if (!strstr(text, "-----BEGIN CERTIFICATE-----") && !strstr(text, "-----BEGIN TRUSTED CERTIFICATE-----"))
+        status = emb_fail(err, EMB_E_INVALID, "ca_file", "ca_file of provider %s: %s holds no certificate in PEM",
+                          c->name, c->ca_file);
+    free(text);
+    return status;
+}
+
 static void init_locks(emb_provider *p)
 {
     pthread_condattr_t monotonic;
@@ -119,8 +141,10 @@ static emb_status open_parts(emb_provider *p, const emb_provider_options *option
 {
     if (!copy_config(&p->memory, &p->config) || !find_series(p))
         return emb_fail_nomem(err, "a provider", p->memory.total_bytes);
-    emb_status status =
-        emb_lanes_open(&p->config, options ? options->user_agent : NULL, p->wire->key_header, &p->lanes, err);
+    emb_status status = check_authorities(&p->config, err);
+    if (!status)
+        status = emb_lanes_open(&p->config, options ? options->user_agent : NULL, p->wire->key_header,
+                                &p->lanes, err);
     return status ? status : emb_provider_warm_start(p, err);
 }
 

@@ -24,8 +24,11 @@ SECRET = "Zwiebelkuchen"  # stands in every text of a test that looks for texts 
 
 
 class Driver:
-    def __init__(self, **options):
-        self.process = subprocess.Popen([os.environ["PROVIDER_DRIVER"]], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    def __init__(self, env=None, **options):
+        proxies = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+        environment = {k: v for k, v in os.environ.items() if k.lower() not in proxies}
+        self.process = subprocess.Popen([os.environ["PROVIDER_DRIVER"]], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        env={**environment, **(env or {})})
         self.opened = self.do("open", **options)
 
     def __enter__(self):
@@ -78,6 +81,12 @@ class Case(unittest.TestCase):
         self.addCleanup(driver.__exit__, None)
         self.assertEqual(driver.opened["status"], OK, driver.opened)
         return driver
+
+    def refused_provider(self, up, **options):
+        """What opening it says."""
+        with Driver(kind=self.kind, base_url=up.base_url(self.kind), api_key=KEY, model="m", **options) as driver:
+            self.assertNotEqual(driver.opened["status"], OK)
+            return driver.opened
 
     def pair(self, upstream=None, **options):
         up = self.upstream(**(upstream or {}))
