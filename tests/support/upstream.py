@@ -115,8 +115,14 @@ class Connection:
             self.close()
 
     def close(self):
+        if self.upstream.tls:
+            try:
+                self.link.setblocking(False)
+                self.link.unwrap()  # says goodbye, and waits for no answer
+            except (OSError, ValueError):
+                pass
         try:
-            self.link.shutdown(socket.SHUT_RDWR)
+            socket.socket.shutdown(self.link, socket.SHUT_RDWR)
         except OSError:
             pass
         self.link.close()
