@@ -337,7 +337,8 @@ emb_status emb_lane_start(emb_lane *lane, emb_lane_exchange *x, bool get, size_t
     emb_retry_hints_init(&x->hints);
     x->started_ns = emb_now_ns();
     if (!prepare(x, get) ||
-        curl_easy_setopt(x->easy, CURLOPT_FRESH_CONNECT, lane->doubtful ? 1L : 0L) != CURLE_OK || curl_multi_add_handle(lane->multi, x->easy) != CURLM_OK)
+        curl_easy_setopt(x->easy, CURLOPT_FRESH_CONNECT, lane->doubtful ? 1L : 0L) != CURLE_OK ||
+        curl_multi_add_handle(lane->multi, x->easy) != CURLM_OK)
         return emb_fail_nomem(err, "a request", x->body.length);
     x->running = true;
     return EMB_OK;

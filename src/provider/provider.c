@@ -121,8 +121,8 @@ static emb_status check_authorities(const emb_provider_config *c, emb_error *err
         return err->code = status == EMB_E_NOMEM ? EMB_E_NOMEM : EMB_E_INVALID;
     }
     if (!strstr(text, "-----BEGIN CERTIFICATE-----") && !strstr(text, "-----BEGIN TRUSTED CERTIFICATE-----"))
-        status = emb_fail(err, EMB_E_INVALID, "ca_file", "ca_file of provider %s: %s holds no certificate in PEM",
-                          c->name, c->ca_file);
+        status = emb_fail(err, EMB_E_INVALID, "ca_file",
+                          "ca_file of provider %s: %s holds no certificate in PEM", c->name, c->ca_file);
     free(text);
     return status;
 }

@@ -89,12 +89,9 @@ bool __wrap_emb_service_embed_cached(emb_service *service, const emb_request *r,
 
 static emb_api *open_api(void)
 {
-    static char *environment[] = {"EMBEDD_MODELS=" EMB_SOURCE_DIR "/models",
-                                  "EMBEDD_CACHE_URL=none",
-                                  "HF_HOME=/nonexistent",
-                                  "EMBEDD_DATA_DIR=/dev/null/none",
-                                  "EMBEDD_THREADS=1",
-                                  NULL};
+    static char *environment[] = {
+        "EMBEDD_MODELS=" EMB_SOURCE_DIR "/models", "EMBEDD_CACHE_URL=none", "HF_HOME=/nonexistent",
+        "EMBEDD_DATA_DIR=/dev/null/none",          "EMBEDD_THREADS=1",      NULL};
     emb_config_sources sources = {.environment = environment};
     emb_config *config;
     emb_metrics *metrics;

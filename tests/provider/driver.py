@@ -10,6 +10,7 @@ import certificates  # noqa: E402, F401
 import upstream_faults as faults  # noqa: E402, F401
 import upstream_h2 as h2  # noqa: E402, F401
 from proxy import Proxy  # noqa: E402, F401
+from service import until  # noqa: E402, F401
 from upstream import Upstream, tokens, vector  # noqa: E402, F401
 
 # emb_status

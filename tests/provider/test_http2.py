@@ -140,7 +140,7 @@ class Http2(Case):
 
     def test_one_stream_is_slow(self):
         """A part that times out takes nothing from the others on its connection."""
-        up, p = self.pair(max_batch_texts=2, concurrency=4, timeout_ms=1500, max_retries=2)
+        up, p = self.pair(max_batch_texts=2, concurrency=4, timeout_ms=4000, max_retries=2)
         texts, once = words(8), []
 
         def slow(r):
@@ -154,11 +154,12 @@ class Http2(Case):
 
     def test_dead_connection(self):
         """One that a load balancer forgot: nothing comes any more. The retry takes another connection."""
-        up, p = self.pair(timeout_ms=500)
+        up, p = self.pair(timeout_ms=2000)
         self.right(p.embed(TEXTS), TEXTS)
         up.script([h2.deaf])
         answer = self.right(p.embed(TEXTS), TEXTS)
         self.assertEqual(answer["hooks"]["ends"], ["timeout", "ok"])
+        self.assertEqual(up.connections, 2)
         self.right(p.embed(TEXTS), TEXTS)
         self.assertEqual(self.state_is_idle(p)["failures"], 0)
 

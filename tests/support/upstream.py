@@ -261,11 +261,11 @@ class Upstream:
     any name is served. served: the model of servers that have one (tei, remote). key: what must be presented; None:
     anything goes. require_key: also by kinds that need none (ollama, tei, remote). price_nusd_per_1k: of tokens.
     max_text_tokens: longer texts are refused as too long. latency_s: before every answer. allow_empty: whether "" is a
-    text; OpenAI refuses it. tls: an ssl.SSLContext."""
+    text; OpenAI refuses it. tls: an ssl.SSLContext. pings: a fault for requests that are none for embeddings."""
 
     def __init__(self, dimension=8, models=None, served="served-model", key="sk-upstream-secret", require_key=False,
                  price_nusd_per_1k=20000, max_text_tokens=8192, latency_s=0, compress=False, allow_empty=True,
-                 limits=None, prompts=None, hf_shape="rows", port=0, tls=None):
+                 limits=None, prompts=None, hf_shape="rows", port=0, tls=None, pings=None):
         import upstream_formats
         self.formats = upstream_formats
         self.dimension, self.models, self.served, self.key = dimension, models, served, key
@@ -274,6 +274,7 @@ class Upstream:
         self.limits = dict(upstream_formats.LIMITS, **(limits or {}))  # texts of one call, by kind
         self.prompts = prompts or {}   # of tei and huggingface, by prompt_name
         self.hf_shape = hf_shape       # "rows", "bare" (of one string), "tokens" (to be pooled)
+        self.pings = pings
         self.tls, self.handshakes, self.refused_handshakes = tls, [], 0
         self.lock = threading.Lock()
         self.stopping = threading.Event()
@@ -466,6 +467,9 @@ class Upstream:
         try:
             form = self.formats.find(request)
             exchange = Exchange(self, connection, request, form)
+            if not form and self.pings:
+                exchange.form = self.formats.FORMS["openai"]
+                return self.pings(exchange) is not False
             if not form:
                 exchange.send(self.formats.other(self, request))
                 return True
