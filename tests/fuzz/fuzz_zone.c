@@ -56,7 +56,8 @@ static void ask(const emb_zone *zone, int64_t t)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const int64_t some[] = {0, 1, -1, 1700000000, 1774738800, INT64_C(4102444800), -INT64_C(2208988800)};
+    static const int64_t some[] = {
+        0, 1, -1, 1700000000, 1774738800, INT64_C(4102444800), -INT64_C(2208988800)};
     emb_zone *zone;
     emb_error err = {0};
     int64_t t;
