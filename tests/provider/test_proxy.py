@@ -22,8 +22,9 @@ class Proxies(Case):
             up = self.upstream(tls=tls)
             yield up, up.base_url("openai").replace("127.0.0.1", "upstream.test"), "CONNECT" if tls else "POST"
 
-    def through(self, up, base_url, proxy, **options):
-        return self.provider(up, **{"base_url": base_url, "proxy": proxy.url if proxy else "", "ca_file": certificates.ca(), **options})
+    def through(self, up, base_url, via, **options):
+        return self.provider(up, **{"base_url": base_url, "proxy": via.url if via else "",
+                                    "ca_file": certificates.ca(), **options})
 
     def test_goes_through(self):
         for up, base_url, method in self.both():
@@ -40,6 +41,28 @@ class Proxies(Case):
             self.assertEqual(up.requests[0].headers["authorization"], "Bearer " + KEY)
             self.assertNotIn("proxy-authorization", up.requests[0].headers)
 
+    def test_http2_through_a_tunnel(self):
+        up = self.upstream(tls=certificates.server(alpn=["h2"]))
+        proxy = self.proxy(up)
+        p = self.through(up, up.base_url("openai").replace("127.0.0.1", "upstream.test"), proxy, max_batch_texts=1)
+        self.right(p.embed(TEXTS), TEXTS)
+        self.assertEqual((proxy.methods(), [protocol for _, _, protocol in up.handshakes]), (["CONNECT"], ["h2"]))
+
+    def test_socks(self):
+        """The proxy resolves the name; wrong credentials and refusals were never sent."""
+        for up, base_url, _ in self.both():
+            proxy = self.proxy(up, user="user", password=PASSWORD)
+            self.right(self.through(up, base_url, None, proxy=proxy.socks_url).embed(TEXTS), TEXTS)
+            self.assertEqual(proxy.seen, [("SOCKS", "upstream.test:%d" % up.port, {})])
+            wrong = proxy.socks_url.replace("user:", "stranger:")
+            refusing = self.proxy(up, refuse=True)
+            for url in (wrong, refusing.socks_url):
+                answer = self.failed(self.through(up, base_url, None, proxy=url, max_retries=1).embed(TEXTS), UNAVAILABLE)
+                self.assertEqual((set(answer["hooks"]["ends"]), set(answer["hooks"]["billed"])), ({"not_sent"}, {False}))
+                for word in (PASSWORD, "stranger"):
+                    self.assertNotIn(word, str(answer))
+            self.assertEqual(up.calls, 1)
+
     def test_parts(self):
         for up, base_url, _ in self.both():
             p = self.through(up, base_url, self.proxy(up), max_batch_texts=2, concurrency=4)
@@ -53,8 +76,7 @@ class Proxies(Case):
             p = self.through(up, base_url, proxy)
             self.right(p.embed(TEXTS), TEXTS)
             self.assertNotIn("proxy-authorization", str([r.headers for r in up.requests]))
-            wrong = self.provider(up, base_url=base_url, proxy=proxy.url.replace("user:", "stranger:"), max_retries=3,
-                                  ca_file=certificates.ca())
+            wrong = self.through(up, base_url, None, proxy=proxy.url.replace("user:", "stranger:"), max_retries=3)
             before = len(proxy.seen)
             answer = self.failed(wrong.embed(TEXTS), UNAVAILABLE)
             self.assertIn("407", answer["message"])

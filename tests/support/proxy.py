@@ -1,6 +1,8 @@
 """A forward proxy on a free port of 127.0.0.1 for tests. Whatever name a client asks for, it goes to one upstream, so that
 names that no resolver knows (http://upstream.test/) can be tested.
 
+It speaks HTTP (absolute addresses, CONNECT) and SOCKS5 on the same port.
+
     with Proxy(to=up.port, user="user", password="secret") as proxy:
         proxy.url                  # http://user:secret@127.0.0.1:PORT
         proxy.seen                 # [(method, target, headers), ...]
@@ -28,6 +30,10 @@ class Proxy:
     def url(self):
         user = "%s:%s@" % (self.user, self.password) if self.user else ""
         return "http://%s127.0.0.1:%d" % (user, self.port)
+
+    @property
+    def socks_url(self):
+        return self.url.replace("http:", "socks5h:")
 
     def methods(self):
         with self.lock:
@@ -64,6 +70,8 @@ class Proxy:
     def _serve(self, link):
         try:
             stream = link.makefile("rb")
+            if stream.peek(1)[:1] == b"\5":
+                return self._socks(link, stream)
             while self._one(link, stream):
                 pass
         except (OSError, http.client.HTTPException):
@@ -112,10 +120,34 @@ class Proxy:
         self._forward(link, method, target, headers, body)
         return True
 
-    def _tunnel(self, link):
+    def _socks(self, link, stream):
+        """RFC 1928 and 1929, as far as CONNECT to a name."""
+        offered = stream.read(stream.read(2)[1])
+        wanted = 2 if self.user else 0
+        link.sendall(bytes([5, wanted if wanted in offered else 255]))
+        if wanted not in offered:
+            return
+        if self.user:
+            user = stream.read(stream.read(2)[1]).decode()
+            password = stream.read(stream.read(1)[0]).decode()
+            good = (user, password) == (self.user, self.password)
+            link.sendall(bytes([1, 0 if good else 1]))
+            if not good:
+                return
+        kind = stream.read(4)[3]
+        host = stream.read(stream.read(1)[0]).decode() if kind == 3 else socket.inet_ntoa(stream.read(4))
+        port = int.from_bytes(stream.read(2), "big")
+        with self.lock:
+            self.seen.append(("SOCKS", "%s:%d" % (host, port), {}))
+        link.sendall(bytes([5, 2 if self.refuse else 0, 0, 1, 0, 0, 0, 0, 0, 0]))  # 2: not allowed
+        if not self.refuse:
+            self._tunnel(link, None)
+
+    def _tunnel(self, link, say=b"HTTP/1.1 200 Connection established\r\n\r\n"):
         other = socket.create_connection(("127.0.0.1", self.to))
         self.links.add(other)
-        link.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        if say:
+            link.sendall(say)
 
         def pour(source, target):
             try:
