@@ -90,6 +90,23 @@ static bool find_series(emb_provider *p)
     return true;
 }
 
+/* By the reader that will take it apart at each call: ports that are none, brackets, an @ in a password. */
+static emb_status check_address(const emb_provider_config *c, const char *url, const char *member,
+                                emb_error *err)
+{
+    CURLU *parsed = curl_url();
+    if (!parsed)
+        return emb_fail_nomem(err, "an address", strlen(url));
+    CURLUcode code = curl_url_set(parsed, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME);
+    curl_url_cleanup(parsed);
+    if (code == CURLUE_OUT_OF_MEMORY)
+        return emb_fail_nomem(err, "an address", strlen(url));
+    return code ? emb_fail(err, EMB_E_INVALID, member, /* it may hold a password: not shown */
+                           "%s of provider %s is not an address: %s", member, c->name ? c->name : "",
+                           curl_url_strerror(code))
+                : EMB_OK;
+}
+
 static emb_status check_config(const emb_provider_config *c, const emb_wire *wire, emb_error *err)
 {
     const char *url = c->base_url ? c->base_url : "";
@@ -105,7 +122,8 @@ static emb_status check_config(const emb_provider_config *c, const emb_wire *wir
             return emb_fail(err, EMB_E_INVALID, "base_url",
                             "the address of provider %s has a space or control character",
                             c->name ? c->name : "");
-    return EMB_OK;
+    emb_status status = check_address(c, url, "base_url", err);
+    return status || !c->proxy || !*c->proxy ? status : check_address(c, c->proxy, "proxy", err);
 }
 
 /* What libcurl would say at the first call, said at the start. */

@@ -2,7 +2,7 @@
 The upstream is called upstream.test where a proxy may stand between: of addresses of this machine none ever does."""
 import unittest
 
-from driver import KEY, SECRET, UNAVAILABLE, Case, Proxy, certificates, faults, words
+from driver import KEY, SECRET, UNAVAILABLE, Case, Driver, Proxy, certificates, faults, words
 
 TEXTS = words(3)
 PASSWORD = "hunter2-of-the-proxy"
@@ -131,6 +131,18 @@ class Proxies(Case):
         answer = self.failed(p.embed(TEXTS), UNAVAILABLE)
         self.assertIn("expired", answer["message"])
         self.assertEqual(answer["hooks"]["ends"], ["not_sent"])
+
+    def test_addresses_that_are_none(self):
+        """Refused at the start, without a word of what may be a password."""
+        up = self.upstream()
+        for proxy in ("http://user:%s@127.0.0.1:99999", "http://user:%s@[::1:80", "http://user:%s@of@127.0.0.1:80"):
+            with self.subTest(proxy=proxy):
+                opened = self.refused_provider(up, name="second", proxy=proxy % PASSWORD)
+                self.assertIn("proxy of provider second", opened["message"])
+                self.assertNotIn(PASSWORD, str(opened))
+        for base_url in ("http://127.0.0.1:99999/v1", "http://[::1/v1", "http://"):
+            with self.subTest(base_url=base_url), Driver(kind="openai", base_url=base_url, api_key=KEY) as driver:
+                self.assertIn("base_url of provider upstream", driver.opened["message"])
 
     def test_loopback_is_never_proxied(self):
         for host in ("127.0.0.1", "localhost"):

@@ -225,6 +225,11 @@ static void proxies(void **state)
         assert_int_equal(f.end, EMB_ATTEMPT_NOT_SENT);
         assert_int_equal(f.again, cases[i].again);
     }
+    emb_fault_of_transport(CURLE_COULDNT_RESOLVE_PROXY,
+                           "Unsupported proxy syntax in 'http://user:hunter2@h:99999'", false, &f);
+    assert_null(strstr(f.words, "hunter2"));
+    emb_fault_of_transport(CURLE_COULDNT_RESOLVE_PROXY, "Could not resolve proxy: h", false, &f);
+    assert_string_equal(f.words, "Could not resolve proxy: h");
     emb_fault_of_http(&request, 407, "<html>", 6, &f);
     assert_int_equal(f.end, EMB_ATTEMPT_NOT_SENT);
     assert_int_equal(f.status, EMB_E_UNAVAILABLE);
