@@ -486,8 +486,8 @@ void emb_fault_of_transport(int curl_code, const char *words, bool sent, emb_fau
         words = "the answer is larger than any right one";
     if (curl_code == CURLE_ABORTED_BY_CALLBACK)
         words = "the connection ended before the answer began";
-    if (curl_code == CURLE_COULDNT_RESOLVE_PROXY && words && strstr(words, "://"))
-        words = NULL; /* libcurl quotes a proxy that it cannot use, password and all */
+    if (words && strncmp(words, "Unsupported proxy", 17) == 0)
+        words = "Unsupported proxy"; /* libcurl quotes it, password and all */
     int refusal = sent ? 0 : tunnel_refusal(words);
     if (refusal >= 400 && refusal < 500)
         fault->again = false; /* wrong credentials, or a host that is not allowed */

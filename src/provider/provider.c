@@ -90,21 +90,35 @@ static bool find_series(emb_provider *p)
     return true;
 }
 
-/* By the reader that will take it apart at each call: ports that are none, brackets, an @ in a password. */
+/* NULL: it is one. By the reader that takes it apart at each call: ports that are none, brackets, an @ in a
+ * password. "host:3128" is a proxy, too, as in every program that obeys HTTPS_PROXY. */
+static const char *address_problem(const char *url, bool proxy)
+{
+    static const char *const schemes[] = {"http", "https", "socks4", "socks4a", "socks5", "socks5h"};
+    CURLU *parsed = curl_url();
+    char *scheme = NULL;
+    if (!parsed)
+        return "memory is short";
+    CURLUcode code = curl_url_set(parsed, CURLUPART_URL, url,
+                                  CURLU_NON_SUPPORT_SCHEME | (proxy ? (unsigned)CURLU_GUESS_SCHEME : 0u));
+    if (!code)
+        code = curl_url_get(parsed, CURLUPART_SCHEME, &scheme, 0);
+    bool known = false;
+    for (size_t i = 0; scheme && i < sizeof schemes / sizeof *schemes; i++)
+        known |= strcmp(scheme, schemes[i]) == 0;
+    curl_free(scheme);
+    curl_url_cleanup(parsed);
+    return code ? curl_url_strerror(code) : known ? NULL : "no proxies of this kind are known";
+}
+
+/* What is wrong with it is said, and not the address: a proxy's may hold a password. */
 static emb_status check_address(const emb_provider_config *c, const char *url, const char *member,
                                 emb_error *err)
 {
-    CURLU *parsed = curl_url();
-    if (!parsed)
-        return emb_fail_nomem(err, "an address", strlen(url));
-    CURLUcode code = curl_url_set(parsed, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME);
-    curl_url_cleanup(parsed);
-    if (code == CURLUE_OUT_OF_MEMORY)
-        return emb_fail_nomem(err, "an address", strlen(url));
-    return code ? emb_fail(err, EMB_E_INVALID, member, /* it may hold a password: not shown */
-                           "%s of provider %s is not an address: %s", member, c->name ? c->name : "",
-                           curl_url_strerror(code))
-                : EMB_OK;
+    const char *problem = address_problem(url, strcmp(member, "proxy") == 0);
+    return problem ? emb_fail(err, EMB_E_INVALID, member, "%s of provider %s is not a usable address: %s",
+                              member, c->name ? c->name : "", problem)
+                   : EMB_OK;
 }
 
 static emb_status check_config(const emb_provider_config *c, const emb_wire *wire, emb_error *err)

@@ -132,10 +132,18 @@ class Proxies(Case):
         self.assertIn("expired", answer["message"])
         self.assertEqual(answer["hooks"]["ends"], ["not_sent"])
 
+    def test_address_without_a_scheme(self):
+        """HTTPS_PROXY=proxy.example:3128 is usual."""
+        for up, base_url, _ in self.both():
+            proxy = self.proxy(up, user="user", password=PASSWORD)
+            self.right(self.through(up, base_url, None, proxy=proxy.url.replace("http://", "")).embed(TEXTS), TEXTS)
+            self.assertEqual(len(proxy.seen), 1)
+
     def test_addresses_that_are_none(self):
         """Refused at the start, without a word of what may be a password."""
         up = self.upstream()
-        for proxy in ("http://user:%s@127.0.0.1:99999", "http://user:%s@[::1:80", "http://user:%s@of@127.0.0.1:80"):
+        for proxy in ("http://user:%s@127.0.0.1:99999", "http://user:%s@[::1:80", "http://user:%s@of@127.0.0.1:80",
+                      "ftp://user:%s@127.0.0.1:80", "user:%s@127.0.0.1:99999"):
             with self.subTest(proxy=proxy):
                 opened = self.refused_provider(up, name="second", proxy=proxy % PASSWORD)
                 self.assertIn("proxy of provider second", opened["message"])
