@@ -35,6 +35,7 @@
 
 enum { KEPT_BYTES = 1 << 20, MOST_IDLE_LANES = 64, READ_BYTES = 64 << 10, MOST_BODY_BYTES = 1 << 30 };
 #define IDLE_NS UINT64_C(120000000000)
+#define SILENT_NS UINT64_C(100000000)
 
 struct emb_lane {
     CURLM *multi;
@@ -325,6 +326,21 @@ static bool prepare(emb_lane_exchange *x, bool get)
     return code == CURLE_OK;
 }
 
+/* Whether somebody has waited in this lane for some time and heard nothing: a hedge is to have a connection of
+ * its own, since on one of HTTP/2 that is dead it would wait as well. */
+static bool is_silent(const emb_lane *lane, uint64_t now)
+{
+    const emb_lanes *h = lane->lanes;
+    if (!h->is_https || !h->config->http2)
+        return false;
+    for (size_t i = 0; i < lane->count; i++) {
+        const emb_lane_exchange *x = lane->exchanges[i];
+        if (x->running && x->requests && lane->heard_ns < x->started_ns && now - x->started_ns > SILENT_NS)
+            return true;
+    }
+    return false;
+}
+
 emb_status emb_lane_start(emb_lane *lane, emb_lane_exchange *x, bool get, size_t most_answer_bytes,
                           emb_error *err)
 {
@@ -336,6 +352,7 @@ emb_status emb_lane_start(emb_lane *lane, emb_lane_exchange *x, bool get, size_t
     x->requests = 0;
     emb_retry_hints_init(&x->hints);
     x->started_ns = emb_now_ns();
+    lane->doubtful |= is_silent(lane, x->started_ns);
     if (!prepare(x, get) ||
         curl_easy_setopt(x->easy, CURLOPT_FRESH_CONNECT, lane->doubtful ? 1L : 0L) != CURLE_OK ||
         curl_multi_add_handle(lane->multi, x->easy) != CURLM_OK)

@@ -174,6 +174,18 @@ class Http2(Case):
         answer = self.right(p.embed(TEXTS), TEXTS)
         self.assertEqual(answer["attempts"], 1)
 
+    def test_hedge_on_a_dead_connection(self):
+        """It takes a connection of its own, or it would wait as the first does."""
+        up, p = self.pair(hedge_ms=500)
+        self.right(p.embed(TEXTS), TEXTS)
+        for _ in range(2):  # nor does the next call take the dead one
+            before = up.connections
+            up.script([h2.deaf])
+            answer = self.right(p.embed(TEXTS), TEXTS)
+            self.assertEqual(sorted(answer["hooks"]["ends"]), ["cancelled", "ok"])
+            self.assertGreater(up.connections, before)
+        self.assertLess(self.right(p.embed(TEXTS), TEXTS)["ms"], 5000 + SLACK)
+
     def test_cancelled(self):
         """Others on the connection do not notice."""
         up, p = self.pair()
