@@ -18,6 +18,7 @@
 #include <ctype.h>
 #include <curl/curl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -356,7 +357,9 @@ static void set(emb_fault *f, emb_attempt_end end, emb_status status, bool again
 
 static void decide(const emb_wire_request *q, const reading *r, int http, emb_fault *f)
 {
-    if (is_quota(r, http))
+    if (http == 407) /* a proxy's word: nothing went further */
+        set(f, EMB_ATTEMPT_NOT_SENT, EMB_E_UNAVAILABLE, false);
+    else if (is_quota(r, http))
         set(f, EMB_ATTEMPT_QUOTA, EMB_E_UNAVAILABLE, false);
     else if (is_model_missing(q, r, http))
         set(f, EMB_ATTEMPT_REFUSED, EMB_E_NOT_FOUND, false);
@@ -387,8 +390,10 @@ static void say(const emb_wire_request *q, const reading *r, int http, emb_fault
     if (name[0] && strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_-.") == strlen(name) &&
         f->end != EMB_ATTEMPT_DENIED)
         snprintf(code, sizeof code, " (%.40s)", name);
-    snprintf(f->words, sizeof f->words, "HTTP %d%s%s%s%s", http, code,
-             f->end == EMB_ATTEMPT_DENIED ? ": the key was not accepted" : "", words[0] ? ": " : "", words);
+    const char *meaning = f->end == EMB_ATTEMPT_DENIED ? ": the key was not accepted"
+                          : http == 407                ? ": the proxy wants another user or password"
+                                                       : "";
+    snprintf(f->words, sizeof f->words, "HTTP %d%s%s%s%s", http, code, meaning, words[0] ? ": " : "", words);
     size_t n = strlen(f->words); /* snprintf may have cut a character */
     f->words[emb_utf8_valid_prefix(f->words, n)] = 0;
 }
@@ -429,6 +434,14 @@ bool emb_fault_in_answer(const emb_wire_request *request, const char *body, size
 }
 
 /* ---- broken exchanges ---- */
+
+/* The status with which a proxy refused a tunnel, of libcurl's words; 0: it did not. */
+static int tunnel_refusal(const char *words)
+{
+    static const char before[] = "CONNECT tunnel failed, response ";
+    size_t n = sizeof before - 1;
+    return words && strncmp(words, before, n) == 0 ? atoi(words + n) : 0;
+}
 
 static void transport_kind(int code, bool sent, emb_fault *f)
 {
@@ -473,8 +486,17 @@ void emb_fault_of_transport(int curl_code, const char *words, bool sent, emb_fau
         words = "the answer is larger than any right one";
     if (curl_code == CURLE_ABORTED_BY_CALLBACK)
         words = "the connection ended before the answer began";
-    snprintf(fault->words, sizeof fault->words, "%.239s",
-             words && *words ? words : curl_easy_strerror((CURLcode)curl_code));
+    if (words && strncmp(words, "Unsupported proxy", 17) == 0)
+        words = "Unsupported proxy"; /* libcurl quotes it, password and all */
+    int refusal = sent ? 0 : tunnel_refusal(words);
+    if (refusal >= 400 && refusal < 500)
+        fault->again = false; /* wrong credentials, or a host that is not allowed */
+    if (refusal)
+        snprintf(fault->words, sizeof fault->words, "the proxy refused to connect: HTTP %d%s", refusal,
+                 refusal == 407 ? ", it wants another user or password" : "");
+    else
+        snprintf(fault->words, sizeof fault->words, "%.239s",
+                 words && *words ? words : curl_easy_strerror((CURLcode)curl_code));
     fault->words[emb_utf8_valid_prefix(fault->words, strlen(fault->words))] = 0;
 }
 

@@ -12,7 +12,14 @@
  * the body, the address if it is another, and libcurl's own work. Expect: is switched off: it would cost a
  * round trip on each larger body.
  *
- * Never: redirects (a key would follow them), proxies for loopback, certificates unchecked.
+ * A connection of HTTP/2 outlives the exchanges that gave up on it, so one that died without a word (a load
+ * balancer forgot it) would swallow every retry until TCP gives up, a quarter of an hour later. A lane in which
+ * an exchange waited in vain and nothing else was heard is doubtful: what starts in it opens a connection of
+ * its own, and the lane is closed when it is given back.
+ *
+ * Never: redirects (a key would follow them), proxies for loopback, certificates unchecked, TLS before 1.2,
+ * proxies that the configuration does not know of (libcurl would take http_proxy and all_proxy), the system's
+ * authorities where there is a ca_file.
  */
 #include "provider/lanes.h"
 
@@ -35,13 +42,15 @@ enum {
     MOST_BODY_BYTES = 1 << 30
 };
 #define IDLE_NS UINT64_C(120000000000)
+#define SILENT_NS UINT64_C(100000000)
 
 struct emb_lane {
     CURLM *multi;
     emb_lanes *lanes;
     emb_lane_exchange **exchanges;
     size_t count;
-    uint64_t given_ns;
+    uint64_t given_ns, heard_ns; /* the last answer's beginning */
+    bool doubtful;
     struct emb_lane *below, *above;
 };
 
@@ -153,6 +162,8 @@ static bool set_no_proxy(emb_lanes *h)
     if (!value || !*value)
         value = getenv("NO_PROXY");
     bool some = value && *value;
+    if (some && strcmp(value, "*") == 0) /* libcurl knows the star only alone */
+        return (h->no_proxy = strdup(value)) != NULL;
     return asprintf(&h->no_proxy, "%s%slocalhost,127.0.0.0/8,::1", some ? value : "", some ? "," : "") >= 0 ||
            (h->no_proxy = NULL);
 }
@@ -189,9 +200,10 @@ static size_t on_header(char *data, size_t size, size_t count, void *context)
     emb_lane_exchange *x = context;
     size_t length = size * count;
     char *colon = memchr(data, ':', length);
-    if (length >= 5 && memcmp(data, "HTTP/", 5) == 0)
+    if (length >= 5 && memcmp(data, "HTTP/", 5) == 0) {
         emb_retry_hints_init(&x->hints); /* after a 1xx or a proxy's CONNECT */
-    else if (colon)
+        x->lane->heard_ns = emb_now_ns();
+    } else if (colon)
         emb_retry_header(&x->hints, data, (size_t)(colon - data), colon + 1,
                          length - (size_t)(colon - data) - 1, (int64_t)time(NULL));
     return length;
@@ -225,6 +237,9 @@ static bool set_transport(const emb_lanes *h, CURL *easy)
            curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L) == CURLE_OK &&
+           /* a call that ends while a name is being resolved does not wait for the resolver */
+           curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L) == CURLE_OK &&
+           curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, version) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_PIPEWAIT, h->is_https && c->http2 ? 1L : 0L) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
@@ -232,10 +247,11 @@ static bool set_transport(const emb_lanes *h, CURL *easy)
            curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)(c->timeout_ms ? c->timeout_ms : 60000)) ==
                CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_SHARE, h->share) == CURLE_OK &&
-           (!*c->proxy || curl_easy_setopt(easy, CURLOPT_PROXY, c->proxy) == CURLE_OK) &&
+           curl_easy_setopt(easy, CURLOPT_PROXY, c->proxy) == CURLE_OK && /* "": none */
            curl_easy_setopt(easy, CURLOPT_NOPROXY, h->no_proxy) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L) == CURLE_OK &&
-           (!*c->ca_file || curl_easy_setopt(easy, CURLOPT_CAINFO, c->ca_file) == CURLE_OK);
+           (!*c->ca_file || (curl_easy_setopt(easy, CURLOPT_CAINFO, c->ca_file) == CURLE_OK &&
+                             curl_easy_setopt(easy, CURLOPT_CAPATH, NULL) == CURLE_OK));
 }
 
 static bool set_options(const emb_lanes *h, emb_lane_exchange *x)
@@ -274,6 +290,7 @@ static emb_lane_exchange *open_exchange(emb_lane *lane)
     emb_lane_exchange *x = calloc(1, sizeof *x);
     if (!x)
         return NULL;
+    x->lane = lane;
     emb_buf_init(&x->url, 16384);
     emb_buf_init(&x->body, MOST_BODY_BYTES);
     emb_buf_init(&x->answer, 0);
@@ -316,6 +333,21 @@ static bool prepare(emb_lane_exchange *x, bool get)
     return code == CURLE_OK;
 }
 
+/* Whether somebody has waited in this lane for some time and heard nothing: a hedge is to have a connection of
+ * its own, since on one of HTTP/2 that is dead it would wait as well. */
+static bool is_silent(const emb_lane *lane, uint64_t now)
+{
+    const emb_lanes *h = lane->lanes;
+    if (!h->is_https || !h->config->http2)
+        return false;
+    for (size_t i = 0; i < lane->count; i++) {
+        const emb_lane_exchange *x = lane->exchanges[i];
+        if (x->running && x->requests && lane->heard_ns < x->started_ns && now - x->started_ns > SILENT_NS)
+            return true;
+    }
+    return false;
+}
+
 emb_status emb_lane_start(emb_lane *lane, emb_lane_exchange *x, bool get, size_t most_answer_bytes,
                           emb_error *err)
 {
@@ -327,10 +359,20 @@ emb_status emb_lane_start(emb_lane *lane, emb_lane_exchange *x, bool get, size_t
     x->requests = 0;
     emb_retry_hints_init(&x->hints);
     x->started_ns = emb_now_ns();
-    if (!prepare(x, get) || curl_multi_add_handle(lane->multi, x->easy) != CURLM_OK)
+    lane->doubtful |= is_silent(lane, x->started_ns);
+    if (!prepare(x, get) ||
+        curl_easy_setopt(x->easy, CURLOPT_FRESH_CONNECT, lane->doubtful ? 1L : 0L) != CURLE_OK ||
+        curl_multi_add_handle(lane->multi, x->easy) != CURLM_OK)
         return emb_fail_nomem(err, "a request", x->body.length);
     x->running = true;
     return EMB_OK;
+}
+
+/* x ends without an answer. HTTP/1.1 closes the connection then. */
+static void doubt(emb_lane *lane, const emb_lane_exchange *x)
+{
+    const emb_lanes *h = lane->lanes;
+    lane->doubtful |= h->is_https && h->config->http2 && x->requests && lane->heard_ns < x->started_ns;
 }
 
 emb_lane_exchange *emb_lane_step(emb_lane *lane)
@@ -351,6 +393,8 @@ emb_lane_exchange *emb_lane_step(emb_lane *lane)
         curl_easy_getinfo(x->easy, CURLINFO_RESPONSE_CODE, &status);
         x->code = (int)code;
         x->http_status = (int)status;
+        if (code == CURLE_OPERATION_TIMEDOUT)
+            doubt(lane, x);
         curl_multi_remove_handle(lane->multi, x->easy);
         x->running = false;
         return x;
@@ -385,6 +429,7 @@ void emb_lane_abort(emb_lane *lane, emb_lane_exchange *x)
         return;
     curl_easy_getinfo(x->easy, CURLINFO_RESPONSE_CODE, &status);
     x->http_status = (int)status;
+    doubt(lane, x);
     curl_multi_remove_handle(lane->multi, x->easy);
     x->running = false;
 }
@@ -490,6 +535,10 @@ void emb_lanes_give(emb_lanes *lanes, emb_lane *lane)
     for (size_t i = 0; i < lane->count; i++)
         if (lane->exchanges[i]->busy)
             emb_lane_free(lane, lane->exchanges[i]);
+    if (lane->doubtful) {
+        close_lane(lane);
+        return;
+    }
     lane->given_ns = emb_now_ns();
     pthread_mutex_lock(&lanes->lock);
     lane->above = NULL;

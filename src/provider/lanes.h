@@ -27,6 +27,7 @@ typedef struct emb_lane emb_lane;
 
 typedef struct emb_lane_exchange {
     CURL *easy;
+    emb_lane *lane;
     emb_buf url, body; /* the caller's to write */
     emb_buf answer;
     emb_retry_hints hints;

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/file.h"
 #include "crypto/crypto.h"
 #include "provider/parts.h"
 
@@ -13,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+
+enum { MOST_AUTHORITIES_BYTES = 16 << 20 };
 
 const char *emb_attempt_end_name(emb_attempt_end end)
 {
@@ -87,6 +90,37 @@ static bool find_series(emb_provider *p)
     return true;
 }
 
+/* NULL: it is one. By the reader that takes it apart at each call: ports that are none, brackets, an @ in a
+ * password. "host:3128" is a proxy, too, as in every program that obeys HTTPS_PROXY. */
+static const char *address_problem(const char *url, bool proxy)
+{
+    static const char *const schemes[] = {"http", "https", "socks4", "socks4a", "socks5", "socks5h"};
+    CURLU *parsed = curl_url();
+    char *scheme = NULL;
+    if (!parsed)
+        return "memory is short";
+    CURLUcode code = curl_url_set(parsed, CURLUPART_URL, url,
+                                  CURLU_NON_SUPPORT_SCHEME | (proxy ? (unsigned)CURLU_GUESS_SCHEME : 0u));
+    if (!code)
+        code = curl_url_get(parsed, CURLUPART_SCHEME, &scheme, 0);
+    bool known = false;
+    for (size_t i = 0; scheme && i < sizeof schemes / sizeof *schemes; i++)
+        known |= strcmp(scheme, schemes[i]) == 0;
+    curl_free(scheme);
+    curl_url_cleanup(parsed);
+    return code ? curl_url_strerror(code) : known ? NULL : "no proxies of this kind are known";
+}
+
+/* What is wrong with it is said, and not the address: a proxy's may hold a password. */
+static emb_status check_address(const emb_provider_config *c, const char *url, const char *member,
+                                emb_error *err)
+{
+    const char *problem = address_problem(url, strcmp(member, "proxy") == 0);
+    return problem ? emb_fail(err, EMB_E_INVALID, member, "%s of provider %s is not a usable address: %s",
+                              member, c->name ? c->name : "", problem)
+                   : EMB_OK;
+}
+
 static emb_status check_config(const emb_provider_config *c, const emb_wire *wire, emb_error *err)
 {
     const char *url = c->base_url ? c->base_url : "";
@@ -102,7 +136,27 @@ static emb_status check_config(const emb_provider_config *c, const emb_wire *wir
             return emb_fail(err, EMB_E_INVALID, "base_url",
                             "the address of provider %s has a space or control character",
                             c->name ? c->name : "");
-    return EMB_OK;
+    emb_status status = check_address(c, url, "base_url", err);
+    return status || !c->proxy || !*c->proxy ? status : check_address(c, c->proxy, "proxy", err);
+}
+
+/* What libcurl would say at the first call, said at the start. */
+static emb_status check_authorities(const emb_provider_config *c, emb_error *err)
+{
+    char *text;
+    size_t length;
+    if (!c->ca_file || !*c->ca_file)
+        return EMB_OK;
+    emb_status status = emb_read_file(c->ca_file, MOST_AUTHORITIES_BYTES, &text, &length, err);
+    if (status) {
+        emb_error_context(err, "ca_file of provider %s", c->name);
+        return err->code = status == EMB_E_NOMEM ? EMB_E_NOMEM : EMB_E_INVALID;
+    }
+    if (!strstr(text, "-----BEGIN CERTIFICATE-----") && !strstr(text, "-----BEGIN TRUSTED CERTIFICATE-----"))
+        status = emb_fail(err, EMB_E_INVALID, "ca_file",
+                          "ca_file of provider %s: %s holds no certificate in PEM", c->name, c->ca_file);
+    free(text);
+    return status;
 }
 
 static void init_locks(emb_provider *p)
@@ -119,8 +173,10 @@ static emb_status open_parts(emb_provider *p, const emb_provider_options *option
 {
     if (!copy_config(&p->memory, &p->config) || !find_series(p))
         return emb_fail_nomem(err, "a provider", p->memory.total_bytes);
-    emb_status status =
-        emb_lanes_open(&p->config, options ? options->user_agent : NULL, p->wire->key_header, &p->lanes, err);
+    emb_status status = check_authorities(&p->config, err);
+    if (!status)
+        status = emb_lanes_open(&p->config, options ? options->user_agent : NULL, p->wire->key_header,
+                                &p->lanes, err);
     return status ? status : emb_provider_warm_start(p, err);
 }
 

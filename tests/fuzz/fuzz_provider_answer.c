@@ -22,13 +22,14 @@ static void must(bool condition)
         abort();
 }
 
-static void check_words(const char *words)
+/* One line, without the texts of the request; others are nobody's secret. */
+static void check_words(const char *words, size_t count)
 {
     size_t n = strlen(words);
     must(n > 0);
     for (size_t i = 0; i < n; i++)
         must((unsigned char)words[i] >= 0x20);
-    must(!strcasestr(words, "Zwiebelkuchen") && !strcasestr(words, "first secret"));
+    must(!strcasestr(words, "first secret") && (count < 2 || !strcasestr(words, "Zwiebelkuchen")));
 }
 
 static void check_answer(const emb_wire *wire, const emb_wire_request *request, const char *body, size_t n,
@@ -49,7 +50,7 @@ static void check_answer(const emb_wire *wire, const emb_wire_request *request, 
     } else if (err.code == EMB_E_PROVIDER) {
         if (!emb_fault_in_answer(request, body, n, &fault))
             emb_fault_of_answer(&err, is_json, &fault);
-        check_words(fault.words);
+        check_words(fault.words, request->count);
     }
     emb_vectors_fini(&answer.vectors);
 }
@@ -88,7 +89,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_answer(emb_wire_of(config.kind), &request, body, size - 2, DIMENSION);
     check_answer(emb_wire_of(config.kind), &request, body, size - 2, 0);
     emb_fault_of_http(&request, statuses[data[1] >> 2 & 7], body, size - 2, &fault);
-    check_words(fault.words);
+    check_words(fault.words, request.count);
     must(!fault.has_input || fault.input < request.count);
     check_headers(body, size - 2);
     return 0;

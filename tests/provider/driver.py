@@ -6,7 +6,10 @@ import sys
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+import certificates  # noqa: E402, F401
 import upstream_faults as faults  # noqa: E402, F401
+import upstream_h2 as h2  # noqa: E402, F401
+from proxy import Proxy  # noqa: E402, F401
 from service import until  # noqa: E402, F401
 from upstream import Upstream, tokens, vector  # noqa: E402, F401
 
@@ -26,8 +29,11 @@ SECRET = "Zwiebelkuchen"  # stands in every text of a test that looks for texts 
 
 
 class Driver:
-    def __init__(self, **options):
-        self.process = subprocess.Popen([os.environ["PROVIDER_DRIVER"]], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    def __init__(self, env=None, **options):
+        proxies = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+        environment = {k: v for k, v in os.environ.items() if k.lower() not in proxies}
+        self.process = subprocess.Popen([os.environ["PROVIDER_DRIVER"]], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        env={**environment, **(env or {})})
         self.opened = self.do("open", **options)
 
     def __enter__(self):
@@ -80,6 +86,12 @@ class Case(unittest.TestCase):
         self.addCleanup(driver.__exit__, None)
         self.assertEqual(driver.opened["status"], OK, driver.opened)
         return driver
+
+    def refused_provider(self, up, **options):
+        """What opening it says."""
+        with Driver(kind=self.kind, base_url=up.base_url(self.kind), api_key=KEY, model="m", **options) as driver:
+            self.assertNotEqual(driver.opened["status"], OK)
+            return driver.opened
 
     def pair(self, upstream=None, **options):
         up = self.upstream(**(upstream or {}))

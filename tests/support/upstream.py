@@ -11,6 +11,9 @@ vectors that tell whose they are, a record of every request, and scripted faults
         up.calls, up.billed_tokens, up.cost_nusd, up.peak, up.connections
         vector("text-embedding-3-small", "hello", 8)                           # what the answer must hold
 
+With tls=certificates.server() it speaks TLS, and HTTP/2 (upstream_h2.py) if its ALPN agrees on that:
+up.handshakes lists (version, resumed, protocol) of each, up.refused_handshakes counts those that failed.
+
 A vector is a function of model, text and dimension: the leading numbers of SHAKE-256 over model and text, normalised,
 in float32. So shortening as OpenAI does it (cut, then normalise) gives the vector of the smaller dimension, and any
 position of any answer can be checked without a copy of the traffic.
@@ -31,6 +34,7 @@ import os
 import select
 import signal
 import socket
+import ssl
 import struct
 import sys
 import threading
@@ -113,8 +117,14 @@ class Connection:
             self.close()
 
     def close(self):
+        if self.upstream.tls:
+            try:
+                self.link.setblocking(False)
+                self.link.unwrap()  # says goodbye, and waits for no answer
+            except (OSError, ValueError):
+                pass
         try:
-            self.link.shutdown(socket.SHUT_RDWR)
+            socket.socket.shutdown(self.link, socket.SHUT_RDWR)
         except OSError:
             pass
         self.link.close()
@@ -253,11 +263,11 @@ class Upstream:
     any name is served. served: the model of servers that have one (tei, remote). key: what must be presented; None:
     anything goes. require_key: also by kinds that need none (ollama, tei, remote). price_nusd_per_1k: of tokens.
     max_text_tokens: longer texts are refused as too long. latency_s: before every answer. allow_empty: whether "" is a
-    text; OpenAI refuses it."""
+    text; OpenAI refuses it. tls: an ssl.SSLContext. pings: a fault for requests that are none for embeddings."""
 
     def __init__(self, dimension=8, models=None, served="served-model", key="sk-upstream-secret", require_key=False,
                  price_nusd_per_1k=20000, max_text_tokens=8192, latency_s=0, compress=False, allow_empty=True,
-                 limits=None, prompts=None, hf_shape="rows", port=0):
+                 limits=None, prompts=None, hf_shape="rows", port=0, tls=None, pings=None):
         import upstream_formats
         self.formats = upstream_formats
         self.dimension, self.models, self.served, self.key = dimension, models, served, key
@@ -266,6 +276,8 @@ class Upstream:
         self.limits = dict(upstream_formats.LIMITS, **(limits or {}))  # texts of one call, by kind
         self.prompts = prompts or {}   # of tei and huggingface, by prompt_name
         self.hf_shape = hf_shape       # "rows", "bare" (of one string), "tokens" (to be pooled)
+        self.pings = pings
+        self.tls, self.handshakes, self.refused_handshakes = tls, [], 0
         self.lock = threading.Lock()
         self.stopping = threading.Event()
         self.requests = []
@@ -318,7 +330,7 @@ class Upstream:
         for link in links:
             try:
                 link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                link.shutdown(socket.SHUT_RDWR)
+                socket.socket.shutdown(link, socket.SHUT_RDWR)  # of the socket itself, below TLS
             except OSError:
                 pass
 
@@ -343,9 +355,36 @@ class Upstream:
             thread.start()
             self.threads.append(thread)
 
+    def _secure(self, link):
+        """The link behind TLS; None: the client did not like it."""
+        try:
+            link.settimeout(30)
+            secure = self.tls.wrap_socket(link, server_side=True, suppress_ragged_eofs=True)
+            secure.settimeout(None)
+        except OSError:
+            with self.lock:
+                self.refused_handshakes += 1
+            link.close()
+            return None
+        with self.lock:
+            self.handshakes.append((secure.version(), secure.session_reused, secure.selected_alpn_protocol()))
+        return secure
+
+    def _kind_of_connection(self, link):
+        if self.tls and link.selected_alpn_protocol() == "h2":
+            from upstream_h2 import H2Connection
+            return H2Connection
+        return Connection
+
     def _serve(self, link, number):
         try:
-            Connection(self, link, number).serve()
+            if self.tls:
+                link = self._secure(link)
+                if not link:
+                    return
+                with self.lock:
+                    self.links[number] = link
+            self._kind_of_connection(link)(self, link, number).serve()
         except Exception as e:
             self.failures.append(e)
         finally:
@@ -366,7 +405,7 @@ class Upstream:
 
     @property
     def url(self):
-        return "http://127.0.0.1:%d" % self.port
+        return "%s://127.0.0.1:%d" % ("https" if self.tls else "http", self.port)
 
     def base_url(self, kind):
         """What a provider of this kind is configured with."""
@@ -445,6 +484,9 @@ class Upstream:
         try:
             form = self.formats.find(request)
             exchange = Exchange(self, connection, request, form)
+            if not form and self.pings:
+                exchange.form = self.formats.FORMS["openai"]
+                return self.pings(exchange) is not False
             if not form:
                 exchange.send(self.formats.other(self, request))
                 return True

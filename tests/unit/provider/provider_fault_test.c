@@ -205,6 +205,38 @@ static void transport(void **state)
     }
 }
 
+static void proxies(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *words, *said;
+        bool again;
+    } cases[] = {
+        {"CONNECT tunnel failed, response 407",
+         "the proxy refused to connect: HTTP 407, it wants another user or password", false},
+        {"CONNECT tunnel failed, response 403", "the proxy refused to connect: HTTP 403", false},
+        {"CONNECT tunnel failed, response 502", "the proxy refused to connect: HTTP 502", true},
+        {"CONNECT tunnel failed, response", "CONNECT tunnel failed, response", true},
+    };
+    emb_fault f;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        emb_fault_of_transport(CURLE_RECV_ERROR, cases[i].words, false, &f);
+        assert_string_equal(f.words, cases[i].said);
+        assert_int_equal(f.end, EMB_ATTEMPT_NOT_SENT);
+        assert_int_equal(f.again, cases[i].again);
+    }
+    emb_fault_of_transport(CURLE_COULDNT_RESOLVE_PROXY,
+                           "Unsupported proxy syntax in 'http://user:hunter2@h:99999'", false, &f);
+    assert_null(strstr(f.words, "hunter2"));
+    emb_fault_of_transport(CURLE_COULDNT_RESOLVE_PROXY, "Could not resolve proxy: h", false, &f);
+    assert_string_equal(f.words, "Could not resolve proxy: h");
+    emb_fault_of_http(&request, 407, "<html>", 6, &f);
+    assert_int_equal(f.end, EMB_ATTEMPT_NOT_SENT);
+    assert_int_equal(f.status, EMB_E_UNAVAILABLE);
+    assert_false(f.again);
+    assert_non_null(strstr(f.words, "proxy"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -216,6 +248,7 @@ int main(void)
         cmocka_unit_test(long_words_are_cut),
         cmocka_unit_test(errors_in_good_answers),
         cmocka_unit_test(transport),
+        cmocka_unit_test(proxies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
