@@ -89,7 +89,7 @@ double emb_rollout_from_share(int64_t share)
     return share < 0 ? (double)NAN : (double)share / EMB_ROLLOUT_SHARE_ONE;
 }
 
-static void write_schedule(const emb_rollout_state *state, char out[EMB_ROLLOUT_SCHEDULE_TEXT])
+void emb_rollout_write_schedule(const emb_rollout_state *state, char out[EMB_ROLLOUT_SCHEDULE_TEXT])
 {
     size_t at = 0;
     *out = 0;
@@ -120,7 +120,8 @@ static bool read_schedule(const char *text, emb_rollout_state *state)
 
 /* A row as it was read; EMB_E_CORRUPT if it cannot have been written by this program, and then only its
  * version is kept, so that it can be written over. */
-static emb_status check_state(emb_rollout_state *state, int64_t mode, const char *schedule, emb_error *err)
+emb_status emb_rollout_check_state(emb_rollout_state *state, int64_t mode, const char *schedule,
+                                   emb_error *err)
 {
     bool good = mode >= EMB_ROLLOUT_CONFIGURED && mode <= EMB_ROLLOUT_FINISHED &&
                 read_schedule(schedule, state) && state->version > 0 &&
@@ -177,7 +178,7 @@ static emb_status read_state(const emb_db_rows *r, emb_rollout_state *out, emb_e
     out->verified_s = emb_db_int(r, 6);
     emb_rollout_copy_text(out->actor, sizeof out->actor, emb_db_text(r, 7));
     emb_rollout_copy_text(out->reason, sizeof out->reason, emb_db_text(r, 8));
-    return check_state(out, emb_db_int(r, 1), text_at(r, 9), err);
+    return emb_rollout_check_state(out, emb_db_int(r, 1), text_at(r, 9), err);
 }
 
 emb_status emb_rollout_store_load(emb_db *store, uint64_t deadline_ns, emb_rollout_state *out, emb_error *err)
@@ -279,7 +280,7 @@ emb_status emb_rollout_store_save(emb_db *store, uint64_t deadline_ns, const emb
                                   const emb_rollout_change *change, bool *won, emb_error *err)
 {
     char schedule[EMB_ROLLOUT_SCHEDULE_TEXT];
-    write_schedule(next, schedule);
+    emb_rollout_write_schedule(next, schedule);
     const emb_param values[STATE_VALUES + EVENT_VALUES] = {
         emb_param_int(next->version),       emb_param_int(next->mode),         emb_param_int(next->share),
         emb_param_int((int64_t)next->step), emb_param_int(next->step_since_s), emb_param_int(next->changed_s),
