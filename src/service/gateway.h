@@ -74,6 +74,9 @@ EMB_MUST_CHECK emb_status emb_texts_of_ids(emb_gateway *gateway, const emb_reque
 struct emb_token_counter *emb_token_counter_open(const char *models_path);
 void emb_token_counter_close(struct emb_token_counter *counter);
 
+/* What we put before texts of this role; "" for none. */
+const char *emb_remote_prompt(const emb_remote_model *model, emb_role role);
+
 /* ---- money ---- */
 
 /* Rounded up; saturates. */

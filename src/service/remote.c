@@ -48,7 +48,7 @@ static emb_status check_settings(const emb_remote_model *m, const emb_request *r
     return EMB_OK;
 }
 
-static const char *prompt_of(const emb_remote_model *m, emb_role role)
+const char *emb_remote_prompt(const emb_remote_model *m, emb_role role)
 {
     return role == EMB_ROLE_QUERY      ? m->config->query_prompt
            : role == EMB_ROLE_DOCUMENT ? m->config->document_prompt
@@ -287,7 +287,8 @@ static const char *key_prompt(const emb_remote_model *m, const emb_request *r, e
 {
     emb_provider_kind kind = m->remote->config->kind;
     bool typed = kind == EMB_PROVIDER_COHERE || kind == EMB_PROVIDER_EMBEDD;
-    const char *name = r->prompt_name ? r->prompt_name : "", *ours = r->texts ? prompt_of(m, r->role) : "";
+    const char *name = r->prompt_name ? r->prompt_name : "",
+               *ours = r->texts ? emb_remote_prompt(m, r->role) : "";
     size_t size = strlen(name) + strlen(ours) + 64; /* whole: prompts that begin alike are not the same */
     char *out = emb_arena_alloc(arena, size);
     if (out)
@@ -403,7 +404,7 @@ static emb_status prepare(emb_work *w, const emb_gathered *g, size_t count, emb_
                           const emb_text **out, emb_error *err)
 {
     emb_text *made = NULL;
-    const char *prompt = prompt_of(w->target.remote, w->request->role);
+    const char *prompt = emb_remote_prompt(w->target.remote, w->request->role);
     if (!g->texts) {
         emb_request ids = *w->request;
         ids.ids = g->ids;
