@@ -106,8 +106,7 @@ static bool is_served(const emb_gate_settings *s, const char *model)
     for (size_t i = 0; i < config->gateway.provider_count && !serves; i++) {
         const emb_provider_config *p = &config->gateway.providers[i];
         size_t n = strlen(p->name);
-        const char *behind =
-            strncasecmp(model, p->name, n) == 0 && model[n] == '/' ? model + n + 1 : model;
+        const char *behind = strncasecmp(model, p->name, n) == 0 && model[n] == '/' ? model + n + 1 : model;
         for (size_t m = 0; m < p->model_count && !serves; m++)
             serves = strcmp(p->models[m].name, model) == 0 || strcmp(p->models[m].name, behind) == 0;
     }

@@ -28,44 +28,44 @@ typedef struct emb_gate_settings {
     bool route;
 } emb_gate_settings;
 
-#define EMB_GATE_OPTIONS(type, field)                                                                        \
-    {.name = "provider",                                                                                     \
-     .kind = EMB_OPTION_TEXT,                                                                                \
-     .argument = "NAME",                                                                                     \
-     .offset = offsetof(type, field.provider),                                                               \
-     .help = "embed with a configured provider, by the name of its instance or its kind, through the "       \
-             "gateway: with its cache, privacy, budgets and accounts"},                                      \
-        {.name = "route",                                                                                    \
-         .kind = EMB_OPTION_FLAG,                                                                            \
-         .offset = offsetof(type, field.route),                                                              \
-         .help = "through the gateway, which chooses the provider as it does for the server's requests"},    \
-        {.name = "space",                                                                                    \
-         .kind = EMB_OPTION_TEXT,                                                                            \
-         .argument = "SPACE",                                                                                \
-         .offset = offsetof(type, field.space),                                                              \
-         .help = "through the gateway, and only vectors of this space, as an answer names it"},              \
-        {.name = "context",                                                                                  \
-         .kind = EMB_OPTION_CHOICE,                                                                          \
-         .choices = "default|realtime|analysis|batch|sensitive",                                             \
-         .default_note = "default; batch with --input",                                                      \
-         .offset = offsetof(type, field.context),                                                            \
-         .help = "what the vectors are for; decides the order of providers"},                                \
-        {.name = "category",                                                                                 \
-         .kind = EMB_OPTION_TEXT,                                                                            \
-         .argument = "NAME",                                                                                 \
-         .offset = offsetof(type, field.category),                                                           \
-         .help = "for accounts and limits of a category"},                                                   \
-        {.name = "user",                                                                                     \
-         .kind = EMB_OPTION_TEXT,                                                                            \
-         .argument = "NAME",                                                                                 \
-         .offset = offsetof(type, field.user),                                                               \
-         .help = "whose request it is: decides the rollout's bucket"},                                       \
-        {.name = "max-cost",                                                                                 \
-         .kind = EMB_OPTION_TEXT,                                                                            \
-         .argument = "USD",                                                                                  \
-         .default_note = "the budgets of the configuration alone",                                           \
-         .offset = offsetof(type, field.max_cost),                                                           \
-         .help = "stop before a call whose estimated price would take this run over so many dollars"},       \
+#define EMB_GATE_OPTIONS(type, field)                                                                     \
+    {.name = "provider",                                                                                  \
+     .kind = EMB_OPTION_TEXT,                                                                             \
+     .argument = "NAME",                                                                                  \
+     .offset = offsetof(type, field.provider),                                                            \
+     .help = "embed with a configured provider, by the name of its instance or its kind, through the "    \
+             "gateway: with its cache, privacy, budgets and accounts"},                                   \
+        {.name = "route",                                                                                 \
+         .kind = EMB_OPTION_FLAG,                                                                         \
+         .offset = offsetof(type, field.route),                                                           \
+         .help = "through the gateway, which chooses the provider as it does for the server's requests"}, \
+        {.name = "space",                                                                                 \
+         .kind = EMB_OPTION_TEXT,                                                                         \
+         .argument = "SPACE",                                                                             \
+         .offset = offsetof(type, field.space),                                                           \
+         .help = "through the gateway, and only vectors of this space, as an answer names it"},           \
+        {.name = "context",                                                                               \
+         .kind = EMB_OPTION_CHOICE,                                                                       \
+         .choices = "default|realtime|analysis|batch|sensitive",                                          \
+         .default_note = "default; batch with --input",                                                   \
+         .offset = offsetof(type, field.context),                                                         \
+         .help = "what the vectors are for; decides the order of providers"},                             \
+        {.name = "category",                                                                              \
+         .kind = EMB_OPTION_TEXT,                                                                         \
+         .argument = "NAME",                                                                              \
+         .offset = offsetof(type, field.category),                                                        \
+         .help = "for accounts and limits of a category"},                                                \
+        {.name = "user",                                                                                  \
+         .kind = EMB_OPTION_TEXT,                                                                         \
+         .argument = "NAME",                                                                              \
+         .offset = offsetof(type, field.user),                                                            \
+         .help = "whose request it is: decides the rollout's bucket"},                                    \
+        {.name = "max-cost",                                                                              \
+         .kind = EMB_OPTION_TEXT,                                                                         \
+         .argument = "USD",                                                                               \
+         .default_note = "the budgets of the configuration alone",                                        \
+         .offset = offsetof(type, field.max_cost),                                                        \
+         .help = "stop before a call whose estimated price would take this run over so many dollars"},    \
         EMB_SETTINGS_OPTIONS(type, field.flags)
 
 typedef struct emb_gate emb_gate;

@@ -87,6 +87,7 @@ static emb_wire_request request_of(const call *c, const part *p)
     return (emb_wire_request){.config = &c->provider->config,
                               .call = c->in,
                               .texts = c->in->texts + p->span.first,
+                              .offsets = c->in->ids ? c->in->offsets + p->span.first : NULL,
                               .count = p->span.count};
 }
 
@@ -512,7 +513,8 @@ static emb_status make_parts(call *c)
                        (in->prompt_name ? strlen(in->prompt_name) * 6 : 0) +
                        (in->space ? strlen(in->space) * 6 : 0),
     };
-    emb_status status = emb_split(in->texts, in->token_counts, in->count, &most, &spans, &c->count, c->err);
+    emb_status status = emb_split(in->texts, in->ids ? in->offsets : NULL, in->token_counts, in->count, &most,
+                                  &spans, &c->count, c->err);
     if (status)
         return status;
     c->parts = calloc(c->count, sizeof *c->parts);

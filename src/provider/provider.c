@@ -176,6 +176,11 @@ const char *emb_provider_name(const emb_provider *provider)
     return provider->config.name;
 }
 
+bool emb_provider_takes_ids(const emb_provider *provider)
+{
+    return provider->wire->takes_ids;
+}
+
 /* ---- accounts ---- */
 
 uint64_t emb_provider_random(emb_provider *p)

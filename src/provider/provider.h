@@ -74,10 +74,15 @@ EMB_MUST_CHECK emb_status emb_provider_open(const emb_provider_config *config,
                                             emb_error *err);
 void emb_provider_close(emb_provider *provider); /* no call may be running; takes NULL */
 const char *emb_provider_name(const emb_provider *provider);
+/* Whether its requests may hold token ids instead of texts. */
+bool emb_provider_takes_ids(const emb_provider *provider);
 
 typedef struct emb_provider_call {
     const char *model;     /* as the provider names it */
     const emb_text *texts; /* prompts of ours already in front */
+    const int32_t *ids;    /* where the kind takes token ids (emb_provider_takes_ids): text i goes out as */
+    const size_t *offsets; /* ids[offsets[i]] .. ids[offsets[i+1]-1], and texts are what they spell, as far as
+                              that is known: no error may quote them. Otherwise NULL */
     size_t count;
     const uint32_t *token_counts; /* by text, estimated or exact; for splitting, limits and hooks */
     size_t max_batch_texts, max_batch_tokens; /* of the model; 0: the instance's, else the kind's */

@@ -110,12 +110,13 @@ static void scan(chooser *c, bool all)
     char names[KINDS_BYTES] = "";
     if (!c->gateway->scanner || !c->config->pii_detection)
         return;
-    emb_text *decoded = NULL;
+    emb_spelled *spelled = NULL;
     const emb_text *texts = r->texts;
     emb_error *unread = texts ? NULL : emb_arena_calloc(c->arena, 1, sizeof *unread);
-    if (!texts && emb_texts_of_ids(c->gateway, r, c->arena, &decoded, unread) == EMB_OK)
-        texts = decoded;
-    if (!texts && r->count) { /* ids of an unknown vocabulary cannot be looked at: they stay here */
+    if (!texts && r->count &&
+        (!unread ||
+         emb_spell_ids(c->gateway, r, false, c->arena, &spelled,
+                       unread))) { /* ids of an unknown vocabulary cannot be looked at: they stay here */
         c->choice->unread = unread;
         c->choice->has_pii = true;
         c->choice->pii_kinds = "token ids that cannot be read";
@@ -123,12 +124,13 @@ static void scan(chooser *c, bool all)
     }
     for (size_t i = 0; i < r->count && (all || !c->choice->has_pii); i++) {
         emb_pii_progress p = {0};
+        const emb_text text = texts ? texts[i] : spelled[i].text;
         do {
-            size_t n = emb_pii_scan(c->gateway->scanner, texts[i].data, texts[i].length, found, FINDINGS, &p);
+            size_t n = emb_pii_scan(c->gateway->scanner, text.data, text.length, found, FINDINGS, &p);
             note_kinds(c->gateway->scanner, found, n, &seen, names);
             c->choice->has_pii |=
                 n > 0 || p.gave_up; /* what could not be searched is not known to be clean */
-        } while (p.next < texts[i].length && (all || !c->choice->has_pii));
+        } while (p.next < text.length && (all || !c->choice->has_pii));
     }
     const char *copy = *names ? emb_arena_strndup(c->arena, names, strlen(names)) : NULL;
     c->choice->pii_kinds = copy ? copy : c->choice->has_pii ? "not named" : "";

@@ -38,6 +38,7 @@ typedef struct emb_work {
     float *vectors;
     uint32_t *tokens;
     uint8_t *sources;
+    emb_spelled *spelled;           /* of token ids for a provider, by text; NULL: they are not read */
     uint64_t start_ns, provider_ns; /* the latter spent in calls of engine or provider */
     uint64_t remote_ns;
     uint64_t retry_after_ms;        /* what a provider that failed has said; 0: nothing */

@@ -55,6 +55,17 @@ const char *emb_remote_prompt(const emb_remote_model *m, emb_role role)
                                        : "";
 }
 
+bool emb_remote_takes_ids(const emb_remote_model *m)
+{
+    return strcmp(m->config->encoding, "cl100k_base") == 0 && emb_provider_takes_ids(m->remote->provider);
+}
+
+/* Whether ids go out in this call. */
+static bool sends_ids(const emb_work *w)
+{
+    return !w->request->texts && emb_remote_takes_ids(w->target.remote);
+}
+
 /* ---- money ----------------------------------------------------------------------------------- */
 
 static uint64_t limit_of(const emb_config *config, emb_limit_scope scope, const char *name)
@@ -118,7 +129,8 @@ typedef struct attempt {
 /* Estimates are half of the bytes, and no text has more tokens than bytes and the few that mark its ends. */
 static uint64_t most_tokens(const emb_work *w, const attempt *a)
 {
-    return emb_counts_exactly(w->service->gateway, w->target.remote) ? a->tokens : 2 * a->tokens;
+    bool counted = emb_counts_exactly(w->service->gateway, w->target.remote) || sends_ids(w);
+    return counted ? a->tokens : 2 * a->tokens;
 }
 
 static emb_status reserve(emb_work *w, attempt *a, emb_error *err)
@@ -370,7 +382,7 @@ static emb_status check_lengths(const emb_work *w, const uint32_t *tokens, size_
                                 emb_error *err)
 {
     const emb_remote_model *m = w->target.remote;
-    bool exact = emb_counts_exactly(w->service->gateway, m);
+    bool exact = emb_counts_exactly(w->service->gateway, m) || sends_ids(w);
     for (size_t k = 0; k < count && exact && m->config->max_tokens; k++)
         if (tokens[k] > m->config->max_tokens) {
             char where[32];
@@ -399,21 +411,61 @@ static emb_status put_prompt(const char *prompt, const emb_text *texts, size_t c
     return made ? EMB_OK : EMB_E_NOMEM;
 }
 
-/* The texts as they go out: those of ids spelled, prompts in front. */
+/* Ids that go out as they are: a token each, and what they spell so that no error quotes it. */
+static void take_ids(const emb_gathered *g, const emb_spelled *spelled, emb_text *texts, size_t count)
+{
+    for (size_t k = 0; k < count; k++) {
+        size_t n = g->offsets[k + 1] - g->offsets[k];
+        g->tokens[k] = n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
+        texts[k] = spelled ? spelled[k].text : (emb_text){"", 0};
+    }
+}
+
+static emb_status check_whole(const emb_spelled *spelled, emb_text *texts, size_t count, emb_error *err)
+{
+    for (size_t k = 0; k < count; k++) {
+        char where[32];
+        if (!spelled[k].is_whole) {
+            snprintf(where, sizeof where, "input[%zu]", k);
+            return emb_fail(err, EMB_E_INVALID, where,
+                            "input[%zu]: the token ids do not spell whole characters; send the text instead",
+                            k);
+        }
+        texts[k] = spelled[k].text;
+    }
+    return EMB_OK;
+}
+
+static emb_status prepare_ids(emb_work *w, const emb_gathered *g, size_t count, emb_arena *arena,
+                              const emb_text **out, emb_error *err)
+{
+    emb_request ids = *w->request;
+    emb_spelled *spelled;
+    bool as_they_are = emb_remote_takes_ids(w->target.remote);
+    emb_text *texts = emb_arena_calloc(arena, count, sizeof *texts);
+    if (!texts)
+        return emb_fail_nomem(err, "texts of token ids", count * sizeof *texts);
+    ids.ids = g->ids;
+    ids.offsets = g->offsets;
+    ids.count = count;
+    *out = texts;
+    emb_status status = emb_spell_ids(w->service->gateway, &ids, false, arena, &spelled, err);
+    if (status && !(as_they_are && status == EMB_E_UNSUPPORTED))
+        return status;
+    if (!as_they_are)
+        return check_whole(spelled, texts, count, err);
+    take_ids(g, status ? NULL : spelled, texts, count);
+    return EMB_OK;
+}
+
+/* The texts as they go out: those of ids spelled where ids are not taken, prompts in front. */
 static emb_status prepare(emb_work *w, const emb_gathered *g, size_t count, emb_arena *arena,
                           const emb_text **out, emb_error *err)
 {
     emb_text *made = NULL;
     const char *prompt = emb_remote_prompt(w->target.remote, w->request->role);
-    if (!g->texts) {
-        emb_request ids = *w->request;
-        ids.ids = g->ids;
-        ids.offsets = g->offsets;
-        ids.count = count;
-        emb_status status = emb_texts_of_ids(w->service->gateway, &ids, arena, &made, err);
-        *out = made;
-        return status;
-    }
+    if (!g->texts)
+        return prepare_ids(w, g, count, arena, out, err);
     *out = g->texts;
     if (!*prompt)
         return EMB_OK;
@@ -462,6 +514,8 @@ static emb_status exchange(emb_work *w, const emb_gathered *g, const emb_text *t
     const emb_provider_call call = {
         .model = m->config->upstream,
         .texts = texts,
+        .ids = sends_ids(w) ? g->ids : NULL,
+        .offsets = sends_ids(w) ? g->offsets : NULL,
         .count = count,
         .token_counts = g->tokens,
         .max_batch_texts = m->config->max_batch_texts,
@@ -498,7 +552,7 @@ emb_status emb_compute_remotely(emb_work *w, const size_t *todo, size_t count, e
     emb_status status = emb_gather(w, todo, count, &g, err);
     if (!status && (status = prepare(w, &g, count, &arena, &texts, err)))
         name_text(err, todo, count);
-    if (!status)
+    if (!status && !sends_ids(w))
         status = emb_count_tokens(w->service->gateway, w->target.remote, texts, count, g.tokens, &total, err);
     if (!status)
         status = check_lengths(w, g.tokens, count, todo, err);

@@ -76,6 +76,7 @@ class Request:
         self.tokens = 0            # billed
         self.kind = self.model = self.dimension = None
         self.texts = []
+        self.ids = None            # lists of token ids, where those came; texts are then what they spell
         try:
             self.json = json.loads(body) if body else None
         except ValueError:
@@ -255,7 +256,7 @@ class Upstream:
 
     def __init__(self, dimension=8, models=None, served="served-model", key="sk-upstream-secret", require_key=False,
                  price_nusd_per_1k=20000, max_text_tokens=8192, latency_s=0, compress=False, allow_empty=True,
-                 limits=None, prompts=None, hf_shape="rows", port=0):
+                 limits=None, prompts=None, hf_shape="rows", port=0, spell=None):
         import upstream_formats
         self.formats = upstream_formats
         self.dimension, self.models, self.served, self.key = dimension, models, served, key
@@ -263,6 +264,7 @@ class Upstream:
         self.latency_s, self.compress, self.allow_empty = latency_s, compress, allow_empty
         self.limits = dict(upstream_formats.LIMITS, **(limits or {}))  # texts of one call, by kind
         self.prompts = prompts or {}   # of tei and huggingface, by prompt_name
+        self.spell = spell             # what a tuple of token ids spells, or None: the ids are then the text
         self.hf_shape = hf_shape       # "rows", "bare" (of one string), "tokens" (to be pooled)
         self.lock = threading.Lock()
         self.stopping = threading.Event()
