@@ -98,15 +98,19 @@ typedef struct emb_provider_call {
     const emb_provider_hooks *hooks; /* or NULL */
 } emb_provider_call;
 
+enum { EMB_PROVIDER_SPACE_BYTES = 512 };
+
 typedef struct emb_provider_result {
     float *vectors;       /* in: room for count × dimension; rows by position of the text */
     size_t dimension;     /* in: what each vector must have */
     uint64_t tokens;      /* out: the provider's usage over all parts; estimated ones where it said nothing */
     bool tokens_known;    /* out: it did */
     uint64_t provider_ns; /* out: time in exchanges, of the slowest chain */
-    unsigned attempts, parts; /* out */
-    emb_attempt_end end;      /* out: of the last attempt */
-    int64_t retry_after_ms;   /* out: when it failed for limits; -1: not said */
+    unsigned attempts, parts;             /* out */
+    emb_attempt_end end;                  /* out: of the last attempt */
+    int64_t retry_after_ms;               /* out: when it failed for limits; -1: not said */
+    bool other_space;                     /* out: it failed since the other side's space is not the call's */
+    char space[EMB_PROVIDER_SPACE_BYTES]; /* out: of another embedd, that it says; "": nothing */
 } emb_provider_result;
 
 /* EMB_E_PROVIDER (an answer that cannot be used, or 4xx that is not the caller's fault), EMB_E_UNAVAILABLE
@@ -120,10 +124,11 @@ EMB_MUST_CHECK emb_status emb_provider_embed(emb_provider *provider, const emb_p
 /* One text to find a model's dimension: *dimension. */
 EMB_MUST_CHECK emb_status emb_provider_probe(emb_provider *provider, const char *model, uint64_t deadline_ns,
                                              size_t *dimension, emb_error *err);
-/* The same with what surrounds every attempt: it may cost money as any other. */
+/* The same with what surrounds every attempt: it may cost money as any other. Fills out->dimension and
+ * out->space. */
 EMB_MUST_CHECK emb_status emb_provider_probe_hooked(emb_provider *provider, const char *model,
                                                     uint64_t deadline_ns, const volatile int *cancel,
-                                                    const emb_provider_hooks *hooks, size_t *dimension,
+                                                    const emb_provider_hooks *hooks, emb_provider_result *out,
                                                     emb_error *err);
 
 typedef struct emb_provider_state {

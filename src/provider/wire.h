@@ -29,6 +29,8 @@ typedef struct emb_wire_answer {
     emb_vectors vectors;
     uint64_t tokens;
     bool tokens_known;
+    bool other_space;                     /* than the call's */
+    char space[EMB_PROVIDER_SPACE_BYTES]; /* that it names; "": none */
 } emb_wire_answer;
 
 typedef struct emb_wire {

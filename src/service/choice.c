@@ -266,11 +266,35 @@ static const emb_error *keep_error(const chooser *c, const emb_error *error)
     return copy;
 }
 
+/* Whether "maker/model@…" is of a model with this last part of its name. */
+static bool has_model(const char *space, const char *name)
+{
+    const char *at = strrchr(space, '@'), *last = strrchr(name, '/');
+    size_t n;
+    if (last)
+        name = last + 1;
+    n = strlen(name);
+    return at && at - space > (ptrdiff_t)n && strncasecmp(at - n, name, n) == 0 &&
+           at[-(ptrdiff_t)n - 1] == '/';
+}
+
+/* Where a request pins the space of another embedd, its model was taken from the space and is that one's name
+ * for it, which need not be ours. */
+static bool is_named_by_space(const chooser *c, const char *space)
+{
+    const char *pinned = c->request->space, *at = is_set(pinned) ? strrchr(pinned, '@') : NULL;
+    size_t n = c->route.model ? strlen(c->route.model) : 0;
+    return at && n && strcmp(space, pinned) == 0 && at - pinned > (ptrdiff_t)n &&
+           strncmp(at - n, c->route.model, n) == 0 && at[-(ptrdiff_t)n - 1] == '/';
+}
+
 /* Whether a pinned space is of this model: its dimension, which nobody knows yet, is learned and compared
  * when the model is asked. */
 static bool may_make(const emb_remote_model *m, const char *space)
 {
     char begin[512];
+    if (m->peer) /* which makes a name of its own, most likely with this one's */
+        return is_set(space) && (has_model(space, m->config->name) || has_model(space, m->config->upstream));
     int n =
         snprintf(begin, sizeof begin, "%s/%s@%s:", m->config->origin, m->config->name, m->config->revision);
     return is_set(space) && n > 0 && (size_t)n < sizeof begin && strncmp(space, begin, (size_t)n) == 0;
@@ -311,6 +335,8 @@ static void add_remote(chooser *c, emb_remote_model *m)
         .is_open = !emb_breaker_is_available(remote->breaker, c->now_ns),
         .quality = m->config->quality,
     };
+    if (m->peer && is_named_by_space(c, row->space))
+        row->model = c->route.model;
     fill_budget(c, m, row);
     row->p95_us = recent_p95_us(remote->latency, &remote->p95_ns, &remote->p95_us, c->now_ns);
     choice->remotes[choice->count++] = m;

@@ -278,17 +278,24 @@ static void note_fall(emb_work *w, const emb_choice *choice, size_t from, size_t
             EMB_LOG_TEXT("to", b), EMB_LOG_TEXT("why", emb_status_text(status)));
 }
 
+static emb_status run_target(emb_work *w, const emb_choice *choice, size_t index, emb_error *err)
+{
+    emb_status status = take_target(w, choice, index, true, err);
+    if (status)
+        return status;
+    plan_cache(w, choice->is_private);
+    return emb_embed_target(w, err);
+}
+
 static emb_status run_plan(emb_work *w, emb_choice *choice, emb_error *err)
 {
     const emb_route_plan *plan = &choice->plan;
     emb_status status = EMB_OK;
     for (size_t i = 0; i < plan->count; i++) {
         size_t index = plan->order[i];
-        status = take_target(w, choice, index, true, err);
-        if (!status) {
-            plan_cache(w, choice->is_private);
-            status = emb_embed_target(w, err);
-        }
+        status = run_target(w, choice, index, err);
+        if (status && emb_target_is_stale(w))
+            status = run_target(w, choice, index, err);
         if (!status || !may_fall(w, status))
             return status;
         if (i + 1 < plan->count)

@@ -16,6 +16,7 @@
 
 #include "metrics/window.h"
 #include "provider/provider.h"
+#include "service/peer.h"
 #include "service/service.h"
 
 #include <pthread.h>
@@ -30,6 +31,7 @@ typedef struct emb_remote_model {
     unsigned position;
     bool is_default;         /* of its instance */
     atomic_size_t dimension; /* 0: not known yet */
+    emb_peer *peer;          /* of another embedd: its space; else NULL */
     emb_model_series series;
 } emb_remote_model;
 

@@ -4,7 +4,9 @@
  *
  * A space of a provider reads "openai/text-embedding-3-small@api:1536:remote:api": the maker of the model and
  * not the instance, since the same model through two doors makes the same vectors; "l2" at the end where the
- * request asks for normalisation, which is then done here.
+ * request asks for normalisation, which is then done here. Another embedd names its spaces itself: its word
+ * counts, so that a model has one space in all processes, each call is held to it, and keys are made of it. When
+ * it changes, the call fails and the request is run once more in the new space (embed.c).
  *
  * Around every attempt (an HTTP exchange, of which a call may make several): the breaker's permit, then the
  * reservation, and afterwards exactly one report, settlement and entry in the ledger. An attempt that may
@@ -22,7 +24,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { PROBE_SECONDS = 30, PROBE_LOOK_NS = 2000000, SPACE_BYTES = 512, RESERVE_TRIES = 3 };
+enum { PROBE_SECONDS = 30, PROBE_LOOK_NS = 2000000, RESERVE_TRIES = 3 };
 
 /* ---- what a provider can do -------------------------------------------------------------------- */
 
@@ -267,26 +269,37 @@ static emb_status probe(emb_work *w, emb_remote_model *m, size_t *out, emb_error
     asking.target.remote = m;
     asking.target.provider = m->remote->config->name;
     asking.target.model = m->config->name;
+    emb_provider_result result;
     uint64_t deadline = r->deadline_ns ? r->deadline_ns : emb_now_ns() + PROBE_SECONDS * UINT64_C(1000000000);
     emb_status status = emb_provider_probe_hooked(m->remote->provider, m->config->upstream, deadline,
-                                                  r->cancel, &hooks, out, err);
+                                                  r->cancel, &hooks, &result, err);
     atomic_fetch_add(&w->cost_nusd, atomic_load(&asking.cost_nusd));
-    return status;
+    if (status)
+        return status;
+    *out = result.dimension;
+    if (m->peer)
+        emb_peer_learn(m->peer, result.space);
+    return EMB_OK;
+}
+
+/* Of another embedd the space is learned with the dimension, and again when it has changed. */
+static bool is_known(const emb_remote_model *m, size_t *dimension)
+{
+    *dimension = atomic_load_explicit(&m->dimension, memory_order_acquire);
+    return *dimension && (!m->peer || emb_peer_is_known(m->peer));
 }
 
 static emb_status learn_dimension(emb_work *w, emb_remote_model *m, bool may_wait, size_t *out,
                                   emb_error *err)
 {
-    *out = atomic_load_explicit(&m->dimension, memory_order_acquire);
-    if (*out)
+    if (is_known(m, out))
         return EMB_OK;
     if (!may_wait)
         return emb_fail(err, EMB_E_BUSY, "model", "the dimension of %s is not known yet", m->config->name);
     emb_status status = wait_to_probe(m, w->request, err);
     if (status)
         return status;
-    *out = atomic_load(&m->dimension);
-    if (!*out && !(status = probe(w, m, out, err)))
+    if (!is_known(m, out) && !(status = probe(w, m, out, err)))
         atomic_store_explicit(&m->dimension, *out, memory_order_release);
     pthread_mutex_unlock(&m->remote->probing);
     return status;
@@ -309,11 +322,22 @@ static const char *key_prompt(const emb_remote_model *m, const emb_request *r, e
     return out;
 }
 
+/* Kinds that are told whether to normalise: for others "no" is what they do anyway. */
+static bool forwards_normalize(const emb_remote_model *m)
+{
+    emb_provider_kind kind = m->remote->config->kind;
+    return kind == EMB_PROVIDER_TEI || kind == EMB_PROVIDER_EMBEDD;
+}
+
+/* Another embedd's own word, where it says one (*is_named); else ours. */
 static const char *make_space(const emb_remote_model *m, const emb_request *r, size_t dimension,
-                              emb_arena *arena)
+                              emb_arena *arena, bool *is_named)
 {
     const emb_provider_model_config *c = m->config;
-    char space[SPACE_BYTES];
+    char space[EMB_PROVIDER_SPACE_BYTES];
+    *is_named = m->peer && emb_peer_space(m->peer, r->dimensions, r->normalize, space);
+    if (*is_named)
+        return emb_arena_strndup(arena, space, strlen(space));
     snprintf(space, sizeof space, "%s/%s@%s:%zu:remote:%s", c->origin, c->name, c->revision,
              r->dimensions ? r->dimensions : dimension, r->normalize == EMB_ON ? "l2" : "api");
     return emb_arena_strndup(arena, space, strlen(space));
@@ -322,13 +346,26 @@ static const char *make_space(const emb_remote_model *m, const emb_request *r, s
 emb_status emb_remote_check(emb_remote_model *m, const emb_request *r, emb_arena *arena, const char **space,
                             emb_error *err)
 {
-    size_t dimension = atomic_load_explicit(&m->dimension, memory_order_acquire);
-    if (!dimension)
+    size_t dimension;
+    bool known = is_known(m, &dimension), is_named;
+    emb_status status = dimension ? check_settings(m, r, dimension, err) : EMB_OK;
+    if (!status && !known)
         return emb_fail(err, EMB_E_BUSY, "model", "the dimension of %s is not known yet", m->config->name);
-    emb_status status = check_settings(m, r, dimension, err);
-    if (!status && space && !(*space = make_space(m, r, dimension, arena)))
-        status = emb_fail_nomem(err, "name of a space", SPACE_BYTES);
+    if (!status && space && !(*space = make_space(m, r, dimension, arena, &is_named)))
+        status = emb_fail_nomem(err, "name of a space", EMB_PROVIDER_SPACE_BYTES);
     return status;
+}
+
+bool emb_target_is_stale(const emb_work *w)
+{
+    const emb_target *t = &w->target;
+    char space[EMB_PROVIDER_SPACE_BYTES];
+    if (!t->remote || !t->remote->peer)
+        return false;
+    if (!emb_peer_is_known(t->remote->peer))
+        return true;
+    bool named = emb_peer_space(t->remote->peer, w->request->dimensions, w->request->normalize, space);
+    return named != t->names_space || (named && strcmp(space, t->space) != 0);
 }
 
 static bool make_scope(emb_work *w, const emb_remote_model *m)
@@ -337,17 +374,18 @@ static bool make_scope(emb_work *w, const emb_remote_model *m)
     const char *prompt = key_prompt(m, r, w->arena);
     if (!prompt)
         return false;
+    bool named = w->target.names_space;
     const emb_cache_scope_fields fields = {
         .namespace_ = w->service->gateway->config->cache_namespace,
-        .provider = m->config->origin,
+        .provider = named ? "embedd" : m->config->origin,
         .model = m->config->name,
-        .revision = m->config->revision,
+        .revision = named ? w->target.space : m->config->revision,
         .precision = "remote",
         .prompt = prompt,
         .prompt_length = strlen(prompt),
         .dimensions = w->target.dimension,
         .max_tokens = r->max_tokens,
-        .normalize = r->normalize == EMB_ON,
+        .normalize = forwards_normalize(m) ? (int)r->normalize : r->normalize == EMB_ON,
         .truncation = (int)r->truncation,
     };
     return emb_cache_scope_make(&fields, &w->target.scope);
@@ -370,7 +408,7 @@ emb_status emb_target_remote(emb_work *w, emb_remote_model *m, bool may_wait, em
     t->dimension = r->dimensions ? r->dimensions : dimension;
     t->series = &m->series;
     t->ttl_s = atomic_load_explicit(&w->service->ttl_api_s, memory_order_relaxed);
-    t->space = make_space(m, r, dimension, w->arena);
+    t->space = make_space(m, r, dimension, w->arena, &t->names_space);
     if (!t->space || !make_scope(w, m))
         return emb_fail_nomem(err, "scope of cache keys", sizeof t->scope);
     return EMB_OK;
@@ -505,6 +543,25 @@ static void normalize(const emb_work *w, float *rows, size_t count)
     }
 }
 
+/* The other side's space is not what it was, or it says one now that said none before: nothing is taken over, and
+ * it is asked anew. */
+static emb_status look_at_space(emb_work *w, const emb_provider_result *result, emb_status status,
+                                emb_error *err)
+{
+    const emb_target *t = &w->target;
+    emb_peer *peer = t->remote->peer;
+    if (result->other_space || (!status && !t->names_space && result->space[0])) {
+        emb_peer_forget(peer, t->names_space ? t->space : NULL);
+        emb_log(EMB_LOG_WARN, "another embedd answers in another space than before",
+                EMB_LOG_TEXT("provider", t->provider), EMB_LOG_TEXT("model", t->model),
+                EMB_LOG_TEXT("space", t->space));
+        if (!status)
+            return emb_fail(err, EMB_E_PROVIDER, NULL, "provider %s: it answers in the space \"%.200s\" now",
+                            t->provider, result->space);
+    }
+    return status;
+}
+
 static emb_status exchange(emb_work *w, const emb_gathered *g, const emb_text *texts, size_t count,
                            emb_error *err)
 {
@@ -525,6 +582,7 @@ static emb_status exchange(emb_work *w, const emb_gathered *g, const emb_text *t
         .normalize = r->normalize,
         .truncation = r->truncation,
         .prompt_name = r->prompt_name,
+        .space = w->target.names_space ? w->target.space : NULL,
         .user = r->user,
         .deadline_ns = r->deadline_ns,
         .cancel = r->cancel,
@@ -533,6 +591,8 @@ static emb_status exchange(emb_work *w, const emb_gathered *g, const emb_text *t
     emb_provider_result result = {.vectors = g->vectors, .dimension = w->target.dimension};
     emb_status status = emb_provider_embed(m->remote->provider, &call, &result, err);
     w->remote_ns += result.provider_ns;
+    if (m->peer)
+        status = look_at_space(w, &result, status, err);
     if (status && result.retry_after_ms > 0)
         w->retry_after_ms = (uint64_t)result.retry_after_ms;
     if (status && err && strcmp(err->where, m->remote->config->name) == 0)

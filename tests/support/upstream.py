@@ -264,6 +264,8 @@ class Upstream:
         self.latency_s, self.compress, self.allow_empty = latency_s, compress, allow_empty
         self.limits = dict(upstream_formats.LIMITS, **(limits or {}))  # texts of one call, by kind
         self.prompts = prompts or {}   # of tei and huggingface, by prompt_name
+        self.revision = "0123456789ab" # in the spaces that an embedd names; None: it names none
+        self.keeps_pins = True         # it refuses a pinned space that it does not make
         self.spell = spell             # what a tuple of token ids spells, or None: the ids are then the text
         self.hf_shape = hf_shape       # "rows", "bare" (of one string), "tokens" (to be pooled)
         self.lock = threading.Lock()

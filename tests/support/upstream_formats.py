@@ -447,27 +447,31 @@ class Embedd(Form):
     def prompt(self, upstream, request):
         return upstream.prompts.get(request.json.get("prompt_name"), "")
 
-    def space(self, request):
-        return "local/%s@0123456789ab:%d:mean:l2" % (request.model, request.dimension or 0)
+    def space(self, upstream, request):
+        if upstream.revision is None:
+            return None
+        length = "none" if request.json.get("normalize") is False else "l2"
+        return "local/%s@%s:%d:mean:%s" % (request.model, upstream.revision, request.dimension or 0, length)
 
     def check(self, upstream, request):
         if request.json.get("input_type", "none") not in ("none", "query", "document"):
             return self.error(422, None, "input_type is none, query or document.", {}, param="input_type")
         failure = super().check(upstream, request)
         pinned = request.json.get("space")
-        if not failure and pinned and pinned != self.space(request):
+        if not failure and pinned and upstream.keeps_pins and pinned != self.space(upstream, request):
             return self.error(409, "space_unavailable", "The space \"%s\" was asked for; what is here makes \"%s\", and "
-                              "vectors of two spaces cannot be compared." % (pinned, self.space(request)), {})
+                              "vectors of two spaces cannot be compared." % (pinned, self.space(upstream, request)), {})
         return failure
 
     def render(self, upstream, request, reply):
-        space, model = self.space(request), request.model
+        space, model = self.space(upstream, request), request.model
         results = [{"index": row.index, "provider": "local", "model": model, "space": space, "cost_usd": 0,
                     "latency_ms": 1.5, "cached": False, "source": "computed", "tokens": 1,
                     "route": {"provider": "local", "reason": "local is the only provider of this service"}}
                    for row in reply.rows]
+        named = {} if space is None else {"space": space}
         return {"embeddings": [reply.value(row) for row in reply.rows], "dimension": request.dimension, "provider": "local",
-                "model": model, "space": space, "results": results, "cached_count": 0, "total_tokens": reply.tokens,
+                "model": model, **named, "results": results, "cached_count": 0, "total_tokens": reply.tokens,
                 "total_cost_usd": 0, "latency_ms": 1.5}
 
     def error(self, status, code, message, headers, param=None, **_):
