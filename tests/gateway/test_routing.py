@@ -292,7 +292,7 @@ providers:
                 a = self.ask(g, {"texts": texts})
                 self.assertEqual(a["provider"], kind)
                 self.same(a["embeddings"], self.expect(upstream_name, texts))
-                self.assertTrue(a["space"].startswith(("openai/" if kind in ("openai", "azure") else kind + "/")), a["space"])
+                self.assertTrue(a["space"].startswith(("openai/" if kind in ("openai", "azure") else "local/" if kind == "embedd" else kind + "/")), a["space"])
                 g.close()
 
     def test_a_dimension_that_nobody_told_is_learned(self):
