@@ -158,7 +158,7 @@ static emb_status look_whether_plain(const emb_token_counter *c, emb_tiktoken_sc
                                      const int32_t *ids, size_t count, emb_tiktoken_ids *made, emb_spelled *s,
                                      emb_error *err)
 {
-    if (!s->is_whole)
+    if (!s->is_whole || !count)
         return EMB_OK;
     emb_status status = emb_tiktoken_encode(c->tiktoken, scratch, s->text.data, s->text.length, made, err);
     s->is_plain = !status && made->count == count && memcmp(made->data, ids, count * sizeof *ids) == 0;
