@@ -271,6 +271,13 @@ class Bulk(Command):
             kept = self.lines(f.read())
         self.right(kept, self.TEXTS[:len(kept)])
 
+    def test_busy_provider_is_waited_for(self):
+        self.up.script([None, faults.rate_limited({"retry-after": "1"}), faults.rate_limited({"retry-after": "1"})])
+        path = self.write("few.txt", "a\nb\nc\n")
+        out = self.lines(self.good("embed", "--provider", "openai", "-i", path))
+        self.right(out, ["a", "b", "c"])
+        self.assertEqual(self.err.count("; waiting\n"), 1, self.err)
+
     def test_jsonl_ids(self):
         path = self.write("in.jsonl", '{"id":"a","text":"one"}\n{"id":7,"text":"two"}\nnonsense\n{"text":"four"}\n')
         out = self.lines(self.good("embed", "--provider", "openai", "-i", path, "--on-error", "skip", "--category", "faq"))
