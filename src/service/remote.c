@@ -24,7 +24,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { PROBE_SECONDS = 30, PROBE_LOOK_NS = 2000000, RESERVE_TRIES = 3 };
+enum { PROBE_SECONDS = 30, PROBE_LOOK_NS = 2000000, SPACE_BYTES = 512, RESERVE_TRIES = 3 };
 
 /* ---- what a provider can do -------------------------------------------------------------------- */
 
@@ -334,7 +334,8 @@ static const char *make_space(const emb_remote_model *m, const emb_request *r, s
                               emb_arena *arena, bool *is_named)
 {
     const emb_provider_model_config *c = m->config;
-    char space[EMB_PROVIDER_SPACE_BYTES];
+    char space[SPACE_BYTES];
+    _Static_assert(SPACE_BYTES >= (size_t)EMB_PROVIDER_SPACE_BYTES, "room for the other side's word");
     *is_named = m->peer && emb_peer_space(m->peer, r->dimensions, r->normalize, space);
     if (*is_named)
         return emb_arena_strndup(arena, space, strlen(space));
@@ -352,7 +353,7 @@ emb_status emb_remote_check(emb_remote_model *m, const emb_request *r, emb_arena
     if (!status && !known)
         return emb_fail(err, EMB_E_BUSY, "model", "the dimension of %s is not known yet", m->config->name);
     if (!status && space && !(*space = make_space(m, r, dimension, arena, &is_named)))
-        status = emb_fail_nomem(err, "name of a space", EMB_PROVIDER_SPACE_BYTES);
+        status = emb_fail_nomem(err, "name of a space", SPACE_BYTES);
     return status;
 }
 

@@ -256,7 +256,7 @@ class Upstream:
 
     def __init__(self, dimension=8, models=None, served="served-model", key="sk-upstream-secret", require_key=False,
                  price_nusd_per_1k=20000, max_text_tokens=8192, latency_s=0, compress=False, allow_empty=True,
-                 limits=None, prompts=None, hf_shape="rows", port=0, spell=None):
+                 limits=None, prompts=None, hf_shape="rows", port=0):
         import upstream_formats
         self.formats = upstream_formats
         self.dimension, self.models, self.served, self.key = dimension, models, served, key
@@ -266,7 +266,7 @@ class Upstream:
         self.prompts = prompts or {}   # of tei and huggingface, by prompt_name
         self.revision = "0123456789ab" # in the spaces that an embedd names; None: it names none
         self.keeps_pins = True         # it refuses a pinned space that it does not make
-        self.spell = spell             # what a tuple of token ids spells, or None: the ids are then the text
+        self.spell = None              # what a tuple of token ids spells, or None: the ids are then the text
         self.hf_shape = hf_shape       # "rows", "bare" (of one string), "tokens" (to be pooled)
         self.lock = threading.Lock()
         self.stopping = threading.Event()

@@ -6,8 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <cmocka.h>
 #include <string.h>
+#include <cmocka.h>
 
 static emb_peer *open_peer(const char *space)
 {
@@ -49,9 +49,17 @@ static void test_follows(void **state)
 static void test_no_space(void **state)
 {
     (void)state;
-    static const char *const texts[] = {"",           "x",           "local/m",      "local/m@1",
-                                        "local/m@1:8", "a@b/c:8:d:e", "o/m@1::mean:l2", "o/m@1:x8:mean:l2",
-                                        "o/m@8:mean:l2", ":::", "/@:::"};
+    static const char *const texts[] = {"",
+                                        "x",
+                                        "local/m",
+                                        "local/m@1",
+                                        "local/m@1:8",
+                                        "a@b/c:8:d:e",
+                                        "o/m@1::mean:l2",
+                                        "o/m@1:x8:mean:l2",
+                                        "o/m@8:mean:l2",
+                                        ":::",
+                                        "/@:::"};
     char long_one[EMB_PROVIDER_SPACE_BYTES + 32];
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         follows(texts[i], 0, EMB_DEFAULT, NULL);
