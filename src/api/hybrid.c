@@ -103,6 +103,12 @@ static void write_embeddings(emb_api_call *call, const emb_answer *a)
     emb_out_reply(&o, call, a);
 }
 
+static bool ends_in(const char *text, const char *end)
+{
+    size_t n = strlen(text), k = strlen(end);
+    return n > k && strcmp(text + n - k, end) == 0;
+}
+
 /* "provider/model@revision:dimension:pooling:norm": fills what the request left open. */
 static bool pin_space(emb_api_call *call, const char *space, emb_request *r)
 {
@@ -117,7 +123,6 @@ static bool pin_space(emb_api_call *call, const char *space, emb_request *r)
                             space);
         return false;
     }
-    size_t length = strlen(space);
     if (!r->model || !*r->model)
         r->model = emb_arena_strndup(call->arena, slash + 1, (size_t)(at - slash - 1));
     if (!r->model) {
@@ -126,8 +131,10 @@ static bool pin_space(emb_api_call *call, const char *space, emb_request *r)
     }
     if (!r->dimensions && dimension <= 65536)
         r->dimensions = dimension;
-    if (r->normalize == EMB_DEFAULT)
-        r->normalize = length > 3 && strcmp(space + length - 3, ":l2") == 0 ? EMB_ON : EMB_OFF;
+    if (r->normalize == EMB_DEFAULT && ends_in(space, ":l2"))
+        r->normalize = EMB_ON;
+    else if (r->normalize == EMB_DEFAULT && ends_in(space, ":none"))
+        r->normalize = EMB_OFF; /* "api" is what an API does that is told nothing */
     r->space = space;
     call->state = (void *)space;
     return true;

@@ -1,6 +1,11 @@
 /*
  * cmd_embed.c: `embedd embed`: options to input, output and pipeline, and what is said at the end.
+ *
+ * A model of this machine is opened as ever, and nothing of the service with it. The gateway is opened where
+ * an option asks for it, or where the model is not here and the configuration has a provider that serves it;
+ * the configuration is not even read before the model was looked for.
  */
+#include "cli/gate_estimate.h"
 #include "cli/pipeline.h"
 #include "cli/progress.h"
 #include "cli/stop.h"
@@ -14,10 +19,11 @@
 typedef struct settings {
     emb_model_settings model;
     emb_text_settings text;
+    emb_gate_settings gate;
     const char *input, *output, *text_key, *id_key;
     int format, input_format, on_error;
     size_t batch_size;
-    bool resume, skip_empty, no_text, quiet;
+    bool resume, skip_empty, no_text, quiet, estimate;
 } settings;
 
 _Static_assert(sizeof(settings) <= EMB_SETTINGS_MAX, "room for the settings");
@@ -83,6 +89,11 @@ static const emb_option options[] = {
     EMB_MODEL_NAME_OPTION(settings, model),
     EMB_TEXT_OPTIONS(settings, text),
     EMB_RUN_OPTIONS(settings, model),
+    EMB_GATE_OPTIONS(settings, gate),
+    {.name = "estimate",
+     .kind = EMB_OPTION_FLAG,
+     .offset = offsetof(settings, estimate),
+     .help = "through the gateway: print what it would take, and send nothing"},
     {.name = "batch-size",
      .kind = EMB_OPTION_COUNT,
      .argument = "N",
@@ -112,6 +123,10 @@ static int check(const settings *s, size_t count)
         return emb_usage_error(c, "no text; 'embedd embed --input -' reads standard input");
     if (s->resume && !s->output)
         return emb_usage_error(c, "--resume needs --output");
+    if (s->estimate && (s->resume || s->output))
+        return emb_usage_error(c, "--estimate makes no vectors, so --output and --resume mean nothing");
+    if (s->estimate && s->format > EMB_FORMAT_JSON)
+        return emb_usage_error(c, "--estimate prints text, or --format json");
     if (s->resume && s->format >= 0 && s->format != EMB_FORMAT_JSONL)
         return emb_usage_error(c, "--resume works with --format jsonl only");
     return emb_text_settings_check(c, &s->text);
@@ -157,10 +172,24 @@ static void note_speed(const emb_pipeline_result *r)
                emb_number_text((uint64_t)((double)r->tokens / r->seconds), token_rate));
 }
 
+/* Who answered and what it cost. Said after failures, too: it was spent. */
+static void note_gate(emb_gate *gate, const emb_pipeline_result *r)
+{
+    char texts[48], tokens[32], cached[48], cost[EMB_COST_TEXT];
+    uint64_t hits = emb_gate_cached(gate);
+    emb_gate_place place;
+    if (!emb_gate_where(gate, &place))
+        return;
+    emb_report(command_name, "%s%s%s, space %s: %s, %s token%s, %s from the cache, %s", place.provider,
+               *place.provider ? " / " : "", place.model, place.space, texts_of(r->texts, texts),
+               emb_number_text(r->tokens, tokens), r->tokens == 1 ? "" : "s", emb_number_text(hits, cached),
+               emb_cost_text(emb_gate_cost_nusd(gate), cost));
+}
+
 static void note_end(const settings *s, const emb_session *session, const emb_pipeline_result *r)
 {
     char a[48], b[48];
-    size_t limit = s->text.max_tokens ? s->text.max_tokens : session->info.max_tokens;
+    size_t limit = s->text.max_tokens ? s->text.max_tokens : session ? session->info.max_tokens : 0;
     if (r->resumed > 0)
         emb_report(command_name, "%s %s there already", texts_of(r->resumed, a),
                    r->resumed == 1 ? "was" : "were");
@@ -201,22 +230,42 @@ static int failed(const settings *s, const emb_pipeline_result *r, const emb_err
 
 /* ---- running ---- */
 
-static int run_pipeline(const settings *s, const emb_session *session, emb_input *input, emb_sink *sink,
-                        emb_format format, bool array)
+/* What the texts go through: one of the two. */
+typedef struct route {
+    emb_session session;
+    emb_gate *gate; /* NULL: the session */
+} route;
+
+static void close_route(route *r)
+{
+    if (r->gate)
+        emb_gate_close(r->gate);
+    else
+        emb_session_close(&r->session);
+}
+
+static void describe_model(const settings *s, const route *r, emb_formatter *formatter)
+{
+    if (r->gate)
+        return; /* the first answer tells */
+    formatter->model = r->session.info.name;
+    formatter->dimension = s->text.dimensions ? s->text.dimensions : r->session.info.dimension;
+}
+
+static int run_pipeline(const settings *s, route *r, emb_input *input, emb_sink *sink, emb_format format,
+                        bool array)
 {
     emb_embed_options embed = EMB_EMBED_OPTIONS_INIT;
     emb_pipeline_result result;
     emb_error err;
-    emb_session_apply(session, &s->text, &embed);
+    if (!r->gate)
+        emb_session_apply(&r->session, &s->text, &embed);
     embed.priority = s->input ? EMB_PRIORITY_BULK : EMB_PRIORITY_INTERACTIVE;
-    emb_formatter formatter = {.format = format,
-                               .array = array,
-                               .without_text = s->no_text,
-                               .model = session->info.name,
-                               .dimension =
-                                   s->text.dimensions ? s->text.dimensions : session->info.dimension};
+    emb_formatter formatter = {.format = format, .array = array, .without_text = s->no_text};
+    describe_model(s, r, &formatter);
     emb_status status = emb_pipeline_run(&(emb_pipeline_options){.command = command_name,
-                                                                 .session = session,
+                                                                 .session = r->gate ? NULL : &r->session,
+                                                                 .gate = r->gate,
                                                                  .input = input,
                                                                  .sink = sink,
                                                                  .formatter = &formatter,
@@ -229,12 +278,14 @@ static int run_pipeline(const settings *s, const emb_session *session, emb_input
         emb_sink_abort(sink);
     else
         status = emb_sink_commit(sink, &err);
+    if (r->gate && !s->quiet)
+        note_gate(r->gate, &result);
     if (status == EMB_E_CANCELLED && emb_stop_signal())
         return stopped(s, &result);
     if (status)
         return failed(s, &result, &err);
     if (!s->quiet)
-        note_end(s, session, &result);
+        note_end(s, r->gate ? NULL : &r->session, &result);
     return EMB_EXIT_OK;
 }
 
@@ -246,32 +297,51 @@ static emb_status check_dimensions(const settings *s, const emb_session *session
                     s->text.dimensions, session->info.dimension, session->info.name);
 }
 
+/* -1, or the exit status. */
+static int open_route(const settings *s, route *r)
+{
+    emb_error err;
+    memset(r, 0, sizeof *r);
+    int code = emb_gate_or_session(&emb_command_embed, &s->gate, &s->model, &s->text, s->input != NULL,
+                                   s->estimate ? "--estimate" : NULL, &r->gate, &r->session);
+    if (code >= 0 || r->gate || check_dimensions(s, &r->session, &err) == EMB_OK)
+        return code;
+    emb_session_close(&r->session);
+    return emb_report_error(command_name, &err);
+}
+
+static int run_open(const settings *s, route *r, emb_input *input, bool single)
+{
+    emb_sink sink;
+    emb_error err;
+    if (s->estimate)
+        return emb_gate_estimate_run(command_name, r->gate, input, s->on_error == 1,
+                                     s->format == EMB_FORMAT_JSON);
+    emb_format format = s->format >= 0         ? (emb_format)s->format
+                        : single && !s->resume ? EMB_FORMAT_JSON
+                                               : EMB_FORMAT_JSONL;
+    if (open_output(s, format, &sink, &err))
+        return emb_report_error(command_name, &err);
+    return run_pipeline(s, r, input, &sink, format, !single);
+}
+
 static int run(const void *raw, char **arguments, size_t count)
 {
     const settings *s = raw;
-    emb_session session;
+    route r;
     emb_input *input;
-    emb_sink sink;
     emb_error err;
     int code = check(s, count);
     if (code >= 0)
         return code;
-    bool single = count == 1;
-    emb_format format = s->format >= 0         ? (emb_format)s->format
-                        : single && !s->resume ? EMB_FORMAT_JSON
-                                               : EMB_FORMAT_JSONL;
     emb_stop_install();
     if (open_input(s, arguments, count, &input, &err))
         return emb_report_error(command_name, &err);
-    if (emb_session_open(&session, &s->model, false, &err)) {
-        emb_input_close(input);
-        return emb_report_error(command_name, &err);
+    code = open_route(s, &r);
+    if (code < 0) {
+        code = run_open(s, &r, input, count == 1);
+        close_route(&r);
     }
-    if (check_dimensions(s, &session, &err) || open_output(s, format, &sink, &err))
-        code = emb_report_error(command_name, &err);
-    else
-        code = run_pipeline(s, &session, input, &sink, format, !single);
-    emb_session_close(&session);
     emb_input_close(input);
     emb_stop_die();
     return code;
@@ -281,10 +351,18 @@ const emb_command emb_command_embed = {
     .name = "embed",
     .summary = "turn texts into vectors",
     .usage = "embed [OPTION...] TEXT...\nembed [OPTION...] --input FILE|-",
+    .description =
+        "With --provider, --route or --space, or a model that is not here and that a configured\n"
+        "provider serves, the texts go through the gateway, as requests to the server do: planner,\n"
+        "privacy, budgets, breakers, retries, cache and ledger are the same. The first text decides\n"
+        "the space and all others are asked for in it, so that an output never mixes two. At the\n"
+        "end the provider, the space and what it cost are told.",
     .examples = "  embedd embed \"hello world\"\n"
                 "  embedd embed --input lines.txt --format npy --output vectors.npy\n"
                 "  embedd embed --input data.jsonl --output vectors.jsonl --resume\n"
-                "  tail -f log.txt | embedd embed --input -",
+                "  tail -f log.txt | embedd embed --input -\n"
+                "  embedd embed --provider openai --input data.jsonl --estimate\n"
+                "  embedd embed --provider openai --input data.jsonl -o vectors.jsonl --resume --max-cost 2",
     .options = options,
     .settings_size = sizeof(settings),
     .maximum_arguments = SIZE_MAX,

@@ -1,7 +1,8 @@
 /*
- * cmd_similarity.c: `embedd similarity`: cosines between texts.
+ * cmd_similarity.c: `embedd similarity`: cosines between texts, by a model of this machine or through the
+ * gateway.
  */
-#include "cli/session.h"
+#include "cli/gate.h"
 
 #include "base/error.h"
 #include "base/json_write.h"
@@ -13,6 +14,7 @@
 typedef struct settings {
     emb_model_settings model;
     emb_text_settings text;
+    emb_gate_settings gate;
     int mode, format;
 } settings;
 
@@ -39,6 +41,7 @@ static const emb_option options[] = {
     EMB_MODEL_NAME_OPTION(settings, model),
     EMB_TEXT_OPTIONS(settings, text),
     EMB_RUN_OPTIONS(settings, model),
+    EMB_GATE_OPTIONS(settings, gate),
     EMB_OPTIONS_END,
 };
 
@@ -46,6 +49,8 @@ typedef struct comparison {
     char **texts;
     size_t count, dimension;
     float *vectors;
+    emb_gate *gate;            /* NULL: the session's model */
+    const char *model, *space; /* space: NULL: of the session */
 } comparison;
 
 static double cosine(const comparison *c, size_t i, size_t j)
@@ -128,13 +133,16 @@ static emb_status add_matrix(const comparison *c, emb_buf *out)
     return status ? status : emb_buf_add(out, "]", 1);
 }
 
-static emb_status print_json(const settings *s, const emb_session *session, const comparison *c,
-                             emb_error *err)
+static emb_status print_json(const settings *s, const comparison *c, emb_error *err)
 {
     emb_buf out = EMB_BUF_INIT((size_t)1 << 31);
     emb_status status = emb_buf_add_str(&out, "{\"model\":");
     if (!status)
-        status = emb_json_write_string(&out, session->info.name, strlen(session->info.name));
+        status = emb_json_write_string(&out, c->model, strlen(c->model));
+    if (!status && c->space)
+        status = emb_buf_add_str(&out, ",\"space\":");
+    if (!status && c->space)
+        status = emb_json_write_string(&out, c->space, strlen(c->space));
     if (!status)
         status = emb_buf_add(&out, ",", 1);
     if (!status && c->count == 2)
@@ -153,22 +161,23 @@ static emb_status print_json(const settings *s, const emb_session *session, cons
 
 /* ---- the command ---- */
 
-/* In search the first text is the query; otherwise all go the same way. */
-static emb_status embed(const settings *s, const emb_session *session, comparison *c, emb_error *err)
+static emb_status make_vectors(comparison *c, emb_error *err)
 {
-    emb_embed_options o = EMB_EMBED_OPTIONS_INIT;
-    emb_text *texts = calloc(c->count, sizeof *texts);
-    size_t head = s->mode == SEARCH ? 1 : c->count;
-    emb_session_apply(session, &s->text, &o);
-    c->dimension = o.dimensions ? o.dimensions : session->info.dimension;
     c->vectors = c->dimension <= SIZE_MAX / sizeof(float) / c->count
                      ? malloc(c->count * c->dimension * sizeof(float))
                      : NULL;
-    emb_status status = EMB_OK;
-    if (!texts || !c->vectors)
-        status = emb_fail_nomem(err, "vectors", c->count * sizeof *texts);
-    for (size_t i = 0; i < c->count && !status; i++)
-        texts[i] = (emb_text){c->texts[i], strlen(c->texts[i])};
+    return c->vectors ? EMB_OK : emb_fail_nomem(err, "vectors", c->count * sizeof(float));
+}
+
+/* In search the first text is the query; otherwise all go the same way. */
+static emb_status embed_here(const settings *s, const emb_session *session, const emb_text *texts,
+                             size_t head, comparison *c, emb_error *err)
+{
+    emb_embed_options o = EMB_EMBED_OPTIONS_INIT;
+    emb_session_apply(session, &s->text, &o);
+    c->model = session->info.name;
+    c->dimension = o.dimensions ? o.dimensions : session->info.dimension;
+    emb_status status = make_vectors(c, err);
     if (s->mode == SEARCH)
         emb_session_set_role(session, EMB_ROLE_QUERY, &o);
     if (!status)
@@ -178,14 +187,66 @@ static emb_status embed(const settings *s, const emb_session *session, compariso
     if (!status && head < c->count)
         status = emb_embed(session->model, texts + head, c->count - head, &o,
                            c->vectors + head * c->dimension, (c->count - head) * c->dimension, NULL, err);
+    return status;
+}
+
+static emb_status embed_range(comparison *c, const emb_text *texts, size_t from, size_t count,
+                              const emb_role *role, emb_error *err)
+{
+    emb_arena arena;
+    emb_answer answer;
+    emb_arena_init(&arena);
+    emb_status status = emb_gate_embed(c->gate, texts + from, count, role, &arena, &answer, err);
+    if (!status) {
+        c->dimension = answer.dimension;
+        if (!c->vectors)
+            status = make_vectors(c, err);
+        if (!status)
+            memcpy(c->vectors + from * c->dimension, answer.vectors,
+                   count * c->dimension * sizeof *answer.vectors);
+        emb_answer_done(&answer);
+    }
+    emb_arena_fini(&arena);
+    return status;
+}
+
+static emb_status embed_through(const settings *s, const emb_text *texts, size_t head, comparison *c,
+                                emb_error *err)
+{
+    static const emb_role query = EMB_ROLE_QUERY, document = EMB_ROLE_DOCUMENT;
+    bool search = s->mode == SEARCH;
+    emb_gate_place place;
+    emb_status status = embed_range(c, texts, 0, head, search ? &query : NULL, err);
+    if (!status && head < c->count)
+        status = embed_range(c, texts, head, c->count - head, search ? &document : NULL, err);
+    if (!status && emb_gate_where(c->gate, &place)) {
+        char cost[EMB_COST_TEXT];
+        c->model = place.model;
+        c->space = place.space;
+        emb_report("similarity", "%s / %s, space %s, %s", place.provider, place.model, place.space,
+                   emb_cost_text(emb_gate_cost_nusd(c->gate), cost));
+    }
+    return status;
+}
+
+static emb_status embed(const settings *s, const emb_session *session, comparison *c, emb_error *err)
+{
+    size_t head = s->mode == SEARCH ? 1 : c->count;
+    emb_text *texts = calloc(c->count, sizeof *texts);
+    if (!texts)
+        return emb_fail_nomem(err, "texts", c->count * sizeof *texts);
+    for (size_t i = 0; i < c->count; i++)
+        texts[i] = (emb_text){c->texts[i], strlen(c->texts[i])};
+    emb_status status =
+        c->gate ? embed_through(s, texts, head, c, err) : embed_here(s, session, texts, head, c, err);
     free(texts);
     return status;
 }
 
-static emb_status print(const settings *s, const emb_session *session, const comparison *c, emb_error *err)
+static emb_status print(const settings *s, const comparison *c, emb_error *err)
 {
     if (s->format == JSON)
-        return print_json(s, session, c, err);
+        return print_json(s, c, err);
     if (c->count == 2)
         printf("%.6f\n", cosine(c, 0, 1));
     else if (s->mode == MATRIX)
@@ -198,21 +259,26 @@ static emb_status print(const settings *s, const emb_session *session, const com
 static int run(const void *raw, char **arguments, size_t count)
 {
     const settings *s = raw;
+    const emb_command *command = &emb_command_similarity;
     emb_session session;
     emb_error err;
-    comparison c = {arguments, count, 0, NULL};
-    int code = emb_text_settings_check(&emb_command_similarity, &s->text);
+    comparison c = {.texts = arguments, .count = count};
+    int code = emb_text_settings_check(command, &s->text);
     if (code >= 0)
         return code;
     if (s->mode == SEARCH && (s->text.query || s->text.document || s->text.prompt || s->text.prompt_name))
-        return emb_usage_error(&emb_command_similarity, "--mode search chooses the prompts itself");
-    if (emb_session_open(&session, &s->model, false, &err))
-        return emb_report_error("similarity", &err);
+        return emb_usage_error(command, "--mode search chooses the prompts itself");
+    code = emb_gate_or_session(command, &s->gate, &s->model, &s->text, false, NULL, &c.gate, &session);
+    if (code >= 0)
+        return code;
     emb_status status = embed(s, &session, &c, &err);
     if (!status)
-        status = print(s, &session, &c, &err);
+        status = print(s, &c, &err);
     free(c.vectors);
-    emb_session_close(&session);
+    if (c.gate)
+        emb_gate_close(c.gate);
+    else
+        emb_session_close(&session);
     return status ? emb_report_error("similarity", &err) : EMB_EXIT_OK;
 }
 

@@ -46,6 +46,7 @@ typedef struct emb_option {
     const char *choices;      /* "json|jsonl|text" */
     size_t minimum, maximum;  /* of COUNT */
     size_t offset;            /* in the settings */
+    size_t given;             /* offset of a bool that says whether it stood on the command line; 0: none */
 } emb_option;
 
 #define EMB_OPTIONS_END \

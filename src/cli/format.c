@@ -62,6 +62,10 @@ emb_status emb_format_prefix(const emb_formatter *f, emb_buf *out, const emb_rec
         status = emb_buf_add_str(out, "\"model\":");
     if (!status)
         status = emb_json_write_string(out, f->model, strlen(f->model));
+    if (!status && f->space)
+        status = emb_buf_add_str(out, ",\"space\":");
+    if (!status && f->space)
+        status = emb_json_write_string(out, f->space, strlen(f->space));
     return status ? status : emb_buf_addf(out, ",\"dimension\":%zu,\"tokens\":", f->dimension);
 }
 

@@ -28,6 +28,7 @@ typedef struct emb_formatter {
     bool array;        /* JSON: in brackets, which any number but a single text takes */
     bool without_text; /* leave "text" out */
     const char *model;
+    const char *space; /* of what came through the gateway; NULL: not told */
     size_t dimension;
     uint64_t written; /* vectors so far */
 } emb_formatter;

@@ -131,6 +131,14 @@ static int store_defaults(const emb_command *command, void *settings)
 
 /* ---- the command line ---- */
 
+static int store_given(const emb_command *command, const emb_option *option, const char *source,
+                       const char *value, void *settings)
+{
+    if (option->given)
+        *(bool *)((char *)settings + option->given) = true;
+    return store(command, option, source, value, settings);
+}
+
 static const emb_option *find_long(const emb_command *command, const char *name, size_t length)
 {
     for (const emb_option *o = command->options; o && o->name; o++)
@@ -214,7 +222,7 @@ static int parse_long(const emb_command *command, int argc, char **argv, int *at
             return emb_usage_error(command, "%s needs a value", source);
         value = argv[++*at];
     }
-    return store(command, option, source, value, settings);
+    return store_given(command, option, source, value, settings);
 }
 
 /* A word of short options: flags may be joined, the last may carry its value. */
@@ -236,7 +244,7 @@ static int parse_short(const emb_command *command, int argc, char **argv, int *a
             if (!value)
                 return emb_usage_error(command, "%s needs a value", source);
         }
-        int status = store(command, option, source, value, settings);
+        int status = store_given(command, option, source, value, settings);
         if (status >= 0 || value)
             return status;
     }

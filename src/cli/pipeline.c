@@ -1,12 +1,17 @@
 /*
- * pipeline.c: a ring of slices between one reader, two callers of the engine and one writer.
+ * pipeline.c: a ring of slices between one reader, callers of the engine or the gateway, and one writer.
  *
  *     FREE → (reader) → FILLED → (caller) → TAKEN → DONE → (writer) → FREE
  *
- * Slice number s always lies in ring[s mod RING], the reader fills them in order and the writer empties
- * them in order, so output has the order of the input although two are computed at once. Two callers,
- * because the engine runs dry at the end of a single call; with the next one already queued its threads
+ * Slice number s always lies in ring[s mod size], the reader fills them in order and the writer empties
+ * them in order, so output has the order of the input although several are computed at once. Two callers of
+ * the engine, because it runs dry at the end of a single call; with the next one already queued its threads
  * never wait. One mutex and one condition serve all: a slice is tens of milliseconds of work.
+ *
+ * Through the gateway there are as many callers as an instance takes calls by default, and slices are small
+ * enough that as many are in memory. The first slice runs alone: its answer decides the space of the run.
+ * A resumed run reads the space in the last line of what is there. That line is kept as it is: APIs do not
+ * repeat a vector to the last bit.
  *
  * A slice is cut by bytes, so that it takes about half a second: long enough to be efficient, short enough
  * for progress and for stopping. It is also handed on when the input has nothing more to read at the
@@ -19,6 +24,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/json.h"
 #include "cli/progress.h"
 #include "cli/resume.h"
 #include "cli/slice.h"
@@ -31,6 +37,7 @@
 #include <string.h>
 
 enum { RING = 4, CALLERS = 2, FLUSH_BYTES = 1 << 20 };
+enum { GATE_RING = 12, GATE_CALLERS = 8, GATE_TEXTS = 512, GATE_BYTES = 256 << 10 };
 enum { FIRST_BYTES = 8 << 10, LEAST_BYTES = 4 << 10, MOST_BYTES = 1 << 20, MOST_FLOATS = 1 << 20 };
 
 typedef enum slice_state { FREE, FILLED, TAKEN, DONE } slice_state;
@@ -38,15 +45,17 @@ typedef enum slice_state { FREE, FILLED, TAKEN, DONE } slice_state;
 typedef struct pipeline {
     const emb_pipeline_options *options;
     emb_embed_options embed;
-    size_t most_texts;
+    size_t most_texts, ring_size, callers;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     /* under the mutex */
-    emb_slice ring[RING];
-    slice_state state[RING];
-    emb_status refused[RING]; /* of a text behind the last one of the slice: the work ends there */
-    emb_error refused_error[RING];
+    emb_slice ring[GATE_RING];
+    slice_state state[GATE_RING];
+    emb_status refused[GATE_RING]; /* of a text behind the last one of the slice: the work ends there */
+    emb_error refused_error[GATE_RING];
     uint64_t filled, taken, written; /* slices so far */
+    bool first_done;                 /* the first slice, which decides the space */
+    bool ending;                     /* a slice was refused: no other is begun */
     bool read_all, ended;            /* no further slice will be filled; the writer is through */
     size_t target_bytes;
     emb_pipeline_result result;
@@ -205,7 +214,7 @@ static void *read_slices(void *context)
     fill_result result = FILL_MORE;
     pthread_mutex_lock(&p->mutex);
     while (result == FILL_MORE) {
-        size_t at = p->filled % RING, target = p->target_bytes;
+        size_t at = p->filled % p->ring_size, target = p->target_bytes;
         while (!over(p) && p->state[at] != FREE)
             pthread_cond_wait(&p->changed, &p->mutex);
         if (over(p))
@@ -228,20 +237,48 @@ static void *read_slices(void *context)
 
 /* ---- computing ---- */
 
+/* The work ends behind the first `done` texts of the slice, which are still written. */
+static emb_status refuse(pipeline *p, size_t at, size_t done, emb_status status, const emb_error *err)
+{
+    p->refused[at] = status;
+    p->refused_error[at] = *err;
+    p->ring[at].count = done;
+    return EMB_OK;
+}
+
 static emb_status embed_slice(pipeline *p, size_t at, emb_error *err)
 {
     emb_slice *slice = &p->ring[at];
     size_t bad;
     emb_status status = emb_slice_embed(slice, p->options->session->model, p->options->formatter->dimension,
                                         &p->embed, p->options->skip_bad ? drop : NULL, p, &bad, err);
-    p->refused[at] = EMB_OK;
     if (status != EMB_E_LIMIT)
         return status;
     locate_error(p, slice->items[bad].index, err);
-    p->refused[at] = status;
-    p->refused_error[at] = *err;
-    slice->count = bad;
-    return EMB_OK;
+    return refuse(p, at, bad, status, err);
+}
+
+/* Whatever ends the run, what was paid for is written. */
+static emb_status embed_slice_through(pipeline *p, size_t at, emb_error *err)
+{
+    const emb_pipeline_options *o = p->options;
+    emb_slice *slice = &p->ring[at];
+    size_t done = 0;
+    bool is_text = false;
+    emb_status status = emb_slice_embed_through(slice, o->gate, emb_input_has_lines(o->input),
+                                                o->skip_bad ? drop : NULL, p, &done, &is_text, err);
+    if (!status || status == EMB_E_CANCELLED || status == EMB_E_NOMEM)
+        return status;
+    if (is_text)
+        locate_error(p, slice->items[done].index, err);
+    emb_gate_wait_no_more(o->gate);
+    return refuse(p, at, done, status, err);
+}
+
+/* Under the mutex. */
+static bool may_take(const pipeline *p)
+{
+    return p->taken < p->filled && !p->ending && (!p->options->gate || p->taken == 0 || p->first_done);
 }
 
 static void *compute_slices(void *context)
@@ -249,19 +286,22 @@ static void *compute_slices(void *context)
     pipeline *p = context;
     pthread_mutex_lock(&p->mutex);
     for (;;) {
-        while (!over(p) && p->taken == p->filled && !p->read_all)
+        while (!over(p) && !may_take(p) && !p->ending && !(p->read_all && p->taken == p->filled))
             pthread_cond_wait(&p->changed, &p->mutex);
-        if (over(p) || p->taken == p->filled)
+        if (over(p) || p->ending || p->taken == p->filled)
             break;
-        size_t at = p->taken++ % RING;
+        size_t at = p->taken++ % p->ring_size;
         p->state[at] = TAKEN;
         pthread_mutex_unlock(&p->mutex);
         emb_error err;
-        emb_status status = embed_slice(p, at, &err);
+        p->refused[at] = EMB_OK;
+        emb_status status = p->options->gate ? embed_slice_through(p, at, &err) : embed_slice(p, at, &err);
         if (status)
             fail(p, status, &err);
         pthread_mutex_lock(&p->mutex);
         p->state[at] = DONE;
+        p->first_done = true;
+        p->ending |= p->refused[at] != EMB_OK;
         pthread_cond_broadcast(&p->changed);
     }
     pthread_mutex_unlock(&p->mutex);
@@ -279,13 +319,28 @@ static emb_status flush(pipeline *p, size_t at_least, emb_error *err)
     return status;
 }
 
+/* Whether the line is of the same record and space; then it stays as it was. */
+static bool keep_last_line(pipeline *p, const emb_record *record)
+{
+    const emb_sink *sink = p->options->sink;
+    emb_buf prefix = EMB_BUF_INIT((size_t)1 << 31);
+    bool same = emb_format_prefix(p->options->formatter, &prefix, record) == EMB_OK &&
+                prefix.length <= sink->last_length &&
+                memcmp(prefix.data, sink->last_line, prefix.length) == 0;
+    emb_buf_fini(&prefix);
+    emb_buf_clear(&p->out);
+    return same && emb_buf_add(&p->out, sink->last_line, sink->last_length) == EMB_OK;
+}
+
 /* The first line after a resumed start was there before and has to come out the same. */
-static emb_status check_last_line(pipeline *p, emb_error *err)
+static emb_status check_last_line(pipeline *p, const emb_record *record, emb_error *err)
 {
     const emb_sink *sink = p->options->sink;
     if (p->last_line_checked || !sink->last_line)
         return EMB_OK;
     p->last_line_checked = true;
+    if (p->options->gate && keep_last_line(p, record))
+        return EMB_OK;
     if (p->out.length == sink->last_length && memcmp(p->out.data, sink->last_line, sink->last_length) == 0)
         return EMB_OK;
     return emb_fail(
@@ -304,9 +359,22 @@ static emb_status format_failed(emb_status status, const emb_slice_item *item, e
     return emb_fail_nomem(err, "output line", item->length);
 }
 
+/* What the first answer has decided, for the lines. */
+static void describe(const pipeline *p)
+{
+    emb_formatter *f = p->options->formatter;
+    emb_gate_place place;
+    if (!p->options->gate || f->model || !emb_gate_where(p->options->gate, &place))
+        return;
+    f->model = place.model;
+    f->space = place.space;
+    f->dimension = place.dimension;
+}
+
 static emb_status write_slice(pipeline *p, const emb_slice *slice, emb_error *err)
 {
     emb_formatter *f = p->options->formatter;
+    describe(p);
     for (size_t i = 0; i < slice->count; i++) {
         emb_record record;
         if (slice->items[i].dropped)
@@ -316,7 +384,7 @@ static emb_status write_slice(pipeline *p, const emb_slice *slice, emb_error *er
             emb_format_vector(f, &p->out, &record, slice->tokens[i], slice->vectors + i * f->dimension);
         if (status)
             return format_failed(status, &slice->items[i], err);
-        if ((status = check_last_line(p, err)) || (status = flush(p, FLUSH_BYTES, err)))
+        if ((status = check_last_line(p, &record, err)) || (status = flush(p, FLUSH_BYTES, err)))
             return status;
     }
     return flush(p, 1, err);
@@ -331,9 +399,21 @@ static void account(pipeline *p, const emb_slice *slice)
     p->result.tokens += slice->usage.tokens;
     p->result.truncated += slice->usage.truncated;
     p->position = slice->input_position;
+    if (p->options->gate)
+        return;
     double rate = (double)(p->position - p->resumed_position) / (seconds > 1e-3 ? seconds : 1e-3);
     double target = rate / 2;
     p->target_bytes = target < LEAST_BYTES ? LEAST_BYTES : target > MOST_BYTES ? MOST_BYTES : (size_t)target;
+}
+
+/* What runs beside a refused slice may be paid for, and ends in the cache if it is not cut off. */
+static void await_running(pipeline *p)
+{
+    pthread_mutex_lock(&p->mutex);
+    for (size_t i = 0; i < p->ring_size && !over(p); i++)
+        while (!over(p) && p->state[i] == TAKEN)
+            pthread_cond_wait(&p->changed, &p->mutex);
+    pthread_mutex_unlock(&p->mutex);
 }
 
 static void *write_slices(void *context)
@@ -341,7 +421,7 @@ static void *write_slices(void *context)
     pipeline *p = context;
     pthread_mutex_lock(&p->mutex);
     for (;;) {
-        size_t at = p->written % RING;
+        size_t at = p->written % p->ring_size;
         while (!over(p) && p->state[at] != DONE && !(p->read_all && p->written == p->filled))
             pthread_cond_wait(&p->changed, &p->mutex);
         if (over(p) || p->state[at] != DONE)
@@ -349,6 +429,8 @@ static void *write_slices(void *context)
         pthread_mutex_unlock(&p->mutex);
         emb_error err;
         emb_status status = write_slice(p, &p->ring[at], &err);
+        if (!status && p->refused[at] && p->options->gate)
+            await_running(p);
         if (status)
             fail(p, status, &err);
         else if (p->refused[at])
@@ -397,14 +479,15 @@ static void watch(pipeline *p)
 
 static void run_threads(pipeline *p)
 {
-    static void *(*const roles[])(void *) = {read_slices, compute_slices, compute_slices, write_slices};
-    enum { ROLES = sizeof roles / sizeof *roles };
-    _Static_assert(ROLES == CALLERS + 2, "one reader, the callers, one writer");
-    pthread_t threads[ROLES];
-    size_t started = 0;
-    while (started < ROLES && pthread_create(&threads[started], NULL, roles[started], p) == 0)
+    pthread_t threads[GATE_CALLERS + 2];
+    size_t started = 0, roles = p->callers + 2;
+    while (started < roles) {
+        void *(*role)(void *) = started == 0 ? read_slices : started == 1 ? write_slices : compute_slices;
+        if (pthread_create(&threads[started], NULL, role, p) != 0)
+            break;
         started++;
-    if (started < ROLES) {
+    }
+    if (started < roles) {
         emb_error err;
         fail(p, emb_fail(&err, EMB_E_NOMEM, NULL, "a thread could not be started"), &err);
     } else {
@@ -450,10 +533,59 @@ static emb_status conclude(pipeline *p, emb_error *err)
     return finish_output(p, err);
 }
 
+static const char *text_of(emb_json_value value, emb_arena *arena)
+{
+    const char *text;
+    size_t length;
+    return emb_json_string(value, &text, &length) ? emb_arena_strndup(arena, text, length) : NULL;
+}
+
+static emb_status read_place(const emb_sink *sink, emb_json_value line, emb_gate *gate, emb_error *err)
+{
+    emb_arena arena;
+    emb_json_value model, space, dimension;
+    emb_gate_place place = {.provider = ""};
+    int64_t n = 0;
+    emb_arena_init(&arena);
+    if (emb_json_get(line, "model", &model) && emb_json_get(line, "space", &space) &&
+        emb_json_get(line, "dimension", &dimension) && emb_json_int(dimension, &n) && n > 0) {
+        place.model = text_of(model, &arena);
+        place.space = text_of(space, &arena);
+        place.dimension = (size_t)n;
+    }
+    emb_status status = place.model && place.space
+                            ? emb_gate_go_on(gate, &place, err)
+                            : emb_fail(err, EMB_E_INVALID, sink->partial,
+                                       "%s: its last line names no space, so it was not made through the "
+                                       "gateway; delete the file to start over",
+                                       sink->partial);
+    emb_arena_fini(&arena);
+    return status;
+}
+
+/* A run that goes on stays in the space that it began in. */
+static emb_status go_on_in_space(const pipeline *p, emb_error *err)
+{
+    const emb_sink *sink = p->options->sink;
+    emb_json *line;
+    if (!p->options->gate || !sink->last_line)
+        return EMB_OK;
+    emb_status status = emb_json_open(sink->last_line, sink->last_length, sink->partial, &line, err);
+    if (status)
+        return status;
+    status = read_place(sink, emb_json_root(line), p->options->gate, err);
+    emb_json_close(line);
+    if (!status)
+        describe(p);
+    return status;
+}
+
 static emb_status start_output(pipeline *p, emb_error *err)
 {
     const emb_sink *sink = p->options->sink;
     emb_status status = emb_resume_open(&p->resume, sink->partial, sink->verified_end, err);
+    if (!status)
+        status = go_on_in_space(p, err);
     if (status)
         return status;
     status = emb_format_begin(p->options->formatter, &p->out);
@@ -462,11 +594,18 @@ static emb_status start_output(pipeline *p, emb_error *err)
 
 static void choose_sizes(pipeline *p)
 {
-    size_t by_floats = MOST_FLOATS / p->options->formatter->dimension;
+    const emb_gate *gate = p->options->gate;
+    size_t by_floats = gate ? GATE_TEXTS : MOST_FLOATS / p->options->formatter->dimension;
     p->most_texts = by_floats < 16 ? 16 : by_floats;
+    p->ring_size = gate ? GATE_RING : RING;
+    p->callers = gate ? GATE_CALLERS : CALLERS;
+    if (gate && emb_gate_most_texts(gate) < p->most_texts)
+        p->most_texts = emb_gate_most_texts(gate);
     if (p->options->batch_texts && p->options->batch_texts < p->most_texts)
         p->most_texts = p->options->batch_texts;
-    p->target_bytes = FIRST_BYTES;
+    p->target_bytes = gate ? GATE_BYTES : FIRST_BYTES;
+    if (gate)
+        return;
     p->embed = *p->options->embed;
     p->embed.cancel = emb_stop_flag();
 }
@@ -485,7 +624,7 @@ emb_status emb_pipeline_run(const emb_pipeline_options *options, emb_pipeline_re
     pthread_mutex_init(&p->mutex, NULL);
     p->options = options;
     p->start_ns = emb_now_ns();
-    for (size_t i = 0; i < RING; i++)
+    for (size_t i = 0; i < GATE_RING; i++)
         emb_slice_init(&p->ring[i]);
     emb_buf_init(&p->out, (size_t)1 << 31);
     choose_sizes(p);
@@ -496,7 +635,7 @@ emb_status emb_pipeline_run(const emb_pipeline_options *options, emb_pipeline_re
     }
     *result = p->result;
     result->seconds = (double)(emb_now_ns() - p->start_ns) / 1e9;
-    for (size_t i = 0; i < RING; i++)
+    for (size_t i = 0; i < GATE_RING; i++)
         emb_slice_fini(&p->ring[i]);
     emb_buf_fini(&p->out);
     emb_resume_close(&p->resume);

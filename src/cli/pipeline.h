@@ -5,22 +5,25 @@
  *     st = emb_pipeline_run(&(emb_pipeline_options){ .session = &session, … }, &result, err);
  *
  * Starts its own threads and ends them before it returns; what the options point to is theirs meanwhile.
- * Memory is bounded: four slices of a few MB (a longer line makes its slice larger for a while).
+ * Memory is bounded: four slices of a few MB (a longer line makes its slice larger for a while), through the
+ * gateway a dozen.
  */
 #ifndef EMB_CLI_PIPELINE_H
 #define EMB_CLI_PIPELINE_H
 
 #include "cli/format.h"
+#include "cli/gate.h"
 #include "cli/session.h"
 #include "cli/sink.h"
 
 typedef struct emb_pipeline_options {
     const char *command; /* for messages */
     const emb_session *session;
+    emb_gate *gate; /* instead of the session, or NULL; tells the formatter what the vectors are of */
     emb_input *input;
     emb_sink *sink;
     emb_formatter *formatter;
-    const emb_embed_options *embed; /* its cancel flag is set by the pipeline */
+    const emb_embed_options *embed; /* of the session; its cancel flag is set by the pipeline */
     size_t batch_texts;             /* most texts in a slice; 0: as many as are good */
     bool skip_bad;                  /* report records that cannot be embedded and go on */
     bool quiet;

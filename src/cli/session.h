@@ -22,13 +22,15 @@ typedef struct emb_model_settings {
     int precision; /* as emb_precision */
     int device;    /* 0 auto, 1 cpu, 2 cuda */
     size_t threads, batch_tokens;
+    bool is_given; /* the model, on the command line */
 } emb_model_settings;
 
 #define EMB_MODEL_NAME_OPTION(type, field)                                                     \
     {                                                                                          \
         .name = "model", .letter = 'm', .kind = EMB_OPTION_TEXT, .argument = "NAME|DIR",       \
         .fallback = EMB_DEFAULT_MODEL, .environment = "LOCAL_EMBEDDING_MODEL,EMBEDDING_MODEL", \
-        .offset = offsetof(type, field.model), .help = "a model's name or its directory"       \
+        .offset = offsetof(type, field.model), .given = offsetof(type, field.is_given),        \
+        .help = "a model's name or its directory"                                              \
     }
 #define EMB_RUN_OPTIONS(type, field)                                                                 \
     {.name = "precision",                                                                            \

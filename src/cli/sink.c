@@ -73,7 +73,7 @@ emb_status emb_sink_write_at(emb_sink *sink, const void *data, size_t length, em
 
 /* ---- opening ---- */
 
-static void sink_clear(emb_sink *sink, emb_sink_kind kind, const char *name)
+static void sink_clear(emb_sink *sink, emb_sink_form kind, const char *name)
 {
     memset(sink, 0, sizeof *sink);
     sink->kind = kind;

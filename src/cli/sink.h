@@ -15,15 +15,15 @@
 
 #include "base/file.h"
 
-typedef enum emb_sink_kind {
+typedef enum emb_sink_form {
     EMB_SINK_STREAM,  /* standard output, or a device or pipe named as the output */
     EMB_SINK_SPOOLED, /* the same by way of an unlinked file, so that the start can be written last */
     EMB_SINK_ATOMIC,
     EMB_SINK_PARTIAL
-} emb_sink_kind;
+} emb_sink_form;
 
 typedef struct emb_sink {
-    emb_sink_kind kind;
+    emb_sink_form kind;
     const char *name; /* for messages */
     int fd, target;   /* where to write; SPOOLED: where to copy to in the end */
     bool owned;       /* fd is to be closed */

@@ -145,28 +145,41 @@ static emb_status embed_halving(embedding *e, size_t from, size_t count, emb_err
     return EMB_OK;
 }
 
-emb_status emb_slice_embed(emb_slice *slice, emb_model *model, size_t dimension,
-                           const emb_embed_options *options, emb_slice_drop drop, void *context, size_t *bad,
-                           emb_error *err)
+static emb_status make_room(emb_slice *slice, size_t dimension, emb_error *err)
 {
-    size_t floats = slice->count * dimension;
-    *bad = 0;
-    slice->usage = (emb_usage)EMB_USAGE_INIT;
-    if (floats > slice->vector_floats) {
-        free(slice->vectors);
-        slice->vector_floats = 0;
-        slice->vectors = floats <= SIZE_MAX / sizeof(float) ? malloc(floats * sizeof(float)) : NULL;
-        if (!slice->vectors)
-            return emb_fail_nomem(err, "vectors", floats * sizeof(float));
-        slice->vector_floats = floats;
-    }
+    size_t floats = slice->count <= SIZE_MAX / dimension ? slice->count * dimension : SIZE_MAX;
+    if (floats <= slice->vector_floats)
+        return EMB_OK;
+    free(slice->vectors);
+    slice->vector_floats = 0;
+    slice->vectors = floats <= SIZE_MAX / sizeof(float) ? malloc(floats * sizeof(float)) : NULL;
+    if (!slice->vectors)
+        return emb_fail_nomem(err, "vectors", floats);
+    slice->vector_floats = floats;
+    return EMB_OK;
+}
+
+emb_status emb_slice_prepare(emb_slice *slice, size_t dimension, emb_error *err)
+{
     for (size_t i = 0; i < slice->count; i++) {
         emb_record record;
         emb_slice_record(slice, i, &record);
         slice->texts[i] = (emb_text){record.text, record.length};
     }
+    return dimension ? make_room(slice, dimension, err) : EMB_OK;
+}
+
+emb_status emb_slice_embed(emb_slice *slice, emb_model *model, size_t dimension,
+                           const emb_embed_options *options, emb_slice_drop drop, void *context, size_t *bad,
+                           emb_error *err)
+{
+    *bad = 0;
+    slice->usage = (emb_usage)EMB_USAGE_INIT;
+    emb_status status = emb_slice_prepare(slice, dimension, err);
+    if (status)
+        return status;
     embedding e = {slice, model, dimension, options, drop, context, 0};
-    emb_status status = embed_halving(&e, 0, slice->count, err);
+    status = embed_halving(&e, 0, slice->count, err);
     *bad = e.bad;
     return status;
 }

@@ -11,6 +11,7 @@
 #ifndef EMB_CLI_SLICE_H
 #define EMB_CLI_SLICE_H
 
+#include "cli/gate.h"
 #include "cli/input.h"
 
 typedef struct emb_slice_item {
@@ -24,7 +25,7 @@ typedef struct emb_slice {
     emb_slice_item *items;
     emb_text *texts;
     uint32_t *tokens;
-    float *vectors;
+    float *vectors; /* count × dimension */
     size_t count, capacity, vector_floats;
     emb_usage usage;
     uint64_t input_position; /* behind its last record */
@@ -43,5 +44,14 @@ typedef void (*emb_slice_drop)(void *context, const emb_record *record, const em
 EMB_MUST_CHECK emb_status emb_slice_embed(emb_slice *slice, emb_model *model, size_t dimension,
                                           const emb_embed_options *options, emb_slice_drop drop,
                                           void *context, size_t *bad, emb_error *err);
+
+/* The same through the gateway. After a failure the texts before *done are done; *is_text: the one at *done is
+ * at fault: it is too long, the provider refuses it, or it is private and may not leave. `first_alone`: where
+ * the run's space is not decided yet, the first text decides it, not all of them. */
+EMB_MUST_CHECK emb_status emb_slice_embed_through(emb_slice *slice, emb_gate *gate, bool first_alone,
+                                                  emb_slice_drop drop, void *context, size_t *done,
+                                                  bool *is_text, emb_error *err);
+/* Room for the vectors, and texts[] pointing to the records. */
+EMB_MUST_CHECK emb_status emb_slice_prepare(emb_slice *slice, size_t dimension, emb_error *err);
 
 #endif

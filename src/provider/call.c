@@ -87,6 +87,7 @@ static emb_wire_request request_of(const call *c, const part *p)
     return (emb_wire_request){.config = &c->provider->config,
                               .call = c->in,
                               .texts = c->in->texts + p->span.first,
+                              .offsets = c->in->ids ? c->in->offsets + p->span.first : NULL,
                               .count = p->span.count};
 }
 
@@ -195,7 +196,14 @@ static bool read_good(call *c, const part *p, emb_lane_exchange *x, emb_attempt 
     if (status) {
         if (!is_json || !emb_fault_in_answer(&request, x->answer.data, x->answer.length, fault))
             emb_fault_of_answer(&why, is_json, fault);
+        c->out->other_space |= answer.other_space;
+    } else if (c->done && strcmp(c->out->space, answer.space) != 0) { /* of one part and another */
+        *fault = (emb_fault){.end = EMB_ATTEMPT_BAD_ANSWER, .status = EMB_E_PROVIDER, .wait_ms = -1};
+        snprintf(fault->words, sizeof fault->words, "its answers to one call are of two spaces");
+        c->out->other_space = true;
+        status = EMB_E_PROVIDER;
     } else {
+        memcpy(c->out->space, answer.space, sizeof c->out->space);
         c->out->dimension = answer.vectors.dimension;
         c->out->tokens += answer.tokens_known ? answer.tokens : p->span.tokens;
         c->unknown |= !answer.tokens_known;
@@ -222,6 +230,7 @@ static bool judge(call *c, const part *p, emb_lane_exchange *x, emb_attempt *att
     } else {
         emb_fault_of_http(&request, x->http_status, x->answer.data ? x->answer.data : "", x->answer.length,
                           fault);
+        c->out->other_space |= x->http_status == 409 && c->in->space && *c->in->space;
     }
     attempt->end = fault->end;
     if (fault->wait_ms > attempt->retry_after_ms)
@@ -512,7 +521,8 @@ static emb_status make_parts(call *c)
                        (in->prompt_name ? strlen(in->prompt_name) * 6 : 0) +
                        (in->space ? strlen(in->space) * 6 : 0),
     };
-    emb_status status = emb_split(in->texts, in->token_counts, in->count, &most, &spans, &c->count, c->err);
+    emb_status status = emb_split(in->texts, in->ids ? in->offsets : NULL, in->token_counts, in->count, &most,
+                                  &spans, &c->count, c->err);
     if (status)
         return status;
     c->parts = calloc(c->count, sizeof *c->parts);
@@ -564,7 +574,8 @@ emb_status emb_provider_run(emb_provider *provider, const emb_provider_call *in,
     call c = {.provider = provider, .in = in, .out = out, .err = err ? err : &own};
     c.random = emb_provider_random(provider);
     out->tokens = out->provider_ns = out->attempts = out->parts = 0;
-    out->tokens_known = false;
+    out->tokens_known = out->other_space = false;
+    out->space[0] = 0;
     out->retry_after_ms = -1;
     out->end = EMB_ATTEMPT_NOT_SENT;
     emb_status status = make_parts(&c);

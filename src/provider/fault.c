@@ -125,6 +125,22 @@ static bool quotes(const windows *w, const char *text, size_t length)
                            : shares_a_window(w, text, length);
 }
 
+/* Four numbers with nothing but commas and spaces between them. */
+static bool lists_numbers(const char *message, size_t length)
+{
+    enum { LIST = 4 };
+    size_t numbers = 0;
+    for (size_t i = 0; i < length && numbers < LIST; i++) {
+        bool begins =
+            isdigit((unsigned char)message[i]) && (i == 0 || !isdigit((unsigned char)message[i - 1]));
+        if (begins)
+            numbers++;
+        else if (!isdigit((unsigned char)message[i]) && message[i] != ',' && message[i] != ' ')
+            numbers = 0;
+    }
+    return numbers >= LIST;
+}
+
 bool emb_fault_words(const emb_wire_request *request, const char *message, size_t length, char *out,
                      size_t size)
 {
@@ -138,6 +154,8 @@ bool emb_fault_words(const emb_wire_request *request, const char *message, size_
     fill(&w, message, length);
     const char *key = request->config->api_key;
     bool quoting = key && *key && quotes(&w, key, strlen(key));
+    quoting |=
+        request->offsets && lists_numbers(message, length); /* ids are their text to who has the ranks */
     for (size_t i = 0; i < request->count && !quoting; i++)
         quoting = quotes(&w, request->texts[i].data, request->texts[i].length);
     if (quoting)

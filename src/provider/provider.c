@@ -232,6 +232,11 @@ const char *emb_provider_name(const emb_provider *provider)
     return provider->config.name;
 }
 
+bool emb_provider_takes_ids(const emb_provider *provider)
+{
+    return provider->wire->takes_ids;
+}
+
 /* ---- accounts ---- */
 
 uint64_t emb_provider_random(emb_provider *p)
@@ -323,7 +328,7 @@ emb_status emb_provider_embed(emb_provider *p, const emb_provider_call *call, em
 
 emb_status emb_provider_probe_hooked(emb_provider *p, const char *model, uint64_t deadline_ns,
                                      const volatile int *cancel, const emb_provider_hooks *hooks,
-                                     size_t *dimension, emb_error *err)
+                                     emb_provider_result *out, emb_error *err)
 {
     static const emb_text text = {"dimension", 9};
     static const uint32_t tokens = 3;
@@ -334,15 +339,16 @@ emb_status emb_provider_probe_hooked(emb_provider *p, const char *model, uint64_
                               .deadline_ns = deadline_ns,
                               .cancel = cancel,
                               .hooks = hooks};
-    emb_provider_result result = {.vectors = NULL};
-    emb_status status = run(p, &call, &result, err);
-    if (!status)
-        *dimension = result.dimension;
-    return status;
+    *out = (emb_provider_result){.vectors = NULL};
+    return run(p, &call, out, err);
 }
 
 emb_status emb_provider_probe(emb_provider *p, const char *model, uint64_t deadline_ns, size_t *dimension,
                               emb_error *err)
 {
-    return emb_provider_probe_hooked(p, model, deadline_ns, NULL, NULL, dimension, err);
+    emb_provider_result result;
+    emb_status status = emb_provider_probe_hooked(p, model, deadline_ns, NULL, NULL, &result, err);
+    if (!status)
+        *dimension = result.dimension;
+    return status;
 }

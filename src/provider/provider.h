@@ -74,10 +74,15 @@ EMB_MUST_CHECK emb_status emb_provider_open(const emb_provider_config *config,
                                             emb_error *err);
 void emb_provider_close(emb_provider *provider); /* no call may be running; takes NULL */
 const char *emb_provider_name(const emb_provider *provider);
+/* Whether its requests may hold token ids instead of texts. */
+bool emb_provider_takes_ids(const emb_provider *provider);
 
 typedef struct emb_provider_call {
     const char *model;     /* as the provider names it */
     const emb_text *texts; /* prompts of ours already in front */
+    const int32_t *ids;    /* where the kind takes token ids (emb_provider_takes_ids): text i goes out as */
+    const size_t *offsets; /* ids[offsets[i]] .. ids[offsets[i+1]-1], and texts are what they spell, as far as
+                              that is known: no error may quote them. Otherwise NULL */
     size_t count;
     const uint32_t *token_counts; /* by text, estimated or exact; for splitting, limits and hooks */
     size_t max_batch_texts, max_batch_tokens; /* of the model; 0: the instance's, else the kind's */
@@ -93,15 +98,19 @@ typedef struct emb_provider_call {
     const emb_provider_hooks *hooks; /* or NULL */
 } emb_provider_call;
 
+enum { EMB_PROVIDER_SPACE_BYTES = 512 };
+
 typedef struct emb_provider_result {
     float *vectors;       /* in: room for count × dimension; rows by position of the text */
     size_t dimension;     /* in: what each vector must have */
     uint64_t tokens;      /* out: the provider's usage over all parts; estimated ones where it said nothing */
     bool tokens_known;    /* out: it did */
     uint64_t provider_ns; /* out: time in exchanges, of the slowest chain */
-    unsigned attempts, parts; /* out */
-    emb_attempt_end end;      /* out: of the last attempt */
-    int64_t retry_after_ms;   /* out: when it failed for limits; -1: not said */
+    unsigned attempts, parts;             /* out */
+    emb_attempt_end end;                  /* out: of the last attempt */
+    int64_t retry_after_ms;               /* out: when it failed for limits; -1: not said */
+    bool other_space;                     /* out: it failed since the other side's space is not the call's */
+    char space[EMB_PROVIDER_SPACE_BYTES]; /* out: of another embedd, that it says; "": nothing */
 } emb_provider_result;
 
 /* EMB_E_PROVIDER (an answer that cannot be used, or 4xx that is not the caller's fault), EMB_E_UNAVAILABLE
@@ -115,10 +124,11 @@ EMB_MUST_CHECK emb_status emb_provider_embed(emb_provider *provider, const emb_p
 /* One text to find a model's dimension: *dimension. */
 EMB_MUST_CHECK emb_status emb_provider_probe(emb_provider *provider, const char *model, uint64_t deadline_ns,
                                              size_t *dimension, emb_error *err);
-/* The same with what surrounds every attempt: it may cost money as any other. */
+/* The same with what surrounds every attempt: it may cost money as any other. Fills out->dimension and
+ * out->space. */
 EMB_MUST_CHECK emb_status emb_provider_probe_hooked(emb_provider *provider, const char *model,
                                                     uint64_t deadline_ns, const volatile int *cancel,
-                                                    const emb_provider_hooks *hooks, size_t *dimension,
+                                                    const emb_provider_hooks *hooks, emb_provider_result *out,
                                                     emb_error *err);
 
 typedef struct emb_provider_state {

@@ -24,6 +24,13 @@ size_t emb_split_json_bytes(const emb_text *text)
     return bytes;
 }
 
+/* Bytes that item i takes in a body, at most. */
+static size_t item_bytes(const emb_text *texts, const size_t *offsets, size_t i)
+{
+    enum { ID_BYTES = 11 }; /* the digits of any id, and a comma */
+    return offsets ? 2 + ID_BYTES * (offsets[i + 1] - offsets[i]) : emb_split_json_bytes(&texts[i]);
+}
+
 static emb_status add_part(emb_split_part **parts, size_t *count, size_t *capacity, size_t first,
                            emb_error *err)
 {
@@ -48,7 +55,7 @@ static size_t even_texts(size_t count, size_t most)
     return (count + parts - 1) / parts;
 }
 
-emb_status emb_split(const emb_text *texts, const uint32_t *token_counts, size_t count,
+emb_status emb_split(const emb_text *texts, const size_t *offsets, const uint32_t *token_counts, size_t count,
                      const emb_split_limits *most, emb_split_part **out, size_t *out_count, emb_error *err)
 {
     emb_split_part *parts = NULL, *p = NULL;
@@ -56,13 +63,13 @@ emb_status emb_split(const emb_text *texts, const uint32_t *token_counts, size_t
     emb_status status = EMB_OK;
     for (size_t i = 0; i < count && !status; i++) {
         uint64_t tokens = token_counts ? token_counts[i] : 0;
-        size_t length = most->bytes ? emb_split_json_bytes(&texts[i]) + 1 : 0;
+        size_t length = most->bytes ? item_bytes(texts, offsets, i) + 1 : 0;
         char where[40];
         if (most->bytes && most->fixed_bytes + length > most->bytes) {
             snprintf(where, sizeof where, "input[%zu]", i);
             status = emb_fail(err, EMB_E_LIMIT, where,
                               "a text of %zu bytes does not fit into a request of at most %zu bytes",
-                              texts[i].length, most->bytes);
+                              offsets ? length : texts[i].length, most->bytes);
             break;
         }
         if (!p || p->count == most_texts || (most->tokens && p->tokens + tokens > most->tokens) ||

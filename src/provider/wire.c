@@ -62,6 +62,29 @@ emb_status emb_wire_texts(emb_buf *out, const char *name, const emb_wire_request
     return status ? status : emb_buf_add(out, "]", 1);
 }
 
+static emb_status add_ids(emb_buf *out, const int32_t *ids, size_t count)
+{
+    emb_status status = emb_buf_add(out, "[", 1);
+    for (size_t i = 0; i < count && !status; i++)
+        status = emb_buf_addf(out, i ? ",%d" : "%d", (int)ids[i]);
+    return status ? status : emb_buf_add(out, "]", 1);
+}
+
+emb_status emb_wire_input(emb_buf *out, const char *name, const emb_wire_request *request)
+{
+    const size_t *offsets = request->offsets;
+    if (!offsets)
+        return emb_wire_texts(out, name, request);
+    emb_status status = emb_wire_raw(out, name, "[");
+    for (size_t i = 0; i < request->count && !status; i++) {
+        if (i)
+            status = emb_buf_add(out, ",", 1);
+        if (!status)
+            status = add_ids(out, request->call->ids + offsets[i], offsets[i + 1] - offsets[i]);
+    }
+    return status ? status : emb_buf_add(out, "]", 1);
+}
+
 emb_status emb_wire_end(emb_buf *out)
 {
     return emb_buf_add(out, "}", 1);

@@ -21,6 +21,7 @@ typedef struct emb_wire_request {
     const emb_provider_config *config;
     const emb_provider_call *call;
     const emb_text *texts;
+    const size_t *offsets; /* into call->ids; NULL: texts are sent */
     size_t count;
 } emb_wire_request;
 
@@ -28,6 +29,8 @@ typedef struct emb_wire_answer {
     emb_vectors vectors;
     uint64_t tokens;
     bool tokens_known;
+    bool other_space;                     /* than the call's */
+    char space[EMB_PROVIDER_SPACE_BYTES]; /* that it names; "": none */
 } emb_wire_answer;
 
 typedef struct emb_wire {
@@ -35,6 +38,7 @@ typedef struct emb_wire {
     const char *key_header;                       /* what stands before the key */
     const char *warm_path;                        /* a cheap GET below base_url */
     bool token_header;                            /* x-compute-tokens counts */
+    bool takes_ids;                               /* token ids in place of texts */
     emb_status (*url)(const emb_provider_config *config, const char *model, emb_buf *out);
     emb_status (*body)(const emb_wire_request *request, emb_buf *out);
     emb_status (*read)(const emb_wire_request *request, emb_json_value root, emb_wire_answer *answer,
@@ -62,6 +66,8 @@ EMB_MUST_CHECK emb_status emb_wire_number(emb_buf *out, const char *name, size_t
 EMB_MUST_CHECK emb_status emb_wire_switch(emb_buf *out, const char *name,
                                           emb_switch value); /* EMB_DEFAULT: nothing */
 EMB_MUST_CHECK emb_status emb_wire_texts(emb_buf *out, const char *name, const emb_wire_request *request);
+/* The texts, or the lists of token ids where the call has them. */
+EMB_MUST_CHECK emb_status emb_wire_input(emb_buf *out, const char *name, const emb_wire_request *request);
 EMB_MUST_CHECK emb_status emb_wire_end(emb_buf *out);
 /* base_url, path; `part` percent-encoded between them if not NULL: "<base><before><part><after>". */
 EMB_MUST_CHECK emb_status emb_wire_url(const emb_provider_config *config, const char *before,

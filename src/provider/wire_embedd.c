@@ -1,7 +1,8 @@
 /*
  * wire_embedd.c: another embedd, by its hybrid route, because that one tells the space: if one is pinned, the
- * answer must be of it, whatever the other side's configuration has become. Its cache is used; what it says
- * of tokens is what it counted, hits included.
+ * answer must be of it, whatever the other side's configuration has become. Otherwise what it says is handed
+ * on; all parts of a call must say the same. Its cache is used; what it says of tokens is what it counted, hits
+ * included.
  */
 #include "base/error.h"
 #include "provider/wire.h"
@@ -43,12 +44,27 @@ static emb_status body(const emb_wire_request *request, emb_buf *out)
     return status ? status : emb_wire_end(out);
 }
 
-static emb_status check_space(const emb_wire_request *request, emb_json_value root, emb_error *err)
+static void read_space(emb_json_value root, emb_wire_answer *answer)
 {
     emb_json_value space;
+    const char *text;
+    size_t length;
+    answer->space[0] = 0;
+    if (!emb_json_get(root, "space", &space) || !emb_json_string(space, &text, &length) ||
+        length >= sizeof answer->space || memchr(text, 0, length))
+        return;
+    memcpy(answer->space, text, length);
+    answer->space[length] = 0;
+}
+
+static emb_status check_space(const emb_wire_request *request, emb_json_value root, emb_wire_answer *answer,
+                              emb_error *err)
+{
     const char *pinned = request->call->space;
-    if (!pinned || !*pinned || (emb_json_get(root, "space", &space) && emb_json_string_is(space, pinned)))
+    read_space(root, answer);
+    if (!pinned || !*pinned || strcmp(answer->space, pinned) == 0)
         return EMB_OK;
+    answer->other_space = true;
     return emb_fail(err, EMB_E_PROVIDER, "space", "the answer's vectors are not of the space \"%.120s\"",
                     pinned);
 }
@@ -57,7 +73,7 @@ static emb_status read(const emb_wire_request *request, emb_json_value root, emb
                        emb_error *err)
 {
     emb_json_value rows;
-    emb_status status = check_space(request, root, err);
+    emb_status status = check_space(request, root, answer, err);
     if (!status)
         status = emb_wire_member(root, "embeddings", &rows, err);
     if (!status)

@@ -4,7 +4,7 @@
  *
  * base64 is asked for by default: an answer is a third the size and exact. Servers that do not know
  * encoding_format answer with numbers, which are taken as well. Items carry an index; one that has none
- * stands at its place in the list.
+ * stands at its place in the list. Lists of token ids go out as they came, always as a list of lists.
  */
 #include "base/error.h"
 #include "provider/wire.h"
@@ -31,7 +31,7 @@ static emb_status write_body(const emb_wire_request *request, bool with_model, e
     const emb_provider_call *c = request->call;
     emb_status status = with_model ? emb_wire_text(out, "model", c->model) : EMB_OK;
     if (!status)
-        status = emb_wire_texts(out, "input", request);
+        status = emb_wire_input(out, "input", request);
     if (!status)
         status = emb_wire_text(out, "encoding_format", request->config->base64 ? "base64" : "float");
     if (!status)
@@ -109,6 +109,7 @@ const emb_wire emb_wire_openai = {.max_texts = 2048,
                                   .max_tokens = 270000,
                                   .max_body_bytes = 16u << 20,
                                   .key_header = "Authorization: Bearer ",
+                                  .takes_ids = true,
                                   .warm_path = "/models",
                                   .url = url_openai,
                                   .body = body_openai,
@@ -117,6 +118,7 @@ const emb_wire emb_wire_azure = {.max_texts = 2048,
                                  .max_tokens = 270000,
                                  .max_body_bytes = 16u << 20,
                                  .key_header = "api-key: ",
+                                 .takes_ids = true,
                                  .warm_path = "/",
                                  .url = url_azure,
                                  .body = body_azure,

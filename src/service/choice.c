@@ -110,12 +110,13 @@ static void scan(chooser *c, bool all)
     char names[KINDS_BYTES] = "";
     if (!c->gateway->scanner || !c->config->pii_detection)
         return;
-    emb_text *decoded = NULL;
+    emb_spelled *spelled = NULL;
     const emb_text *texts = r->texts;
     emb_error *unread = texts ? NULL : emb_arena_calloc(c->arena, 1, sizeof *unread);
-    if (!texts && emb_texts_of_ids(c->gateway, r, c->arena, &decoded, unread) == EMB_OK)
-        texts = decoded;
-    if (!texts && r->count) { /* ids of an unknown vocabulary cannot be looked at: they stay here */
+    if (!texts && r->count &&
+        (!unread ||
+         emb_spell_ids(c->gateway, r, false, c->arena, &spelled,
+                       unread))) { /* ids of an unknown vocabulary cannot be looked at: they stay here */
         c->choice->unread = unread;
         c->choice->has_pii = true;
         c->choice->pii_kinds = "token ids that cannot be read";
@@ -123,12 +124,13 @@ static void scan(chooser *c, bool all)
     }
     for (size_t i = 0; i < r->count && (all || !c->choice->has_pii); i++) {
         emb_pii_progress p = {0};
+        const emb_text text = texts ? texts[i] : spelled[i].text;
         do {
-            size_t n = emb_pii_scan(c->gateway->scanner, texts[i].data, texts[i].length, found, FINDINGS, &p);
+            size_t n = emb_pii_scan(c->gateway->scanner, text.data, text.length, found, FINDINGS, &p);
             note_kinds(c->gateway->scanner, found, n, &seen, names);
             c->choice->has_pii |=
                 n > 0 || p.gave_up; /* what could not be searched is not known to be clean */
-        } while (p.next < texts[i].length && (all || !c->choice->has_pii));
+        } while (p.next < text.length && (all || !c->choice->has_pii));
     }
     const char *copy = *names ? emb_arena_strndup(c->arena, names, strlen(names)) : NULL;
     c->choice->pii_kinds = copy ? copy : c->choice->has_pii ? "not named" : "";
@@ -264,11 +266,35 @@ static const emb_error *keep_error(const chooser *c, const emb_error *error)
     return copy;
 }
 
+/* Whether "maker/model@…" is of a model with this last part of its name. */
+static bool has_model(const char *space, const char *name)
+{
+    const char *at = strrchr(space, '@'), *last = strrchr(name, '/');
+    size_t n;
+    if (last)
+        name = last + 1;
+    n = strlen(name);
+    return at && at - space > (ptrdiff_t)n && strncasecmp(at - n, name, n) == 0 &&
+           at[-(ptrdiff_t)n - 1] == '/';
+}
+
+/* Where a request pins the space of another embedd, its model was taken from the space and is that one's name
+ * for it, which need not be ours. */
+static bool is_named_by_space(const chooser *c, const char *space)
+{
+    const char *pinned = c->request->space, *at = is_set(pinned) ? strrchr(pinned, '@') : NULL;
+    size_t n = c->route.model ? strlen(c->route.model) : 0;
+    return at && n && strcmp(space, pinned) == 0 && at - pinned > (ptrdiff_t)n &&
+           strncmp(at - n, c->route.model, n) == 0 && at[-(ptrdiff_t)n - 1] == '/';
+}
+
 /* Whether a pinned space is of this model: its dimension, which nobody knows yet, is learned and compared
  * when the model is asked. */
 static bool may_make(const emb_remote_model *m, const char *space)
 {
     char begin[512];
+    if (m->peer) /* which makes a name of its own, most likely with this one's */
+        return is_set(space) && (has_model(space, m->config->name) || has_model(space, m->config->upstream));
     int n =
         snprintf(begin, sizeof begin, "%s/%s@%s:", m->config->origin, m->config->name, m->config->revision);
     return is_set(space) && n > 0 && (size_t)n < sizeof begin && strncmp(space, begin, (size_t)n) == 0;
@@ -309,6 +335,8 @@ static void add_remote(chooser *c, emb_remote_model *m)
         .is_open = !emb_breaker_is_available(remote->breaker, c->now_ns),
         .quality = m->config->quality,
     };
+    if (m->peer && is_named_by_space(c, row->space))
+        row->model = c->route.model;
     fill_budget(c, m, row);
     row->p95_us = recent_p95_us(remote->latency, &remote->p95_ns, &remote->p95_us, c->now_ns);
     choice->remotes[choice->count++] = m;

@@ -6,6 +6,9 @@
  * more tokens than bytes and marks at its ends. What a call really took is settled by the provider's own
  * word.
  *
+ * Ids spell bytes, and a list may end in the middle of a character: clients cut long texts by tokens. What is
+ * scanned for personal data then has U+FFFD in that place.
+ *
  * A scratch is some kilobytes and belongs to one thread at a time; they wait in a stack.
  */
 #include "base/error.h"
@@ -110,16 +113,20 @@ emb_status emb_count_tokens(emb_gateway *g, const emb_remote_model *model, const
     return status;
 }
 
-static emb_status text_of_ids(const emb_token_counter *c, const int32_t *ids, size_t count, emb_arena *arena,
-                              size_t at, emb_text *out, emb_error *err)
+/* ---- ids ---- */
+
+/* The bytes of the tokens; *whole: they are valid UTF-8. */
+static emb_status spell(const emb_token_counter *c, const int32_t *ids, size_t count, emb_arena *arena,
+                        size_t at, emb_text *out, bool *whole, emb_error *err)
 {
     size_t total = 0, n;
-    char where[32];
-    snprintf(where, sizeof where, "input[%zu]", at);
     for (size_t i = 0; i < count; i++) {
-        if (!emb_tiktoken_token(c->tiktoken, ids[i], &n))
+        char where[32];
+        if (!emb_tiktoken_token(c->tiktoken, ids[i], &n)) {
+            snprintf(where, sizeof where, "input[%zu]", at);
             return emb_fail(err, EMB_E_INVALID, where, "input[%zu]: cl100k_base has no token %d", at,
                             (int)ids[i]);
+        }
         total += n;
     }
     char *bytes = emb_arena_alloc(arena, total + 1);
@@ -131,26 +138,68 @@ static emb_status text_of_ids(const emb_token_counter *c, const int32_t *ids, si
         memcpy(bytes + length, token, n);
         length += n;
     }
-    if (emb_utf8_valid_prefix(bytes, length) != length)
-        return emb_fail(err, EMB_E_INVALID, where,
-                        "input[%zu]: the token ids do not spell whole characters; send the text instead", at);
+    *whole = emb_utf8_valid_prefix(bytes, length) == length;
     *out = (emb_text){bytes, length};
     return EMB_OK;
 }
 
-emb_status emb_texts_of_ids(emb_gateway *g, const emb_request *r, emb_arena *arena, emb_text **out,
-                            emb_error *err)
+static emb_status repair(emb_text *text, emb_arena *arena, emb_error *err)
 {
+    emb_buf repaired = EMB_BUF_INIT((size_t)1 << 31);
+    emb_status status = emb_utf8_repair(&repaired, text->data, text->length);
+    char *copy = status ? NULL : emb_arena_strndup(arena, repaired.data, repaired.length);
+    if (copy)
+        *text = (emb_text){copy, repaired.length};
+    emb_buf_fini(&repaired);
+    return copy ? EMB_OK : emb_fail_nomem(err, "texts of token ids", text->length);
+}
+
+static emb_status look_whether_plain(const emb_token_counter *c, emb_tiktoken_scratch *scratch,
+                                     const int32_t *ids, size_t count, emb_tiktoken_ids *made, emb_spelled *s,
+                                     emb_error *err)
+{
+    if (!s->is_whole || !count)
+        return EMB_OK;
+    emb_status status = emb_tiktoken_encode(c->tiktoken, scratch, s->text.data, s->text.length, made, err);
+    s->is_plain = !status && made->count == count && memcmp(made->data, ids, count * sizeof *ids) == 0;
+    return status;
+}
+
+static emb_status spell_all(const emb_token_counter *c, emb_tiktoken_scratch *scratch, const emb_request *r,
+                            emb_arena *arena, emb_spelled *out, emb_error *err)
+{
+    emb_tiktoken_ids made = {0};
+    emb_status status = EMB_OK;
+    for (size_t i = 0; i < r->count && !status; i++) {
+        const int32_t *ids = r->ids + r->offsets[i];
+        size_t count = r->offsets[i + 1] - r->offsets[i];
+        status = spell(c, ids, count, arena, i, &out[i].text, &out[i].is_whole, err);
+        if (!status && scratch)
+            status = look_whether_plain(c, scratch, ids, count, &made, &out[i], err);
+        if (!status && !out[i].is_whole)
+            status = repair(&out[i].text, arena, err);
+    }
+    emb_tiktoken_ids_fini(&made);
+    return status;
+}
+
+emb_status emb_spell_ids(emb_gateway *g, const emb_request *r, bool with_plain, emb_arena *arena,
+                         emb_spelled **out, emb_error *err)
+{
+    emb_tiktoken_scratch *scratch = NULL;
+    *out = NULL;
     if (!g->counter)
         return emb_fail(err, EMB_E_UNSUPPORTED, "input",
-                        "token ids cannot be sent to a provider here; send texts");
-    emb_text *texts = emb_arena_calloc(arena, r->count ? r->count : 1, sizeof *texts);
-    if (!texts)
-        return emb_fail_nomem(err, "texts of token ids", r->count * sizeof *texts);
-    emb_status status = EMB_OK;
-    for (size_t i = 0; i < r->count && !status; i++)
-        status = text_of_ids(g->counter, r->ids + r->offsets[i], r->offsets[i + 1] - r->offsets[i], arena, i,
-                             &texts[i], err);
-    *out = texts;
+                        "token ids cannot be read here: the ranks of cl100k_base are missing; send texts");
+    emb_spelled *spelled = emb_arena_calloc(arena, r->count ? r->count : 1, sizeof *spelled);
+    if (!spelled)
+        return emb_fail_nomem(err, "texts of token ids", r->count * sizeof *spelled);
+    emb_status status = with_plain ? take_scratch(g->counter, &scratch, err) : EMB_OK;
+    if (!status)
+        status = spell_all(g->counter, scratch, r, arena, spelled, err);
+    if (scratch)
+        give_scratch(g->counter, scratch);
+    if (!status)
+        *out = spelled;
     return status;
 }

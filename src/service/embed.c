@@ -28,7 +28,7 @@
 
 /* On a thread that must not wait: texts that are scanned for personal data, numbers that are copied for the
  * shadow. */
-enum { PEEK_BYTES = 64 << 10, PEEK_FLOATS = 32 << 10 };
+enum { PEEK_BYTES = 64 << 10, PEEK_FLOATS = 32 << 10, PEEK_IDS = 4 << 10 };
 
 static emb_status check_request(const emb_work *w, emb_error *err)
 {
@@ -79,10 +79,42 @@ static emb_status make_room(emb_work *w, emb_error *err)
     return EMB_OK;
 }
 
+/* What ids for a provider spell, once for all targets. Where that cannot be known they are keys themselves. */
+static void read_ids(emb_work *w)
+{
+    emb_error ignored;
+    if (w->request->texts || !w->target.remote || w->spelled)
+        return;
+    if (emb_spell_ids(w->service->gateway, w->request, true, w->arena, &w->spelled, &ignored))
+        w->spelled = NULL;
+}
+
+/* The text that a provider would compute the vector of, or NULL. The same text sent as text shares it. */
+static const emb_text *text_of_ids(const emb_work *w, size_t i)
+{
+    const emb_spelled *s = w->target.remote && w->spelled ? &w->spelled[i] : NULL;
+    if (!s || !s->is_whole || (!s->is_plain && emb_remote_takes_ids(w->target.remote)))
+        return NULL;
+    return &s->text;
+}
+
+static bool make_key_of_ids(emb_work *w, size_t i, emb_cache_lookup *l)
+{
+    const emb_request *r = w->request;
+    const emb_text *text = text_of_ids(w, i);
+    size_t begin = r->offsets[i], end = r->offsets[i + 1];
+    if (!text)
+        return emb_cache_key_of_ids(&w->target.scope, r->ids + begin, end - begin, &l->key);
+    l->text = text->data;
+    l->text_length = text->length;
+    return emb_cache_key_of_text(&w->target.scope, text->data, text->length, &l->key);
+}
+
 static emb_status make_keys(emb_work *w, emb_error *err)
 {
     const emb_request *r = w->request;
     const emb_cache_scope *scope = &w->target.scope;
+    read_ids(w);
     for (size_t i = 0; i < r->count; i++) {
         emb_cache_lookup *l = &w->lookups[i];
         bool made;
@@ -97,7 +129,7 @@ static emb_status make_keys(emb_work *w, emb_error *err)
                 snprintf(where, sizeof where, "input[%zu]", i);
                 return emb_fail(err, EMB_E_INVALID, where, "input[%zu]: the list of token ids is empty", i);
             }
-            made = emb_cache_key_of_ids(scope, r->ids + begin, end - begin, &l->key);
+            made = make_key_of_ids(w, i, l);
         }
         if (!made)
             return emb_fail_nomem(err, "cache key", sizeof l->key);
@@ -246,17 +278,24 @@ static void note_fall(emb_work *w, const emb_choice *choice, size_t from, size_t
             EMB_LOG_TEXT("to", b), EMB_LOG_TEXT("why", emb_status_text(status)));
 }
 
+static emb_status run_target(emb_work *w, const emb_choice *choice, size_t index, emb_error *err)
+{
+    emb_status status = take_target(w, choice, index, true, err);
+    if (status)
+        return status;
+    plan_cache(w, choice->is_private);
+    return emb_embed_target(w, err);
+}
+
 static emb_status run_plan(emb_work *w, emb_choice *choice, emb_error *err)
 {
     const emb_route_plan *plan = &choice->plan;
     emb_status status = EMB_OK;
     for (size_t i = 0; i < plan->count; i++) {
         size_t index = plan->order[i];
-        status = take_target(w, choice, index, true, err);
-        if (!status) {
-            plan_cache(w, choice->is_private);
-            status = emb_embed_target(w, err);
-        }
+        status = run_target(w, choice, index, err);
+        if (status && emb_target_is_stale(w))
+            status = run_target(w, choice, index, err);
         if (!status || !may_fall(w, status))
             return status;
         if (i + 1 < plan->count)
@@ -416,9 +455,11 @@ static bool peek_local(emb_work *w)
 static bool is_small(const emb_request *r)
 {
     size_t bytes = 0;
+    if (!r->texts) /* their texts are read and tokenized */
+        return r->ids && r->offsets && r->offsets[r->count] - r->offsets[0] <= PEEK_IDS;
     for (size_t i = 0; r->texts && i < r->count && bytes <= PEEK_BYTES; i++)
         bytes += r->texts[i].length;
-    return r->texts && bytes <= PEEK_BYTES;
+    return bytes <= PEEK_BYTES;
 }
 
 /* Copying what is small holds up nobody else on this thread. */

@@ -23,6 +23,7 @@ typedef struct emb_target {
     const emb_variant *variant;
     /* a provider's */
     emb_remote_model *remote;
+    bool names_space; /* the space is the other side's word, and each call is held to it */
 } emb_target;
 
 typedef struct emb_work {
@@ -38,6 +39,7 @@ typedef struct emb_work {
     float *vectors;
     uint32_t *tokens;
     uint8_t *sources;
+    emb_spelled *spelled;           /* of token ids for a provider, by text; NULL: they are not read */
     uint64_t start_ns, provider_ns; /* the latter spent in calls of engine or provider */
     uint64_t remote_ns;
     uint64_t retry_after_ms;        /* what a provider that failed has said; 0: nothing */
@@ -74,6 +76,9 @@ EMB_MUST_CHECK emb_status emb_target_local(emb_work *work, emb_error *err);
 /* `may_wait`: may ask the provider for what is not known yet (its dimension). */
 EMB_MUST_CHECK emb_status emb_target_remote(emb_work *work, emb_remote_model *model, bool may_wait,
                                             emb_error *err);
+
+/* Whether the provider of the target is known by now to make another space than the target's. */
+bool emb_target_is_stale(const emb_work *work);
 
 /* account.c: the answer's members, counters, ledger. */
 void emb_account(emb_work *work, uint64_t end_ns);

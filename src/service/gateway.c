@@ -50,6 +50,10 @@ static emb_status open_models(emb_gateway *g, size_t index, emb_error *err)
         model->position = position_of(g, index, model->config);
         atomic_init(&model->dimension, model->config->dimension);
         emb_model_series_make(g->service->metrics, model->config->name, &model->series);
+        emb_status status =
+            remote->config->kind == EMB_PROVIDER_EMBEDD ? emb_peer_open(&model->peer, err) : EMB_OK;
+        if (status)
+            return status;
     }
     return EMB_OK;
 }
@@ -137,6 +141,8 @@ void emb_gateway_close(emb_gateway *g)
         emb_provider_close(g->remotes[i].provider);
         emb_window_close(g->remotes[i].latency);
         pthread_mutex_destroy(&g->remotes[i].probing);
+        for (size_t m = 0; m < g->remotes[i].model_count; m++)
+            emb_peer_close(g->remotes[i].models[m].peer);
         free(g->remotes[i].models);
     }
     free(g->remotes);

@@ -16,6 +16,7 @@
 
 #include "metrics/window.h"
 #include "provider/provider.h"
+#include "service/peer.h"
 #include "service/service.h"
 
 #include <pthread.h>
@@ -30,6 +31,7 @@ typedef struct emb_remote_model {
     unsigned position;
     bool is_default;         /* of its instance */
     atomic_size_t dimension; /* 0: not known yet */
+    emb_peer *peer;          /* of another embedd: its space; else NULL */
     emb_model_series series;
 } emb_remote_model;
 
@@ -68,11 +70,24 @@ EMB_MUST_CHECK emb_status emb_count_tokens(emb_gateway *gateway, const emb_remot
                                            const emb_text *texts, size_t count, uint32_t *tokens,
                                            uint64_t *total, emb_error *err);
 bool emb_counts_exactly(const emb_gateway *gateway, const emb_remote_model *model);
-/* The texts of lists of cl100k_base's ids, in the arena. */
-EMB_MUST_CHECK emb_status emb_texts_of_ids(emb_gateway *gateway, const emb_request *request, emb_arena *arena,
-                                           emb_text **out, emb_error *err);
+/* What a list of cl100k_base's ids spells. */
+typedef struct emb_spelled {
+    emb_text text; /* valid UTF-8: where a character is cut, U+FFFD stands for it */
+    bool is_whole; /* no character is cut */
+    bool is_plain; /* and the text has these very tokens: the ids are what it would be sent as */
+} emb_spelled;
+/* Of all lists of a request, in the arena; is_plain is looked at only where it is asked for. EMB_E_INVALID: an
+ * id that cl100k_base does not have, EMB_E_UNSUPPORTED: its ranks are not here. */
+EMB_MUST_CHECK emb_status emb_spell_ids(emb_gateway *gateway, const emb_request *request, bool with_plain,
+                                        emb_arena *arena, emb_spelled **out, emb_error *err);
+/* Whether lists of cl100k_base's ids go to this model as they are: its vocabulary is that one, and its API
+ * takes ids. To others go the texts that they spell. */
+bool emb_remote_takes_ids(const emb_remote_model *model);
 struct emb_token_counter *emb_token_counter_open(const char *models_path);
 void emb_token_counter_close(struct emb_token_counter *counter);
+
+/* What we put before texts of this role; "" for none. */
+const char *emb_remote_prompt(const emb_remote_model *model, emb_role role);
 
 /* ---- money ---- */
 

@@ -4,7 +4,9 @@
  *
  * A space of a provider reads "openai/text-embedding-3-small@api:1536:remote:api": the maker of the model and
  * not the instance, since the same model through two doors makes the same vectors; "l2" at the end where the
- * request asks for normalisation, which is then done here.
+ * request asks for normalisation, which is then done here. Another embedd names its spaces itself: its word
+ * counts, so that a model has one space in all processes, each call is held to it, and keys are made of it. When
+ * it changes, the call fails and the request is run once more in the new space (embed.c).
  *
  * Around every attempt (an HTTP exchange, of which a call may make several): the breaker's permit, then the
  * reservation, and afterwards exactly one report, settlement and entry in the ledger. An attempt that may
@@ -49,11 +51,22 @@ static emb_status check_settings(const emb_remote_model *m, const emb_request *r
     return EMB_OK;
 }
 
-static const char *prompt_of(const emb_remote_model *m, emb_role role)
+const char *emb_remote_prompt(const emb_remote_model *m, emb_role role)
 {
     return role == EMB_ROLE_QUERY      ? m->config->query_prompt
            : role == EMB_ROLE_DOCUMENT ? m->config->document_prompt
                                        : "";
+}
+
+bool emb_remote_takes_ids(const emb_remote_model *m)
+{
+    return strcmp(m->config->encoding, "cl100k_base") == 0 && emb_provider_takes_ids(m->remote->provider);
+}
+
+/* Whether ids go out in this call. */
+static bool sends_ids(const emb_work *w)
+{
+    return !w->request->texts && emb_remote_takes_ids(w->target.remote);
 }
 
 /* ---- money ----------------------------------------------------------------------------------- */
@@ -119,7 +132,8 @@ typedef struct attempt {
 /* Estimates are half of the bytes, and no text has more tokens than bytes and the few that mark its ends. */
 static uint64_t most_tokens(const emb_work *w, const attempt *a)
 {
-    return emb_counts_exactly(w->service->gateway, w->target.remote) ? a->tokens : 2 * a->tokens;
+    bool counted = emb_counts_exactly(w->service->gateway, w->target.remote) || sends_ids(w);
+    return counted ? a->tokens : 2 * a->tokens;
 }
 
 static emb_status reserve(emb_work *w, attempt *a, emb_error *err)
@@ -252,26 +266,37 @@ static emb_status probe(emb_work *w, emb_remote_model *m, size_t *out, emb_error
     asking.target.remote = m;
     asking.target.provider = m->remote->config->name;
     asking.target.model = m->config->name;
+    emb_provider_result result;
     uint64_t deadline = r->deadline_ns ? r->deadline_ns : emb_now_ns() + PROBE_SECONDS * UINT64_C(1000000000);
     emb_status status = emb_provider_probe_hooked(m->remote->provider, m->config->upstream, deadline,
-                                                  r->cancel, &hooks, out, err);
+                                                  r->cancel, &hooks, &result, err);
     atomic_fetch_add(&w->cost_nusd, atomic_load(&asking.cost_nusd));
-    return status;
+    if (status)
+        return status;
+    *out = result.dimension;
+    if (m->peer)
+        emb_peer_learn(m->peer, result.space);
+    return EMB_OK;
+}
+
+/* Of another embedd the space is learned with the dimension, and again when it has changed. */
+static bool is_known(const emb_remote_model *m, size_t *dimension)
+{
+    *dimension = atomic_load_explicit(&m->dimension, memory_order_acquire);
+    return *dimension && (!m->peer || emb_peer_is_known(m->peer));
 }
 
 static emb_status learn_dimension(emb_work *w, emb_remote_model *m, bool may_wait, size_t *out,
                                   emb_error *err)
 {
-    *out = atomic_load_explicit(&m->dimension, memory_order_acquire);
-    if (*out)
+    if (is_known(m, out))
         return EMB_OK;
     if (!may_wait)
         return emb_fail(err, EMB_E_BUSY, "model", "the dimension of %s is not known yet", m->config->name);
     emb_status status = wait_to_probe(m, w->request, err);
     if (status)
         return status;
-    *out = atomic_load(&m->dimension);
-    if (!*out && !(status = probe(w, m, out, err)))
+    if (!is_known(m, out) && !(status = probe(w, m, out, err)))
         atomic_store_explicit(&m->dimension, *out, memory_order_release);
     pthread_mutex_unlock(&m->remote->probing);
     return status;
@@ -284,7 +309,8 @@ static const char *key_prompt(const emb_remote_model *m, const emb_request *r, e
 {
     emb_provider_kind kind = m->remote->config->kind;
     bool typed = kind == EMB_PROVIDER_COHERE || kind == EMB_PROVIDER_EMBEDD;
-    const char *name = r->prompt_name ? r->prompt_name : "", *ours = r->texts ? prompt_of(m, r->role) : "";
+    const char *name = r->prompt_name ? r->prompt_name : "",
+               *ours = r->texts ? emb_remote_prompt(m, r->role) : "";
     size_t size = strlen(name) + strlen(ours) + 64; /* whole: prompts that begin alike are not the same */
     char *out = emb_arena_alloc(arena, size);
     if (out)
@@ -293,11 +319,23 @@ static const char *key_prompt(const emb_remote_model *m, const emb_request *r, e
     return out;
 }
 
+/* Kinds that are told whether to normalise: for others "no" is what they do anyway. */
+static bool forwards_normalize(const emb_remote_model *m)
+{
+    emb_provider_kind kind = m->remote->config->kind;
+    return kind == EMB_PROVIDER_TEI || kind == EMB_PROVIDER_EMBEDD;
+}
+
+/* Another embedd's own word, where it says one (*is_named); else ours. */
 static const char *make_space(const emb_remote_model *m, const emb_request *r, size_t dimension,
-                              emb_arena *arena)
+                              emb_arena *arena, bool *is_named)
 {
     const emb_provider_model_config *c = m->config;
     char space[SPACE_BYTES];
+    _Static_assert(SPACE_BYTES >= (size_t)EMB_PROVIDER_SPACE_BYTES, "room for the other side's word");
+    *is_named = m->peer && emb_peer_space(m->peer, r->dimensions, r->normalize, space);
+    if (*is_named)
+        return emb_arena_strndup(arena, space, strlen(space));
     snprintf(space, sizeof space, "%s/%s@%s:%zu:remote:%s", c->origin, c->name, c->revision,
              r->dimensions ? r->dimensions : dimension, r->normalize == EMB_ON ? "l2" : "api");
     return emb_arena_strndup(arena, space, strlen(space));
@@ -306,13 +344,26 @@ static const char *make_space(const emb_remote_model *m, const emb_request *r, s
 emb_status emb_remote_check(emb_remote_model *m, const emb_request *r, emb_arena *arena, const char **space,
                             emb_error *err)
 {
-    size_t dimension = atomic_load_explicit(&m->dimension, memory_order_acquire);
-    if (!dimension)
+    size_t dimension;
+    bool known = is_known(m, &dimension), is_named;
+    emb_status status = dimension ? check_settings(m, r, dimension, err) : EMB_OK;
+    if (!status && !known)
         return emb_fail(err, EMB_E_BUSY, "model", "the dimension of %s is not known yet", m->config->name);
-    emb_status status = check_settings(m, r, dimension, err);
-    if (!status && space && !(*space = make_space(m, r, dimension, arena)))
+    if (!status && space && !(*space = make_space(m, r, dimension, arena, &is_named)))
         status = emb_fail_nomem(err, "name of a space", SPACE_BYTES);
     return status;
+}
+
+bool emb_target_is_stale(const emb_work *w)
+{
+    const emb_target *t = &w->target;
+    char space[EMB_PROVIDER_SPACE_BYTES];
+    if (!t->remote || !t->remote->peer)
+        return false;
+    if (!emb_peer_is_known(t->remote->peer))
+        return true;
+    bool named = emb_peer_space(t->remote->peer, w->request->dimensions, w->request->normalize, space);
+    return named != t->names_space || (named && strcmp(space, t->space) != 0);
 }
 
 static bool make_scope(emb_work *w, const emb_remote_model *m)
@@ -321,17 +372,18 @@ static bool make_scope(emb_work *w, const emb_remote_model *m)
     const char *prompt = key_prompt(m, r, w->arena);
     if (!prompt)
         return false;
+    bool named = w->target.names_space;
     const emb_cache_scope_fields fields = {
         .namespace_ = w->service->gateway->config->cache_namespace,
-        .provider = m->config->origin,
+        .provider = named ? "embedd" : m->config->origin,
         .model = m->config->name,
-        .revision = m->config->revision,
+        .revision = named ? w->target.space : m->config->revision,
         .precision = "remote",
         .prompt = prompt,
         .prompt_length = strlen(prompt),
         .dimensions = w->target.dimension,
         .max_tokens = r->max_tokens,
-        .normalize = r->normalize == EMB_ON,
+        .normalize = forwards_normalize(m) ? (int)r->normalize : r->normalize == EMB_ON,
         .truncation = (int)r->truncation,
     };
     return emb_cache_scope_make(&fields, &w->target.scope);
@@ -354,7 +406,7 @@ emb_status emb_target_remote(emb_work *w, emb_remote_model *m, bool may_wait, em
     t->dimension = r->dimensions ? r->dimensions : dimension;
     t->series = &m->series;
     t->ttl_s = atomic_load_explicit(&w->service->ttl_api_s, memory_order_relaxed);
-    t->space = make_space(m, r, dimension, w->arena);
+    t->space = make_space(m, r, dimension, w->arena, &t->names_space);
     if (!t->space || !make_scope(w, m))
         return emb_fail_nomem(err, "scope of cache keys", sizeof t->scope);
     return EMB_OK;
@@ -366,7 +418,7 @@ static emb_status check_lengths(const emb_work *w, const uint32_t *tokens, size_
                                 emb_error *err)
 {
     const emb_remote_model *m = w->target.remote;
-    bool exact = emb_counts_exactly(w->service->gateway, m);
+    bool exact = emb_counts_exactly(w->service->gateway, m) || sends_ids(w);
     for (size_t k = 0; k < count && exact && m->config->max_tokens; k++)
         if (tokens[k] > m->config->max_tokens) {
             char where[32];
@@ -395,21 +447,61 @@ static emb_status put_prompt(const char *prompt, const emb_text *texts, size_t c
     return made ? EMB_OK : EMB_E_NOMEM;
 }
 
-/* The texts as they go out: those of ids spelled, prompts in front. */
+/* Ids that go out as they are: a token each, and what they spell so that no error quotes it. */
+static void take_ids(const emb_gathered *g, const emb_spelled *spelled, emb_text *texts, size_t count)
+{
+    for (size_t k = 0; k < count; k++) {
+        size_t n = g->offsets[k + 1] - g->offsets[k];
+        g->tokens[k] = n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
+        texts[k] = spelled ? spelled[k].text : (emb_text){"", 0};
+    }
+}
+
+static emb_status check_whole(const emb_spelled *spelled, emb_text *texts, size_t count, emb_error *err)
+{
+    for (size_t k = 0; k < count; k++) {
+        char where[32];
+        if (!spelled[k].is_whole) {
+            snprintf(where, sizeof where, "input[%zu]", k);
+            return emb_fail(err, EMB_E_INVALID, where,
+                            "input[%zu]: the token ids do not spell whole characters; send the text instead",
+                            k);
+        }
+        texts[k] = spelled[k].text;
+    }
+    return EMB_OK;
+}
+
+static emb_status prepare_ids(emb_work *w, const emb_gathered *g, size_t count, emb_arena *arena,
+                              const emb_text **out, emb_error *err)
+{
+    emb_request ids = *w->request;
+    emb_spelled *spelled;
+    bool as_they_are = emb_remote_takes_ids(w->target.remote);
+    emb_text *texts = emb_arena_calloc(arena, count, sizeof *texts);
+    if (!texts)
+        return emb_fail_nomem(err, "texts of token ids", count * sizeof *texts);
+    ids.ids = g->ids;
+    ids.offsets = g->offsets;
+    ids.count = count;
+    *out = texts;
+    emb_status status = emb_spell_ids(w->service->gateway, &ids, false, arena, &spelled, err);
+    if (status && !(as_they_are && status == EMB_E_UNSUPPORTED))
+        return status;
+    if (!as_they_are)
+        return check_whole(spelled, texts, count, err);
+    take_ids(g, status ? NULL : spelled, texts, count);
+    return EMB_OK;
+}
+
+/* The texts as they go out: those of ids spelled where ids are not taken, prompts in front. */
 static emb_status prepare(emb_work *w, const emb_gathered *g, size_t count, emb_arena *arena,
                           const emb_text **out, emb_error *err)
 {
     emb_text *made = NULL;
-    const char *prompt = prompt_of(w->target.remote, w->request->role);
-    if (!g->texts) {
-        emb_request ids = *w->request;
-        ids.ids = g->ids;
-        ids.offsets = g->offsets;
-        ids.count = count;
-        emb_status status = emb_texts_of_ids(w->service->gateway, &ids, arena, &made, err);
-        *out = made;
-        return status;
-    }
+    const char *prompt = emb_remote_prompt(w->target.remote, w->request->role);
+    if (!g->texts)
+        return prepare_ids(w, g, count, arena, out, err);
     *out = g->texts;
     if (!*prompt)
         return EMB_OK;
@@ -449,6 +541,25 @@ static void normalize(const emb_work *w, float *rows, size_t count)
     }
 }
 
+/* The other side's space is not what it was, or it says one now that said none before: nothing is taken over, and
+ * it is asked anew. */
+static emb_status look_at_space(emb_work *w, const emb_provider_result *result, emb_status status,
+                                emb_error *err)
+{
+    const emb_target *t = &w->target;
+    emb_peer *peer = t->remote->peer;
+    if (result->other_space || (!status && !t->names_space && result->space[0])) {
+        emb_peer_forget(peer, t->names_space ? t->space : NULL);
+        emb_log(EMB_LOG_WARN, "another embedd answers in another space than before",
+                EMB_LOG_TEXT("provider", t->provider), EMB_LOG_TEXT("model", t->model),
+                EMB_LOG_TEXT("space", t->space));
+        if (!status)
+            return emb_fail(err, EMB_E_PROVIDER, NULL, "provider %s: it answers in the space \"%.200s\" now",
+                            t->provider, result->space);
+    }
+    return status;
+}
+
 static emb_status exchange(emb_work *w, const emb_gathered *g, const emb_text *texts, size_t count,
                            emb_error *err)
 {
@@ -458,6 +569,8 @@ static emb_status exchange(emb_work *w, const emb_gathered *g, const emb_text *t
     const emb_provider_call call = {
         .model = m->config->upstream,
         .texts = texts,
+        .ids = sends_ids(w) ? g->ids : NULL,
+        .offsets = sends_ids(w) ? g->offsets : NULL,
         .count = count,
         .token_counts = g->tokens,
         .max_batch_texts = m->config->max_batch_texts,
@@ -467,6 +580,7 @@ static emb_status exchange(emb_work *w, const emb_gathered *g, const emb_text *t
         .normalize = r->normalize,
         .truncation = r->truncation,
         .prompt_name = r->prompt_name,
+        .space = w->target.names_space ? w->target.space : NULL,
         .user = r->user,
         .deadline_ns = r->deadline_ns,
         .cancel = r->cancel,
@@ -475,6 +589,8 @@ static emb_status exchange(emb_work *w, const emb_gathered *g, const emb_text *t
     emb_provider_result result = {.vectors = g->vectors, .dimension = w->target.dimension};
     emb_status status = emb_provider_embed(m->remote->provider, &call, &result, err);
     w->remote_ns += result.provider_ns;
+    if (m->peer)
+        status = look_at_space(w, &result, status, err);
     if (status && result.retry_after_ms > 0)
         w->retry_after_ms = (uint64_t)result.retry_after_ms;
     if (status && err && strcmp(err->where, m->remote->config->name) == 0)
@@ -494,7 +610,7 @@ emb_status emb_compute_remotely(emb_work *w, const size_t *todo, size_t count, e
     emb_status status = emb_gather(w, todo, count, &g, err);
     if (!status && (status = prepare(w, &g, count, &arena, &texts, err)))
         name_text(err, todo, count);
-    if (!status)
+    if (!status && !sends_ids(w))
         status = emb_count_tokens(w->service->gateway, w->target.remote, texts, count, g.tokens, &total, err);
     if (!status)
         status = check_lengths(w, g.tokens, count, todo, err);

@@ -126,6 +126,22 @@ bool emb_service_embed_cached(emb_service *service, const emb_request *request, 
                               emb_answer *answer);
 void emb_answer_done(emb_answer *answer);
 
+/* ---- before anything is sent ---- */
+
+/* What the first of a request's plan would take for its texts. Nothing is sent, opened models aside, and what
+ * the cache holds is not looked for. Strings live in the arena or as long as the service. */
+typedef struct emb_estimate {
+    const char *provider, *model;
+    size_t texts, private_texts; /* the latter would be refused, and are not in what follows */
+    uint64_t tokens, cost_nusd;  /* of one call */
+    bool is_exact;               /* the tokens are counted; otherwise rather too many than too few */
+    bool is_remote, is_priced;   /* is_priced: somebody said what the model costs */
+} emb_estimate;
+EMB_MUST_CHECK emb_status emb_service_estimate(emb_service *service, const emb_request *request,
+                                               emb_arena *arena, emb_estimate *out, emb_error *err);
+/* Which of the texts hold personal data or secrets and so stay on this machine. */
+void emb_service_find_private(emb_service *service, const emb_text *texts, size_t count, bool *is_private);
+
 /* ---- the router ---- */
 
 /* How a request would be routed, without running it. Strings live in the arena or as long as the service. */

@@ -44,10 +44,66 @@ class DefaultProvider(Case):
         a = self.ask(g, {"input": "other", "dimensions": 256}, 502, path="/v1/embeddings")
         self.assertNotIn("other", str(a))
 
+    def ids_sent(self):
+        return [r.ids for r in self.up.embeddings()]
+
     def test_token_ids(self):
-        g = self.gateway(self.openai(EMBEDDING_PROVIDER="openai"))
+        """They go out as they are, and share the cache with the text that they are the tokens of."""
+        self.up.spell = {(15339, 1917): "hello world", (15339,): "hello"}.get
+        g = self.gateway(self.openai(EMBEDDING_PROVIDER="openai", EMBEDD_PII_ENABLED="true"))
         a = self.ask(g, {"input": [[15339, 1917]]}, path="/v1/embeddings")  # "hello world" in cl100k_base
         self.same([a["data"][0]["embedding"]], self.expect(SMALL, ["hello world"]))
+        self.assertEqual(a["usage"]["prompt_tokens"], 2)
+        self.assertEqual(self.ids_sent(), [[[15339, 1917]]])
+        for same in ("hello world", [15339, 1917]):
+            a = self.ask(g, {"input": same}, path="/v1/embeddings")
+            self.same([a["data"][0]["embedding"]], self.expect(SMALL, ["hello world"]))
+        self.assertEqual(self.up.calls, 1)
+        self.ask(g, {"input": ["hello"]}, path="/v1/embeddings")
+        self.ask(g, {"input": [[15339], [15339, 1917]]}, path="/v1/embeddings")
+        self.assertEqual(self.up.calls, 2)
+
+    def test_token_ids_of_no_text(self):
+        """A list that cuts a character, or that no text would be cut into, is a key of its own."""
+        smile = [76460, 222]  # an emoji's bytes in two tokens: alone each is a piece of a character
+        spelled_otherwise = [39, 36, 43, 43, 46]  # "HELLO", a letter a token
+        g = self.gateway(self.openai(EMBEDDING_PROVIDER="openai"))
+        for ids in (smile[:1], smile[1:], spelled_otherwise, smile + smile[:1]):
+            for _ in range(2):
+                a = self.ask(g, {"input": [ids]}, path="/v1/embeddings")
+                self.same([a["data"][0]["embedding"]], self.expect(SMALL, [tuple(ids)]))
+                self.assertEqual(a["usage"]["prompt_tokens"], len(ids))
+        self.assertEqual(self.ids_sent(), [[smile[:1]], [smile[1:]], [spelled_otherwise], [smile + smile[:1]]])
+        a = self.ask(g, {"input": "HELLO"}, path="/v1/embeddings")  # what the letters spell
+        self.same([a["data"][0]["embedding"]], self.expect(SMALL, ["HELLO"]))
+        self.assertEqual(self.up.calls, 5)
+        self.ask(g, {"input": [[10 ** 9]]}, 400, path="/v1/embeddings")
+        self.ask(g, {"input": [[100277]]}, 400, path="/v1/embeddings")
+        self.ask(g, {"input": [[5] * 8193]}, 400, path="/v1/embeddings")  # too long, by its exact count
+        self.assertEqual(self.up.calls, 5)
+
+    def test_token_ids_are_scanned(self):
+        g = self.gateway(self.openai(EMBEDDING_PROVIDER="openai"))
+        ids = [5040, 311, 3008, 36587, 916]  # "write to ann@example.com"
+        body = {"input": [ids], "model": SMALL}
+        self.ask(g, body, 403, path="/v1/embeddings")
+        self.ask(g, {"input": [[76460] + ids], "model": SMALL}, 403, path="/v1/embeddings")  # with half a character before
+        self.assertEqual(self.up.calls, 0)
+
+    def test_token_ids_for_other_kinds(self):
+        """Where the API takes texts alone, what the ids spell is sent, and a cut character is the caller's fault."""
+        g = self.gateway({}, """
+providers:
+  default: old
+  instances:
+    - {name: old, kind: remote, base_url: "%s", private: true, models: [{name: m, dimension: 8, encoding: cl100k_base}]}
+""" % self.up.base_url("remote"))
+        a = self.ask(g, {"input": [[15339, 1917]], "model": "m"}, path="/v1/embeddings")
+        self.same([a["data"][0]["embedding"]], self.expect("served-model", ["hello world"], 8))
+        self.ask(g, {"input": "hello world", "model": "m"}, path="/v1/embeddings")
+        self.assertEqual((self.up.calls, self.up.texts()), (1, ["hello world"]))
+        self.ask(g, {"input": [[76460]], "model": "m"}, 400, path="/v1/embeddings")
+        self.assertEqual(self.up.calls, 1)
 
     def test_lists_of_models(self):
         g = self.gateway(self.openai(EMBEDDING_PROVIDER="openai"))
@@ -236,7 +292,7 @@ providers:
                 a = self.ask(g, {"texts": texts})
                 self.assertEqual(a["provider"], kind)
                 self.same(a["embeddings"], self.expect(upstream_name, texts))
-                self.assertTrue(a["space"].startswith(("openai/" if kind in ("openai", "azure") else kind + "/")), a["space"])
+                self.assertTrue(a["space"].startswith(("openai/" if kind in ("openai", "azure") else "local/" if kind == "embedd" else kind + "/")), a["space"])
                 g.close()
 
     def test_a_dimension_that_nobody_told_is_learned(self):

@@ -118,7 +118,7 @@ class Case(unittest.TestCase):
         self.assertEqual(answer["status"], OK, answer["message"])
         self.assertEqual(len(answer["vectors"]), len(texts))
         for i, (text, got) in enumerate(zip(texts, answer["vectors"])):
-            expected = vector(model, prompt + text, dimension)
+            expected = vector(model, prompt + text if prompt else text, dimension)
             self.assertEqual(len(got), dimension)
             worst = max(abs(length * a - b) for a, b in zip(expected, got))
             self.assertLess(worst, 3e-6, "position %d has another vector" % i)

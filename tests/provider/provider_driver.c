@@ -6,6 +6,7 @@
  *         the members of emb_provider_config by their names, "headers": {"X-A": "b"}, "model": one model's name with
  *         "upstream", "user_agent"; answers status, message
  *     {"embed": {"texts": [..] | "generate": {"count": 5, "prefix": "text "}, "model": "m", "dimension": 4, …}}
+ *         "ids" [[..], ..]: lists of token ids, sent by kinds that take them, beside the texts that they spell;
  *         optional: dimensions, timeout_ms, role ("query", "document"), normalize, truncation ("none", "left", "right"),
  *         prompt_name, space, user, token_counts [..], max_batch_texts, max_batch_tokens, cancel_after_ms,
  *         refuse_after (the hook lets so many attempts through, then refuses with EMB_E_BUDGET), vectors (true: print
@@ -229,6 +230,32 @@ static void read_texts(emb_json_value o, emb_provider_call *c)
     }
 }
 
+/* Lists of token ids, beside "texts" that they spell. */
+static void read_ids(emb_json_value o, emb_provider_call *c)
+{
+    emb_json_value list, one, v;
+    int64_t id;
+    size_t n = 0;
+    if (!emb_json_get(o, "ids", &list))
+        return;
+    size_t *offsets = must(emb_arena_calloc(&memory, emb_json_count(list) + 1, sizeof *offsets));
+    int32_t *ids = must(emb_arena_calloc(&memory, 1 << 20, sizeof *ids));
+    emb_text *texts = must(emb_arena_calloc(&memory, emb_json_count(list) + 1, sizeof *texts));
+    emb_json_iter it = emb_json_begin(list);
+    for (size_t i = 0; emb_json_next(&it, NULL, NULL, &one); i++) {
+        emb_json_iter inner = emb_json_begin(one);
+        while (n < 1 << 20 && emb_json_next(&inner, NULL, NULL, &v))
+            if (emb_json_int(v, &id))
+                ids[n++] = (int32_t)id;
+        offsets[i + 1] = n;
+        texts[i] = i < c->count ? c->texts[i] : (emb_text){"", 0};
+    }
+    c->count = emb_json_count(list);
+    c->texts = texts;
+    c->ids = ids;
+    c->offsets = offsets;
+}
+
 static void read_counts(emb_json_value o, emb_provider_call *c)
 {
     uint32_t *counts = must(emb_arena_calloc(&memory, c->count + 1, sizeof *counts));
@@ -251,6 +278,7 @@ static void read_call(emb_json_value o, emb_provider_call *c)
     int64_t timeout_ms = int_of(o, "timeout_ms", 0);
     memset(c, 0, sizeof *c);
     read_texts(o, c);
+    read_ids(o, c);
     read_counts(o, c);
     c->model = text_of(o, "model", "m");
     c->dimensions = (size_t)int_of(o, "dimensions", 0);

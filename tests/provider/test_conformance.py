@@ -290,6 +290,33 @@ class Conformance:
 for_each_kind(Conformance, globals())
 
 
+def token_ids(self):
+    """Lists of token ids go out as they are, are split by their number and billed by it."""
+    up, p = self.pair(max_batch_texts=3, max_body_bytes=4000)
+    ids = [[(i * 7919 + k) % 100277 for k in range(1 + i * 5 % 60)] for i in range(20)]
+    answer = p.embed([], ids=ids, token_counts=[len(one) for one in ids])
+    self.right(answer, [tuple(one) for one in ids])
+    self.assertEqual(answer["parts"], 7)
+    self.assertEqual(sorted(t for r in up.embeddings() for t in r.ids), sorted(ids))
+    self.assertEqual(up.billed_tokens, sum(map(len, ids)))
+    self.assertEqual((answer["tokens"], answer["hooks"]["tokens"]), (up.billed_tokens, up.billed_tokens))
+    self.assertLessEqual(max(r.size for r in up.embeddings()), 4000)
+    self.failed(p.embed([], ids=[[5], list(range(2000))]), LIMIT)  # too long for a body
+    up.spell = {(9906, 1917): "Hello world"}.get
+    self.right(p.embed([], ids=[[9906, 1917]]), ["Hello world"])
+
+
+def words_that_list_ids(self):
+    """What a provider says is not repeated where it lists the ids, which are a text to who has the ranks."""
+    up, p = self.pair(max_retries=0)
+    up.always(faults.status(400, {"error": {"message": "cannot embed [9906, 1917, 318, 1296, 3] as input",
+                                            "type": "invalid_request_error", "param": None, "code": None}}))
+    answer = p.embed([], ids=[[9906, 1917, 318, 1296, 3]])
+    self.assertNotEqual(answer["status"], OK)
+    self.assertNotIn("1917", answer["message"])
+    self.assertIn("9906", p.embed(["x"])["message"])  # of texts it is
+
+
 class OpenAI(Case):
     kind = "openai"
 
@@ -316,6 +343,9 @@ class OpenAI(Case):
         self.right(p.embed(["a"]), ["a"])
         self.assertEqual(up.requests[-1].headers["authorization"], "Bearer " + KEY)
 
+    test_token_ids = token_ids
+    test_words_that_list_ids = words_that_list_ids
+
     def test_hedge(self):
         """A second attempt beside a slow first: the faster one answers, both are accounted for."""
         up, p = self.pair(hedge_ms=80)
@@ -337,6 +367,9 @@ class OpenAI(Case):
 
 class Azure(Case):
     kind = "azure"
+
+    test_token_ids = token_ids
+    test_words_that_list_ids = words_that_list_ids
 
     def test_address(self):
         up, p = self.pair()

@@ -80,6 +80,7 @@ class Request:
         self.tokens = 0            # billed
         self.kind = self.model = self.dimension = None
         self.texts = []
+        self.ids = None            # lists of token ids, where those came; texts are then what they spell
         try:
             self.json = json.loads(body) if body else None
         except ValueError:
@@ -275,6 +276,9 @@ class Upstream:
         self.latency_s, self.compress, self.allow_empty = latency_s, compress, allow_empty
         self.limits = dict(upstream_formats.LIMITS, **(limits or {}))  # texts of one call, by kind
         self.prompts = prompts or {}   # of tei and huggingface, by prompt_name
+        self.revision = "0123456789ab" # in the spaces that an embedd names; None: it names none
+        self.keeps_pins = True         # it refuses a pinned space that it does not make
+        self.spell = None              # what a tuple of token ids spells, or None: the ids are then the text
         self.hf_shape = hf_shape       # "rows", "bare" (of one string), "tokens" (to be pooled)
         self.pings = pings
         self.tls, self.handshakes, self.refused_handshakes = tls, [], 0

@@ -15,6 +15,9 @@ LIMITS = {"openai": 2048, "azure": 2048, "cohere": 96, "ollama": 4096, "huggingf
           "embedd": 2048}
 
 
+VOCABULARY = 100277  # of cl100k_base
+
+
 class Row:
     def __init__(self, index, vector):
         self.index, self.vector = index, list(vector)
@@ -82,6 +85,7 @@ class Form:
     members = None        # that a request may have; None: any
     needs_key = True
     has_index = False     # whether rows of the answer are numbered
+    takes_ids = False     # lists of token ids in place of texts
 
     def matches(self, request):
         return request.method == "POST" and request.path == self.path
@@ -106,6 +110,7 @@ class Form:
         given = body.get(self.texts_member)
         request.single = not isinstance(given, list) or bool(given) and isinstance(given[0], int)
         request.texts = [given] if request.single else given
+        request.ids = None
         request.model = self.model_of(upstream, request)
         return self.check(upstream, request)
 
@@ -116,8 +121,11 @@ class Form:
         return request.json.get("dimensions")
 
     def check(self, upstream, request):
-        if not request.texts or not all(isinstance(t, (str, list)) for t in request.texts):
+        request.ids = self.ids_of(request)
+        if not request.texts or not (request.ids or all(isinstance(t, str) for t in request.texts)):
             return self.error(400, None, "'$.%s' is invalid. Please check the API reference." % self.texts_member, {})
+        if request.ids and upstream.spell:  # the vector is that of the text, as at a real API
+            request.texts = [upstream.spell(tuple(t)) or t for t in request.ids]
         full, asked = upstream.dimension_of(request.model), self.asked_dimension(request)
         if full is None:
             return self.no_model(request.model)
@@ -130,9 +138,17 @@ class Form:
         for i, text in enumerate(request.texts):
             if text == "" and not upstream.allow_empty:
                 return self.error(400, None, "input cannot be an empty string", {}, param="input", index=i)
-            if upstream.tokens(text) > upstream.max_text_tokens:
-                return self.too_long(upstream.tokens(text), upstream.max_text_tokens, i)
+            billed = upstream.tokens(request.ids[i] if request.ids else text)
+            if billed > upstream.max_text_tokens:
+                return self.too_long(billed, upstream.max_text_tokens, i)
         return None
+
+    def ids_of(self, request):
+        """The lists of token ids, if all are that and this API takes them."""
+        texts = request.texts
+        good = self.takes_ids and isinstance(texts, list) and all(
+            isinstance(t, list) and t and all(type(i) is int and 0 <= i < VOCABULARY for i in t) for t in texts)
+        return texts if good and texts else None
 
     # ---- answering ----
 
@@ -152,7 +168,7 @@ class Form:
         rows = [Row(i, (length * x for x in upstream.vector(request.model, prompt + t if prompt else _key(t),
                                                             request.dimension)))
                 for i, t in enumerate(request.texts)]
-        count = sum(upstream.tokens(t) for t in request.texts)
+        count = sum(upstream.tokens(t) for t in request.ids or request.texts)
         return Reply(rows, count, lambda r: self.render(upstream, request, r), self.headers(upstream, request),
                      self.encoding(request))
 
@@ -185,7 +201,7 @@ OPENAI_TYPES = {401: "invalid_request_error", 403: "permission_error", 429: "req
 
 
 class OpenAI(Form):
-    kind, path, texts_member, has_index = "openai", "/v1/embeddings", "input", True
+    kind, path, texts_member, has_index, takes_ids = "openai", "/v1/embeddings", "input", True, True
     members = {"input", "model", "encoding_format", "dimensions", "user"}
 
     def matches(self, request):
@@ -431,27 +447,31 @@ class Embedd(Form):
     def prompt(self, upstream, request):
         return upstream.prompts.get(request.json.get("prompt_name"), "")
 
-    def space(self, request):
-        return "local/%s@0123456789ab:%d:mean:l2" % (request.model, request.dimension or 0)
+    def space(self, upstream, request):
+        if upstream.revision is None:
+            return None
+        length = "none" if request.json.get("normalize") is False else "l2"
+        return "local/%s@%s:%d:mean:%s" % (request.model, upstream.revision, request.dimension or 0, length)
 
     def check(self, upstream, request):
         if request.json.get("input_type", "none") not in ("none", "query", "document"):
             return self.error(422, None, "input_type is none, query or document.", {}, param="input_type")
         failure = super().check(upstream, request)
         pinned = request.json.get("space")
-        if not failure and pinned and pinned != self.space(request):
+        if not failure and pinned and upstream.keeps_pins and pinned != self.space(upstream, request):
             return self.error(409, "space_unavailable", "The space \"%s\" was asked for; what is here makes \"%s\", and "
-                              "vectors of two spaces cannot be compared." % (pinned, self.space(request)), {})
+                              "vectors of two spaces cannot be compared." % (pinned, self.space(upstream, request)), {})
         return failure
 
     def render(self, upstream, request, reply):
-        space, model = self.space(request), request.model
+        space, model = self.space(upstream, request), request.model
         results = [{"index": row.index, "provider": "local", "model": model, "space": space, "cost_usd": 0,
                     "latency_ms": 1.5, "cached": False, "source": "computed", "tokens": 1,
                     "route": {"provider": "local", "reason": "local is the only provider of this service"}}
                    for row in reply.rows]
+        named = {} if space is None else {"space": space}
         return {"embeddings": [reply.value(row) for row in reply.rows], "dimension": request.dimension, "provider": "local",
-                "model": model, "space": space, "results": results, "cached_count": 0, "total_tokens": reply.tokens,
+                "model": model, **named, "results": results, "cached_count": 0, "total_tokens": reply.tokens,
                 "total_cost_usd": 0, "latency_ms": 1.5}
 
     def error(self, status, code, message, headers, param=None, **_):

@@ -34,7 +34,7 @@ static size_t check(const emb_split_limits *most)
     emb_split_part *parts;
     size_t count, next = 0;
     emb_error err;
-    assert_int_equal(emb_split(texts, tokens, COUNT, most, &parts, &count, &err), EMB_OK);
+    assert_int_equal(emb_split(texts, NULL, tokens, COUNT, most, &parts, &count, &err), EMB_OK);
     for (size_t p = 0; p < count; p++) {
         uint64_t sum = 0;
         size_t bytes = most->fixed_bytes;
@@ -75,8 +75,8 @@ static void evenly(void **state)
     emb_split_part *parts;
     size_t count;
     emb_error err;
-    assert_int_equal(emb_split(texts, NULL, COUNT, &(emb_split_limits){.texts = 96}, &parts, &count, &err),
-                     EMB_OK);
+    assert_int_equal(
+        emb_split(texts, NULL, NULL, COUNT, &(emb_split_limits){.texts = 96}, &parts, &count, &err), EMB_OK);
     assert_int_equal(count, 2);
     assert_int_equal(parts[0].count, 49);
     assert_int_equal(parts[1].count, 48);
@@ -91,7 +91,7 @@ static void a_text_too_large(void **state)
     size_t count;
     emb_error err;
     emb_split_limits most = {.bytes = 60, .fixed_bytes = 0};
-    assert_int_equal(emb_split(texts, tokens, COUNT, &most, &parts, &count, &err), EMB_E_LIMIT);
+    assert_int_equal(emb_split(texts, NULL, tokens, COUNT, &most, &parts, &count, &err), EMB_E_LIMIT);
     assert_int_equal(strncmp(err.where, "input[", 6), 0);
     assert_null(strstr(err.message, "text 4"));
 }
