@@ -135,6 +135,6 @@ static void get_alerts(emb_api_call *call)
     ",\"window_seconds\":" COUNT ",\"minimum_requests\":" COUNT "}}}}"
 
 const emb_route emb_routes_alerts[] = {
-    {EMB_HTTP_GET, "/api/v1/embeddings/alerts", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, get_alerts,
+    {EMB_HTTP_GET, "/api/v1/embeddings/alerts", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, EMB_RIGHT_READ, get_alerts,
      "What fires, is pending and was resolved lately, and the thresholds.", NULL, ANSWER, NULL, NULL},
     {0}};

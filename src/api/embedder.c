@@ -447,23 +447,24 @@ static void get_health(emb_api_call *call)
     ",\"ready\":{\"type\":\"boolean\"},\"version\":{\"type\":\"string\"}}}"
 
 const emb_route emb_routes_embedder[] = {
-    {EMB_HTTP_POST, "/embed/text", EMB_FAMILY_EMBEDDER, EMB_AUTH_KEY, embed_text, "Embed a text.",
-     ONE_REQUEST("text"), ONE_ANSWER, NULL, NULL},
-    {EMB_HTTP_POST, "/embed/batch", EMB_FAMILY_EMBEDDER, EMB_AUTH_KEY, embed_batch, "Embed texts.",
-     BATCH_REQUEST, BATCH_ANSWER, NULL, NULL},
-    {EMB_HTTP_POST, "/embed/query", EMB_FAMILY_EMBEDDER, EMB_AUTH_KEY, embed_query,
+    {EMB_HTTP_POST, "/embed/text", EMB_FAMILY_EMBEDDER, EMB_AUTH_KEY, EMB_RIGHT_USE, embed_text,
+     "Embed a text.", ONE_REQUEST("text"), ONE_ANSWER, NULL, NULL},
+    {EMB_HTTP_POST, "/embed/batch", EMB_FAMILY_EMBEDDER, EMB_AUTH_KEY, EMB_RIGHT_USE, embed_batch,
+     "Embed texts.", BATCH_REQUEST, BATCH_ANSWER, NULL, NULL},
+    {EMB_HTTP_POST, "/embed/query", EMB_FAMILY_EMBEDDER, EMB_AUTH_KEY, EMB_RIGHT_USE, embed_query,
      "Embed a query, with the model's prompt for queries.", ONE_REQUEST("query"), ONE_ANSWER, NULL, NULL},
-    {EMB_HTTP_GET, "/embed/models", EMB_FAMILY_EMBEDDER, EMB_AUTH_KEY, list_models,
+    {EMB_HTTP_GET, "/embed/models", EMB_FAMILY_EMBEDDER, EMB_AUTH_KEY, EMB_RIGHT_USE | EMB_RIGHT_READ,
+     list_models,
      "Models that are here and others that are known; with ?goal=" EMB_GOAL_NAMES ", which to take.", NULL,
      MODELS_ANSWER, NULL, "goal"},
-    {EMB_HTTP_GET, "/embed/metrics", EMB_FAMILY_EMBEDDER, EMB_AUTH_METRICS, get_metrics,
+    {EMB_HTTP_GET, "/embed/metrics", EMB_FAMILY_EMBEDDER, EMB_AUTH_METRICS, EMB_RIGHT_READ, get_metrics,
      "Totals since the start or the last reset.", NULL, METRICS_ANSWER, NULL, NULL},
-    {EMB_HTTP_POST, "/embed/metrics/reset", EMB_FAMILY_EMBEDDER, EMB_AUTH_KEY, reset_metrics,
+    {EMB_HTTP_POST, "/embed/metrics/reset", EMB_FAMILY_EMBEDDER, EMB_AUTH_KEY, EMB_RIGHT_ADMIN, reset_metrics,
      "Set the totals to 0.", NULL,
      "{\"type\":\"object\",\"required\":[\"status\",\"message\"],\"properties\":{\"status\":{\"type\":"
      "\"string\"},"
      "\"message\":{\"type\":\"string\"}}}",
      NULL, NULL},
-    {EMB_HTTP_GET, "/embed/health", EMB_FAMILY_EMBEDDER, EMB_AUTH_HEALTH, get_health,
+    {EMB_HTTP_GET, "/embed/health", EMB_FAMILY_EMBEDDER, EMB_AUTH_HEALTH, EMB_RIGHT_ANY, get_health,
      "Whether the service is up.", NULL, HEALTH_ANSWER, NULL, NULL},
     {0}};

@@ -521,14 +521,14 @@ static void get_metrics(emb_api_call *call)
     "\"texts\",\"tokens\"]}}}}"
 
 const emb_route emb_routes_hybrid[] = {
-    {EMB_HTTP_POST, "/api/v1/embeddings", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, embed,
+    {EMB_HTTP_POST, "/api/v1/embeddings", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, EMB_RIGHT_USE, embed,
      "Embed texts and tell of each who made its vector, where and at which cost.", EMBED_REQUEST,
      EMBED_ANSWER, NULL, NULL},
-    {EMB_HTTP_POST, "/api/v1/embeddings/compare", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, compare,
+    {EMB_HTTP_POST, "/api/v1/embeddings/compare", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, EMB_RIGHT_USE, compare,
      "The cosine of two texts.", COMPARE_REQUEST, COMPARE_ANSWER, NULL, NULL},
-    {EMB_HTTP_GET, "/api/v1/embeddings/health", EMB_FAMILY_HYBRID, EMB_AUTH_HEALTH, get_health,
+    {EMB_HTTP_GET, "/api/v1/embeddings/health", EMB_FAMILY_HYBRID, EMB_AUTH_HEALTH, EMB_RIGHT_ANY, get_health,
      "Whether providers and cache are well.", NULL, HEALTH_ANSWER, NULL, NULL},
-    {EMB_HTTP_GET, "/api/v1/embeddings/metrics", EMB_FAMILY_HYBRID, EMB_AUTH_METRICS, get_metrics,
-     "Latencies, throughput, cache and models; totals since the start or the last reset.", NULL,
+    {EMB_HTTP_GET, "/api/v1/embeddings/metrics", EMB_FAMILY_HYBRID, EMB_AUTH_METRICS, EMB_RIGHT_READ,
+     get_metrics, "Latencies, throughput, cache and models; totals since the start or the last reset.", NULL,
      METRICS_ANSWER, NULL, NULL},
     {0}};

@@ -436,15 +436,16 @@ static void get_readiness(emb_api_call *call)
     "\"string\"}}}"
 
 const emb_route emb_routes_shadow[] = {
-    {EMB_HTTP_GET, "/api/v1/embeddings/shadow", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, get_shadow,
+    {EMB_HTTP_GET, "/api/v1/embeddings/shadow", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, EMB_RIGHT_READ, get_shadow,
      "What the candidate would have answered beside what was answered: figures, the worst and the newest "
      "pairs.",
      NULL, REPORT_ANSWER, NULL, "since_hours,samples"},
-    {EMB_HTTP_DELETE, "/api/v1/embeddings/shadow", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, clear_shadow,
-     "Remove all stored comparisons.", NULL,
+    {EMB_HTTP_DELETE, "/api/v1/embeddings/shadow", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, EMB_RIGHT_ADMIN,
+     clear_shadow, "Remove all stored comparisons.", NULL,
      "{\"type\":\"object\",\"required\":[\"cleared\"],\"properties\":{\"cleared\":{\"type\":\"boolean\"}}}",
      NULL, NULL},
-    {EMB_HTTP_GET, "/api/v1/embeddings/production-readiness", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, get_readiness,
+    {EMB_HTTP_GET, "/api/v1/embeddings/production-readiness", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, EMB_RIGHT_READ,
+     get_readiness,
      "Whether the candidate is ready for production: each criterion with what it requires and what there is.",
      NULL, READINESS_ANSWER, NULL, NULL},
     {0}};

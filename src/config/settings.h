@@ -60,7 +60,11 @@
     X(TEXT, api_keys, "access.api_keys", "EMBEDD_API_KEYS", "", 0, 0, "LS,",                                     \
       "keys that may use the service, comma between; none: no key is asked for")                                 \
     X(TEXT, api_keys_file, "access.api_keys_file", "EMBEDD_API_KEYS_FILE", "", 0, 0, "L",                        \
-      "YAML file of hashed keys with name, rate limit and allowed models (`embedd key`)")                        \
+      "YAML file of hashed keys with name, rights, rate limit and allowed models (`embedd key`)")                \
+    X(TEXT, api_keys_rights, "access.api_keys_rights", "EMBEDD_API_KEYS_RIGHTS", "admin", 0, 0, "L,",            \
+      "what keys of access.api_keys may do: use, read, admin, or several with commas between")                   \
+    X(TEXT, api_keys_file_rights, "access.api_keys_file_rights", "EMBEDD_API_KEYS_FILE_RIGHTS", "use", 0, 0,     \
+      "L,", "what keys of access.api_keys_file may do whose entry has no rights")                                \
     X(BOOL, open_health, "access.open_health", "EMBEDD_OPEN_HEALTH", "true", 0, 0, "L",                          \
       "/health, /ready and /embed/health need no key")                                                           \
     X(BOOL, open_metrics, "access.open_metrics", "EMBEDD_OPEN_METRICS", "false", 0, 0, "L",                      \
