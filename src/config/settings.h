@@ -214,6 +214,12 @@
       86400, "", "after which it is given up")                                                                   \
     X(TEXT, reference_model, "budget.reference_model", "EMBEDD_REFERENCE_MODEL", "text-embedding-3-small",       \
       0, 0, "L", "the hosted model whose price savings are counted by")                                          \
+    X(COUNT, ledger_minutes_days, "budget.ledger_minutes_days", "EMBEDD_LEDGER_MINUTES_DAYS", "35", 0,           \
+      100000, "",                                                                                                \
+      "for so many days the ledger has rows by the minute, then by the quarter of an hour; 0: for ever")         \
+    X(COUNT, ledger_quarters_days, "budget.ledger_quarters_days", "EMBEDD_LEDGER_QUARTERS_DAYS", "400", 0,       \
+      100000, "",                                                                                                \
+      "for so many days by the quarter, then by the day; 0: for ever; no report changes by either")              \
     /* ---- personal data ---- */                                                                                \
     X(BOOL, pii_detection, "pii.enabled", "EMBEDD_PII_DETECTION", "true", 0, 0, "L",                             \
       "texts with personal data stay on this machine")                                                           \

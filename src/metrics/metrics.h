@@ -94,7 +94,7 @@ typedef enum emb_metric_type { EMB_COUNTER, EMB_GAUGE, EMB_HISTOGRAM } emb_metri
     X(COST, EMB_COUNTER, "embedd_cost_usd_total", "provider,model", "Spent.")                                \
     X(SAVED, EMB_COUNTER, "embedd_saved_usd_total", "by", "What the API would have cost: cache, local.")     \
     X(LEDGER_ROWS, EMB_COUNTER, "embedd_ledger_rows_total", "result",                                        \
-      "Rows of the ledger: written, merged, failed.")                                                        \
+      "Rows of the ledger: written, merged in memory, failed, compacted in the store.")                      \
     X(SHADOW, EMB_COUNTER, "embedd_shadow_total", "result", "Comparisons: compared, failed, dropped.")       \
     X(SHADOW_SIMILARITY, EMB_HISTOGRAM, "embedd_shadow_similarity", "", "Cosine of compared vectors.")       \
     X(ROLLOUT, EMB_GAUGE, "embedd_rollout_percentage", "", "Share of buckets on the hybrid path.")           \

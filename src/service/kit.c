@@ -39,7 +39,10 @@ static void open_ledger(emb_service *service, const emb_config *config, emb_buf 
 {
     emb_error err;
     const char *text;
-    const emb_ledger_options options = {.timezone = config->budget_timezone, .metrics = service->metrics};
+    const emb_ledger_options options = {.timezone = config->budget_timezone,
+                                        .metrics = service->metrics,
+                                        .minutes_days = (unsigned)config->ledger_minutes_days,
+                                        .quarters_days = (unsigned)config->ledger_quarters_days};
     if (find_url(config, "ledger", url, &text) && emb_ledger_open(text, &options, &service->kit.ledger, &err))
         left_out("ledger", &err);
 }
