@@ -61,7 +61,10 @@ emb_status emb_api_open(emb_service *service, emb_access *access, emb_api **out,
     api->access = access;
     api->metrics = emb_service_metrics(service);
     emb_buf_init(&api->document, 16 << 20);
-    emb_status status = emb_routes_open(emb_route_families, FAMILIES, &api->routes, err);
+    emb_status status = emb_window_open(EMB_LATENCY_SECONDS, &api->seconds, err);
+    if (status)
+        goto fail;
+    status = emb_routes_open(emb_route_families, FAMILIES, &api->routes, err);
     if (status)
         goto fail;
     size_t count = emb_routes_count(api->routes);
@@ -90,6 +93,7 @@ void emb_api_close(emb_api *api)
     if (!api)
         return;
     emb_routes_close(api->routes);
+    emb_window_close(api->seconds);
     free(api->series);
     emb_buf_fini(&api->document);
     free(api);
@@ -123,6 +127,16 @@ emb_access *emb_api_access(const emb_api *api)
 const emb_buf *emb_api_document(const emb_api *api)
 {
     return &api->document;
+}
+
+void emb_api_get_latency(const emb_api *api, emb_window_stats *out)
+{
+    emb_window_read(api->seconds, emb_now_ns(), 0, out);
+}
+
+void emb_api_reset_latency(emb_api *api)
+{
+    emb_window_reset(api->seconds);
 }
 
 /* ---- who calls ---- */
@@ -316,6 +330,7 @@ static void count(emb_api *api, const emb_http_record *r)
     }
     emb_series_add(requests, 1);
     emb_series_observe(seconds, (double)r->duration_ns * 1e-9);
+    emb_window_observe(api->seconds, (double)r->duration_ns * 1e-9, emb_now_ns());
     if (r->gone)
         emb_series_add(emb_metrics_series(api->metrics, EMB_METRIC_CLIENT_GONE), 1);
     if (r->refused)

@@ -91,7 +91,7 @@ void emb_account(emb_work *w, uint64_t end_ns)
     if (w->target.served)
         emb_models_note_use(w->target.served, end_ns);
     if (!w->is_shadow) {
-        emb_totals_add(w->service, a);
+        emb_totals_add(w->service, a, end_ns);
         note_recent(w->service, a, end_ns);
     }
     book_free(w, hits, hit_tokens, computed, computed_tokens);

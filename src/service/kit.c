@@ -144,6 +144,8 @@ static emb_status open_windows(emb_kit *kit, uint32_t seconds, emb_error *err)
     emb_status status = EMB_OK;
     for (size_t i = 0; i < sizeof all / sizeof *all && !status; i++)
         status = emb_window_open(seconds, all[i], err);
+    for (size_t i = 0; i < EMB_LATENCIES && !status; i++)
+        status = emb_window_open(EMB_LATENCY_SECONDS, &kit->shown[i], err);
     return status;
 }
 
@@ -206,6 +208,8 @@ void emb_kit_close(emb_service *service)
     emb_window_close(kit->lookups);
     emb_window_close(kit->hits);
     emb_window_close(kit->local);
+    for (size_t i = 0; i < EMB_LATENCIES; i++)
+        emb_window_close(kit->shown[i]);
 }
 
 emb_ledger *emb_service_ledger(emb_service *service)
