@@ -269,6 +269,9 @@
       "how long a condition holds before it fires")                                                              \
     X(COUNT, alert_minimum_requests, "alerts.minimum_requests", "EMBEDD_ALERT_MINIMUM_REQUESTS", "20", 1,        \
       1000000, "L", "fewer requests in the window say nothing")                                                  \
+    X(COUNT, alert_minimum_lookups, "alerts.minimum_lookups", "EMBEDD_ALERT_MINIMUM_LOOKUPS", "100", 1,          \
+      1000000000, "L",                                                                                           \
+      "fewer texts looked for in the cache say nothing of its hit rate, to readiness neither")                   \
     X(TEXT, alert_webhook_url, "alerts.webhook_url", "EMBEDD_ALERT_WEBHOOK_URL", "", 0, 0, "S",                  \
       "where alerts are posted as JSON")                                                                         \
     X(TEXT, alertmanager_url, "alerts.alertmanager_url", "EMBEDD_ALERTMANAGER_URL", "", 0, 0, "S",               \

@@ -84,6 +84,7 @@ static void fill_thresholds(const emb_config *config, emb_alert_thresholds *out)
         .budget_critical = config->alert_budget_critical,
         .monthly_usd = config->alert_monthly_cost_usd,
         .minimum_requests = config->alert_minimum_requests,
+        .minimum_lookups = config->alert_minimum_lookups,
         .minimum_comparisons = config->alert_minimum_requests,
         .for_s = (uint32_t)config->alert_for_s,
     };

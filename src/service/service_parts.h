@@ -80,6 +80,8 @@ emb_status emb_shadow_run_candidate(void *service, const emb_shadow_pair *pair, 
                                     emb_shadow_side *candidate, emb_error *err);
 
 /* totals.c: a call that ended well, and one that did not. */
+/* Of a window whose last `age_s` seconds count, those that whole slices of it lie within. */
+uint32_t emb_watch_part(uint32_t window_s, int64_t age_s);
 void emb_totals_add(emb_service *service, const emb_answer *answer, uint64_t end_ns);
 void emb_totals_add_error(emb_service *service, emb_status status, uint64_t cost_nusd);
 
