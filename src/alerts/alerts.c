@@ -329,6 +329,9 @@ static void turn_over(emb_alert_row *row, int level, int64_t now_s, uint32_t for
 {
     for (int i = 0; i < EMB_SEVERITIES; i++) {
         bool holds = level >= i;
+        if (holds && (!row->holds[i] || row->holds_s[i] > now_s))
+            row->holds_s[i] = now_s;
+        row->holds[i] = holds;
         if (holds == row->active[i]) {
             row->differs[i] = false;
             continue;

@@ -40,7 +40,7 @@ const char *emb_alert_state_name(emb_alert_state state);
 typedef struct emb_alert_thresholds {
     double p95_warning_ms, p95_error_ms, hit_warning, hit_error, similarity_warning, similarity_error,
         error_rate_warning, budget_warning, budget_critical, monthly_usd;
-    uint64_t minimum_requests, minimum_comparisons;
+    uint64_t minimum_requests, minimum_lookups, minimum_comparisons;
     uint32_t for_s;
 } emb_alert_thresholds;
 
@@ -100,6 +100,16 @@ EMB_MUST_CHECK emb_status emb_alerts_list(emb_alerts *alerts, emb_arena *arena, 
                                           size_t *count, emb_error *err);
 /* How many fire at this severity or a higher one; the name of one of them (a literal), or NULL. */
 unsigned emb_alerts_firing(emb_alerts *alerts, emb_severity at_least, const char **name);
+
+typedef struct emb_alarm {
+    const char *name;     /* a literal */
+    int64_t held_since_s; /* since when its condition has held without a break; INT64_MAX: it does not now */
+    uint32_t for_s;       /* how long one has to hold before it fires */
+} emb_alarm;
+/* Of those that fire at this severity or a higher one, that whose condition has held the longest; false: none
+ * fires. An alert fires on for a while when its condition is over, and one that fires may have done so for a
+ * week: who acts upon it has to know since when there was reason to. */
+bool emb_alerts_alarm(emb_alerts *alerts, emb_severity at_least, emb_alarm *out);
 
 /* Sends one test notice to a sink, waits at most ten seconds. *http_status: what it answered, 0: nothing. */
 EMB_MUST_CHECK emb_status emb_alerts_test_sink(const emb_sink_config *sink, const char *instance,

@@ -104,6 +104,25 @@ unsigned emb_alerts_firing(emb_alerts *a, emb_severity at_least, const char **na
     return count;
 }
 
+bool emb_alerts_alarm(emb_alerts *a, emb_severity at_least, emb_alarm *out)
+{
+    bool any = false;
+    pthread_mutex_lock(&a->lock);
+    for (size_t i = 0; i < a->row_count; i++) {
+        const emb_alert_row *row = &a->rows[i];
+        if (row->record.state != EMB_ALERT_FIRING || row->record.severity < at_least)
+            continue;
+        int64_t since_s = row->holds[at_least] ? row->holds_s[at_least] : INT64_MAX;
+        if (!any || since_s < out->held_since_s)
+            *out = (emb_alarm){.name = row->rule ? row->rule->name : "an alert of another version",
+                               .held_since_s = since_s,
+                               .for_s = a->thresholds.for_s};
+        any = true;
+    }
+    pthread_mutex_unlock(&a->lock);
+    return any;
+}
+
 emb_status emb_alerts_write_firing(emb_alerts *a, int minimum, emb_buf *out, size_t *count)
 {
     *count = 0;

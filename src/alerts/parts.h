@@ -179,6 +179,9 @@ typedef struct emb_alert_row {
     bool active[EMB_SEVERITIES];
     bool differs[EMB_SEVERITIES]; /* the condition is not as `active` says, since differs_s */
     int64_t differs_s[EMB_SEVERITIES];
+    bool
+        holds[EMB_SEVERITIES]; /* the condition, at every evaluation since holds_s; not kept over a restart */
+    int64_t holds_s[EMB_SEVERITIES];
     int64_t kept_s; /* when it was last written to the store */
 } emb_alert_row;
 

@@ -48,7 +48,7 @@ static void read_hits(const emb_alert_signals *s, const emb_alert_thresholds *t,
                       emb_reading *r)
 {
     (void)p;
-    r->known = s->lookups > 0 && s->lookups >= t->minimum_requests;
+    r->known = s->lookups > 0 && s->lookups >= t->minimum_lookups;
     r->below = true;
     r->value = share(s->hits, s->lookups);
     set_thresholds(r, t->hit_warning, t->hit_error, NAN);

@@ -51,6 +51,7 @@ static void write_thresholds(emb_out *o, const emb_config *c)
     emb_out_count(o, "for_seconds", c->alert_for_s);
     emb_out_count(o, "window_seconds", c->alert_window_s);
     emb_out_count(o, "minimum_requests", c->alert_minimum_requests);
+    emb_out_count(o, "minimum_lookups", c->alert_minimum_lookups);
     emb_out_close(o, '}');
 }
 
@@ -132,9 +133,9 @@ static void get_alerts(emb_api_call *call)
     ",\"cache_hit_warning\":" SHARE ",\"cache_hit_error\":" SHARE ",\"similarity_warning\":" SHARE          \
     ",\"similarity_error\":" SHARE ",\"error_rate_warning\":" SHARE ",\"api_budget_warning\":" SHARE        \
     ",\"api_budget_critical\":" SHARE ",\"monthly_cost_warning_usd\":" AMOUNT ",\"for_seconds\":" COUNT     \
-    ",\"window_seconds\":" COUNT ",\"minimum_requests\":" COUNT "}}}}"
+    ",\"window_seconds\":" COUNT ",\"minimum_requests\":" COUNT ",\"minimum_lookups\":" COUNT "}}}}"
 
 const emb_route emb_routes_alerts[] = {
-    {EMB_HTTP_GET, "/api/v1/embeddings/alerts", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, get_alerts,
+    {EMB_HTTP_GET, "/api/v1/embeddings/alerts", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, EMB_RIGHT_READ, get_alerts,
      "What fires, is pending and was resolved lately, and the thresholds.", NULL, ANSWER, NULL, NULL},
     {0}};

@@ -31,13 +31,14 @@ struct emb_route_series {
     _Atomic(emb_series *) seconds;
 };
 
-static const emb_route *const families[] = {
-    emb_routes_openai,       emb_routes_cohere,     emb_routes_ollama, emb_routes_embedder,
-    emb_routes_model_server, emb_routes_similarity, emb_routes_tokens, emb_routes_hybrid,
-    emb_routes_hybrid_cache, emb_routes_explain,    emb_routes_costs,  emb_routes_shadow,
-    emb_routes_alerts,       emb_routes_rollout,    emb_routes_pii,    emb_routes_system,
-    emb_routes_docs};
-enum { FAMILIES = sizeof families / sizeof *families };
+const emb_route *const emb_route_families[] = {
+    emb_routes_openai,   emb_routes_cohere,       emb_routes_ollama,
+    emb_routes_embedder, emb_routes_model_server, emb_routes_similarity,
+    emb_routes_tokens,   emb_routes_hybrid,       emb_routes_hybrid_cache,
+    emb_routes_explain,  emb_routes_costs,        emb_routes_shadow,
+    emb_routes_alerts,   emb_routes_rollout,      emb_routes_pii,
+    emb_routes_system,   emb_routes_docs,         NULL};
+enum { FAMILIES = sizeof emb_route_families / sizeof *emb_route_families - 1 };
 
 /* Gauges that the server keeps itself. */
 static void collect(void *context)
@@ -60,7 +61,10 @@ emb_status emb_api_open(emb_service *service, emb_access *access, emb_api **out,
     api->access = access;
     api->metrics = emb_service_metrics(service);
     emb_buf_init(&api->document, 16 << 20);
-    emb_status status = emb_routes_open(families, FAMILIES, &api->routes, err);
+    emb_status status = emb_window_open(EMB_LATENCY_SECONDS, &api->seconds, err);
+    if (status)
+        goto fail;
+    status = emb_routes_open(emb_route_families, FAMILIES, &api->routes, err);
     if (status)
         goto fail;
     size_t count = emb_routes_count(api->routes);
@@ -89,6 +93,7 @@ void emb_api_close(emb_api *api)
     if (!api)
         return;
     emb_routes_close(api->routes);
+    emb_window_close(api->seconds);
     free(api->series);
     emb_buf_fini(&api->document);
     free(api);
@@ -124,6 +129,16 @@ const emb_buf *emb_api_document(const emb_api *api)
     return &api->document;
 }
 
+void emb_api_get_latency(const emb_api *api, emb_window_stats *out)
+{
+    emb_window_read(api->seconds, emb_now_ns(), 0, out);
+}
+
+void emb_api_reset_latency(emb_api *api)
+{
+    emb_window_reset(api->seconds);
+}
+
 /* ---- who calls ---- */
 
 /* The key that was sent, in any of the headers that clients of the families use. NULL: none. */
@@ -152,6 +167,26 @@ static bool is_open(const emb_api_call *call)
            (call->route->auth == EMB_AUTH_METRICS && call->config->open_metrics);
 }
 
+/* The key is one of ours; may it do this? The answer names what it needs, the log who it was. */
+static bool has_right(emb_api_call *call)
+{
+    char needed[EMB_RIGHTS_TEXT], had[EMB_RIGHTS_TEXT];
+    unsigned rights = emb_caller_rights(call->caller);
+    if (rights & call->route->rights)
+        return true;
+    emb_rights_text(call->route->rights, " or ", needed, sizeof needed);
+    emb_rights_text(rights, " and ", had, sizeof had);
+    emb_log(EMB_LOG_INFO, "audit: refused, the key lacks the right",
+            EMB_LOG_TEXT("key", emb_caller_name(call->caller)),
+            EMB_LOG_TEXT("method", emb_exchange_method_name(call->x)),
+            EMB_LOG_TEXT("route", call->route->path), EMB_LOG_TEXT("needed", needed),
+            EMB_LOG_TEXT("has", had));
+    emb_exchange_set_refused(call->x, "right");
+    emb_call_fail(call, 403, "right_needed", NULL, "%s %s needs a key with the right %s; this one has %s.",
+                  emb_exchange_method_name(call->x), call->route->path, needed, had);
+    return false;
+}
+
 static bool let_in(emb_api_call *call)
 {
     size_t length = 0;
@@ -163,7 +198,7 @@ static bool let_in(emb_api_call *call)
     case EMB_ACCESS_GRANTED:
         if (call->caller)
             emb_exchange_set_key_name(call->x, emb_caller_name(call->caller));
-        return true;
+        return has_right(call);
     case EMB_ACCESS_MISSING:
         emb_exchange_set_refused(call->x, "auth");
         emb_exchange_add_header(call->x, "www-authenticate", "Bearer realm=\"embedd\"");
@@ -295,6 +330,7 @@ static void count(emb_api *api, const emb_http_record *r)
     }
     emb_series_add(requests, 1);
     emb_series_observe(seconds, (double)r->duration_ns * 1e-9);
+    emb_window_observe(api->seconds, (double)r->duration_ns * 1e-9, emb_now_ns());
     if (r->gone)
         emb_series_add(emb_metrics_series(api->metrics, EMB_METRIC_CLIENT_GONE), 1);
     if (r->refused)

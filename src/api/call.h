@@ -52,6 +52,9 @@ struct emb_api_call {
 /* For routes that tell of the service itself. */
 bool emb_api_draining(const emb_api *api);
 emb_http_server *emb_api_server(const emb_api *api); /* NULL: none */
+/* Of requests, from their arrival to their end; as emb_service_get_latency. */
+void emb_api_get_latency(const emb_api *api, emb_window_stats *out);
+void emb_api_reset_latency(emb_api *api);
 emb_access *emb_api_access(const emb_api *api);
 /* The OpenAPI document, made once; lives as long as the api. */
 const emb_buf *emb_api_document(const emb_api *api);

@@ -385,15 +385,15 @@ static void rerank(emb_api_call *call)
     "{\"type\":\"integer\"},\"relevance_score\":{\"type\":\"number\"}}}}}}"
 
 const emb_route emb_routes_cohere[] = {
-    {EMB_HTTP_POST, "/v2/embed", EMB_FAMILY_COHERE, EMB_AUTH_KEY, embed_v2,
+    {EMB_HTTP_POST, "/v2/embed", EMB_FAMILY_COHERE, EMB_AUTH_KEY, EMB_RIGHT_USE, embed_v2,
      "Embed texts, in several number types at once.", V2_REQUEST, EMBED_ANSWER(BY_TYPE), NULL, NULL},
-    {EMB_HTTP_POST, "/v1/embed", EMB_FAMILY_COHERE, EMB_AUTH_KEY, embed_v1,
+    {EMB_HTTP_POST, "/v1/embed", EMB_FAMILY_COHERE, EMB_AUTH_KEY, EMB_RIGHT_USE, embed_v1,
      "Embed texts; vectors by type if types are asked for, else bare.", V1_REQUEST,
      EMBED_ANSWER("{\"oneOf\":[" NUMBER_ROWS "," BY_TYPE "]}"), NULL, NULL},
-    {EMB_HTTP_POST, "/v2/rerank", EMB_FAMILY_COHERE, EMB_AUTH_KEY, rerank,
+    {EMB_HTTP_POST, "/v2/rerank", EMB_FAMILY_COHERE, EMB_AUTH_KEY, EMB_RIGHT_USE, rerank,
      "Order documents by a query; 422 (model_cannot_rerank) while no model can.", RERANK_REQUEST,
      RERANK_ANSWER, NULL, NULL},
-    {EMB_HTTP_POST, "/v1/rerank", EMB_FAMILY_OPENAI, EMB_AUTH_KEY, rerank,
+    {EMB_HTTP_POST, "/v1/rerank", EMB_FAMILY_OPENAI, EMB_AUTH_KEY, EMB_RIGHT_USE, rerank,
      "The same, with errors as OpenAI's (Jina's and Cohere's body).", RERANK_REQUEST, RERANK_ANSWER, NULL,
      NULL},
     {0}};

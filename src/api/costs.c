@@ -4,6 +4,9 @@
  * All of it is read from the ledger's store, so all of it runs on workers. Money is written as exact decimals
  * of dollars. A row names what it is of by the members that `by` asked for:
  * {"day":"2026-11-27","category":"faq",...}.
+ *
+ * A key without the right to read gets the report of what it cost itself: the filter is its name, and asking for
+ * another's is refused rather than answered with nothing.
  */
 #include "api/hybrid.h"
 
@@ -126,6 +129,22 @@ static bool read_by(emb_api_call *call, const char *text, costs_state *state)
     return false;
 }
 
+/* Whether the caller may have the report that it asks for; of its own rows, if it may see no others. */
+static bool narrow(emb_api_call *call, emb_ledger_query *query)
+{
+    if (emb_caller_rights(call->caller) & EMB_RIGHT_READ)
+        return true;
+    const char *own = emb_caller_name(call->caller);
+    if (query->key && strcmp(query->key, own) != 0) {
+        emb_exchange_set_refused(call->x, "right");
+        emb_call_fail(call, 403, "right_needed", "?key",
+                      "Costs of other keys need a key with the right read; this one sees its own, %s.", own);
+        return false;
+    }
+    query->key = own;
+    return true;
+}
+
 static void get_costs(emb_api_call *call)
 {
     costs_state *state = emb_arena_calloc(call->arena, 1, sizeof *state);
@@ -140,7 +159,7 @@ static void get_costs(emb_api_call *call)
     state->query.model = emb_exchange_query(call->x, "model");
     state->query.key = emb_exchange_query(call->x, "key");
     state->query.category = emb_exchange_query(call->x, "category");
-    if (!read_by(call, by ? by : "day", state))
+    if (!narrow(call, &state->query) || !read_by(call, by ? by : "day", state))
         return;
     call->state = state;
     emb_call_park(call, report_on_worker);
@@ -266,13 +285,14 @@ static void get_alerts(emb_api_call *call)
     "\"spent_usd\":" USD ",\"limit_usd\":" USD ",\"share\":" EMB_HYBRID_AMOUNT "}}}}}"
 
 const emb_route emb_routes_costs[] = {
-    {EMB_HTTP_GET, "/api/v1/embeddings/costs", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, get_costs,
+    {EMB_HTTP_GET, "/api/v1/embeddings/costs", EMB_FAMILY_HYBRID, EMB_AUTH_KEY,
+     EMB_RIGHT_USE | EMB_RIGHT_READ, get_costs,
      "What was spent and saved, by one or two of " EMB_LEDGER_BY_NAMES
-     "; from and to are dates, both included.",
+     "; from and to are dates, both included. A key without the right read sees its own costs.",
      NULL, COSTS_ANSWER, NULL, "from,to,by,provider,model,key,category"},
-    {EMB_HTTP_GET, "/api/v1/embeddings/costs/projection", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, get_projection,
-     "What this month is going to cost, and between what it will most likely be (80 %).", NULL,
-     PROJECTION_ANSWER, NULL, NULL},
-    {EMB_HTTP_GET, "/api/v1/embeddings/costs/alerts", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, get_alerts,
-     "Today's and this month's spend against their limits.", NULL, ALERTS_ANSWER, NULL, NULL},
+    {EMB_HTTP_GET, "/api/v1/embeddings/costs/projection", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, EMB_RIGHT_READ,
+     get_projection, "What this month is going to cost, and between what it will most likely be (80 %).",
+     NULL, PROJECTION_ANSWER, NULL, NULL},
+    {EMB_HTTP_GET, "/api/v1/embeddings/costs/alerts", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, EMB_RIGHT_READ,
+     get_alerts, "Today's and this month's spend against their limits.", NULL, ALERTS_ANSWER, NULL, NULL},
     {0}};

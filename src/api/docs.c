@@ -58,10 +58,10 @@ static void get_page(emb_api_call *call)
 }
 
 const emb_route emb_routes_docs[] = {
-    {EMB_HTTP_GET, "/openapi.json", EMB_FAMILY_OPENAI, EMB_AUTH_OPEN, get_document, "This document.", NULL,
-     "{\"type\":\"object\"}", NULL, NULL},
-    {EMB_HTTP_GET, "/docs", EMB_FAMILY_OPENAI, EMB_AUTH_OPEN, get_page,
+    {EMB_HTTP_GET, "/openapi.json", EMB_FAMILY_OPENAI, EMB_AUTH_OPEN, EMB_RIGHT_ANY, get_document,
+     "This document.", NULL, "{\"type\":\"object\"}", NULL, NULL},
+    {EMB_HTTP_GET, "/docs", EMB_FAMILY_OPENAI, EMB_AUTH_OPEN, EMB_RIGHT_ANY, get_page,
      "This document as a page to read and try.", NULL, NULL, "text/html", NULL},
-    {EMB_HTTP_GET, "/", EMB_FAMILY_OPENAI, EMB_AUTH_OPEN, get_page, "The same page.", NULL, NULL, "text/html",
-     NULL},
+    {EMB_HTTP_GET, "/", EMB_FAMILY_OPENAI, EMB_AUTH_OPEN, EMB_RIGHT_ANY, get_page, "The same page.", NULL,
+     NULL, "text/html", NULL},
     {0}};

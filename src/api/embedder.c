@@ -318,6 +318,7 @@ static void get_metrics(emb_api_call *call)
     emb_out_real(&o, "p50_latency_ms", t.p50_ms, 3);
     emb_out_real(&o, "p95_latency_ms", t.p95_ms, 3);
     emb_out_real(&o, "p99_latency_ms", t.p99_ms, 3);
+    emb_out_count(&o, "latency_window_seconds", EMB_LATENCY_SECONDS);
     emb_out_count(&o, "models_loaded", emb_models_loaded(emb_service_models(call->service)));
     emb_out_bool(&o, "caching_enabled", emb_service_cache(call->service) != NULL);
     emb_out_real(&o, "since_seconds", t.since_seconds, 3);
@@ -329,6 +330,7 @@ static void get_metrics(emb_api_call *call)
 static void reset_metrics(emb_api_call *call)
 {
     emb_service_reset_totals(call->service);
+    emb_api_reset_latency(call->api);
     emb_out o;
     emb_out_begin(&o, call);
     emb_out_open(&o, NULL, '{');
@@ -438,7 +440,7 @@ static void get_health(emb_api_call *call)
     ",\"total_errors\":" COUNT ",\"total_cost_usd\":" AMOUNT ",\"p50_latency_ms\":" AMOUNT                  \
     ",\"p95_latency_ms\":" AMOUNT ",\"p99_latency_ms\":" AMOUNT ",\"models_loaded\":" COUNT                 \
     ",\"caching_enabled\":{\"type\":\"boolean\"},"                                                          \
-    "\"since_seconds\":" AMOUNT "}}}}"
+    "\"latency_window_seconds\":" COUNT ",\"since_seconds\":" AMOUNT "}}}}"
 #define HEALTH_ANSWER                                                                                       \
     "{\"type\":\"object\",\"required\":[\"status\",\"service\",\"default_model\",\"caching_enabled\","      \
     "\"models_loaded\"],"                                                                                   \
@@ -447,23 +449,25 @@ static void get_health(emb_api_call *call)
     ",\"ready\":{\"type\":\"boolean\"},\"version\":{\"type\":\"string\"}}}"
 
 const emb_route emb_routes_embedder[] = {
-    {EMB_HTTP_POST, "/embed/text", EMB_FAMILY_EMBEDDER, EMB_AUTH_KEY, embed_text, "Embed a text.",
-     ONE_REQUEST("text"), ONE_ANSWER, NULL, NULL},
-    {EMB_HTTP_POST, "/embed/batch", EMB_FAMILY_EMBEDDER, EMB_AUTH_KEY, embed_batch, "Embed texts.",
-     BATCH_REQUEST, BATCH_ANSWER, NULL, NULL},
-    {EMB_HTTP_POST, "/embed/query", EMB_FAMILY_EMBEDDER, EMB_AUTH_KEY, embed_query,
+    {EMB_HTTP_POST, "/embed/text", EMB_FAMILY_EMBEDDER, EMB_AUTH_KEY, EMB_RIGHT_USE, embed_text,
+     "Embed a text.", ONE_REQUEST("text"), ONE_ANSWER, NULL, NULL},
+    {EMB_HTTP_POST, "/embed/batch", EMB_FAMILY_EMBEDDER, EMB_AUTH_KEY, EMB_RIGHT_USE, embed_batch,
+     "Embed texts.", BATCH_REQUEST, BATCH_ANSWER, NULL, NULL},
+    {EMB_HTTP_POST, "/embed/query", EMB_FAMILY_EMBEDDER, EMB_AUTH_KEY, EMB_RIGHT_USE, embed_query,
      "Embed a query, with the model's prompt for queries.", ONE_REQUEST("query"), ONE_ANSWER, NULL, NULL},
-    {EMB_HTTP_GET, "/embed/models", EMB_FAMILY_EMBEDDER, EMB_AUTH_KEY, list_models,
+    {EMB_HTTP_GET, "/embed/models", EMB_FAMILY_EMBEDDER, EMB_AUTH_KEY, EMB_RIGHT_USE | EMB_RIGHT_READ,
+     list_models,
      "Models that are here and others that are known; with ?goal=" EMB_GOAL_NAMES ", which to take.", NULL,
      MODELS_ANSWER, NULL, "goal"},
-    {EMB_HTTP_GET, "/embed/metrics", EMB_FAMILY_EMBEDDER, EMB_AUTH_METRICS, get_metrics,
-     "Totals since the start or the last reset.", NULL, METRICS_ANSWER, NULL, NULL},
-    {EMB_HTTP_POST, "/embed/metrics/reset", EMB_FAMILY_EMBEDDER, EMB_AUTH_KEY, reset_metrics,
-     "Set the totals to 0.", NULL,
+    {EMB_HTTP_GET, "/embed/metrics", EMB_FAMILY_EMBEDDER, EMB_AUTH_METRICS, EMB_RIGHT_READ, get_metrics,
+     "Totals since the start or the last reset; percentiles of the last 5 minutes, or since a later reset.",
+     NULL, METRICS_ANSWER, NULL, NULL},
+    {EMB_HTTP_POST, "/embed/metrics/reset", EMB_FAMILY_EMBEDDER, EMB_AUTH_KEY, EMB_RIGHT_ADMIN, reset_metrics,
+     "Set the totals to 0 and forget the latencies. Prometheus' counters and alerts go on.", NULL,
      "{\"type\":\"object\",\"required\":[\"status\",\"message\"],\"properties\":{\"status\":{\"type\":"
      "\"string\"},"
      "\"message\":{\"type\":\"string\"}}}",
      NULL, NULL},
-    {EMB_HTTP_GET, "/embed/health", EMB_FAMILY_EMBEDDER, EMB_AUTH_HEALTH, get_health,
+    {EMB_HTTP_GET, "/embed/health", EMB_FAMILY_EMBEDDER, EMB_AUTH_HEALTH, EMB_RIGHT_ANY, get_health,
      "Whether the service is up.", NULL, HEALTH_ANSWER, NULL, NULL},
     {0}};

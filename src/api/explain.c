@@ -108,7 +108,7 @@ static void explain(emb_api_call *call)
     "},\"local_error\":" STRING "}}"
 
 const emb_route emb_routes_explain[] = {
-    {EMB_HTTP_POST, "/api/v1/embeddings/route", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, explain,
+    {EMB_HTTP_POST, "/api/v1/embeddings/route", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, EMB_RIGHT_USE, explain,
      "How a request would be routed, and why not otherwise; nothing is run.", EMB_HYBRID_EMBED_REQUEST,
      ANSWER, NULL, NULL},
     {0}};

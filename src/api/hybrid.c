@@ -344,12 +344,28 @@ static double share(double part, double whole)
     return whole > 0 ? part / whole : 0;
 }
 
-static void write_latency(emb_out *o, emb_metrics *m, const char *name, emb_metric family)
+static void write_percentiles(emb_out *o, const char *name, const emb_window_stats *s)
 {
     emb_out_open(o, name, '{');
-    emb_out_real(o, "p50_ms", emb_metrics_quantile(m, family, 0.50) * 1e3, 3);
-    emb_out_real(o, "p95_ms", emb_metrics_quantile(m, family, 0.95) * 1e3, 3);
-    emb_out_real(o, "p99_ms", emb_metrics_quantile(m, family, 0.99) * 1e3, 3);
+    emb_out_real(o, "p50_ms", s->p50 * 1e3, 3);
+    emb_out_real(o, "p95_ms", s->p95 * 1e3, 3);
+    emb_out_real(o, "p99_ms", s->p99 * 1e3, 3);
+    emb_out_close(o, '}');
+}
+
+/* Of the last minutes. */
+static void write_latency(emb_out *o, const emb_api_call *call)
+{
+    static const char *const names[EMB_LATENCIES] = {"embed", "queue", "compute"};
+    emb_window_stats s;
+    emb_out_count(o, "latency_window_seconds", EMB_LATENCY_SECONDS);
+    emb_out_open(o, "latency", '{');
+    emb_api_get_latency(call->api, &s);
+    write_percentiles(o, "requests", &s);
+    for (int i = 0; i < EMB_LATENCIES; i++) {
+        emb_service_get_latency(call->service, (emb_latency)i, &s);
+        write_percentiles(o, names[i], &s);
+    }
     emb_out_close(o, '}');
 }
 
@@ -440,12 +456,7 @@ static void get_metrics_on_worker(emb_api_call *call)
     emb_out_begin(&o, call);
     emb_out_open(&o, NULL, '{');
     emb_out_real(&o, "since_seconds", t.since_seconds, 3);
-    emb_out_open(&o, "latency", '{');
-    write_latency(&o, m, "requests", EMB_METRIC_REQUEST_SECONDS);
-    write_latency(&o, m, "embed", EMB_METRIC_EMBED_SECONDS);
-    write_latency(&o, m, "queue", EMB_METRIC_QUEUE_SECONDS);
-    write_latency(&o, m, "compute", EMB_METRIC_COMPUTE_SECONDS);
-    emb_out_close(&o, '}');
+    write_latency(&o, call);
     write_totals(&o, m, &t);
     emb_hybrid_write_cache(&o, "cache", emb_service_cache(call->service));
     write_models(&o, m, models, count);
@@ -514,7 +525,7 @@ static void get_metrics(emb_api_call *call)
 #define METRICS_ANSWER                                                                                      \
     "{\"type\":\"object\",\"required\":[\"since_seconds\",\"latency\",\"requests\",\"throughput\","         \
     "\"texts\",\"cache\","                                                                                  \
-    "\"models\"],\"properties\":{\"since_seconds\":" AMOUNT                                                 \
+    "\"models\"],\"properties\":{\"latency_window_seconds\":" COUNT ",\"since_seconds\":" AMOUNT            \
     ",\"latency\":{\"type\":\"object\",\"required\":["                                                      \
     "\"requests\",\"embed\",\"queue\",\"compute\"],\"additionalProperties\":" LATENCY                       \
     "},\"requests\":{\"type\":"                                                                             \
@@ -528,14 +539,16 @@ static void get_metrics(emb_api_call *call)
     "\"texts\",\"tokens\"]}}}}"
 
 const emb_route emb_routes_hybrid[] = {
-    {EMB_HTTP_POST, "/api/v1/embeddings", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, embed,
+    {EMB_HTTP_POST, "/api/v1/embeddings", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, EMB_RIGHT_USE, embed,
      "Embed texts and tell of each who made its vector, where and at which cost.", EMBED_REQUEST,
      EMBED_ANSWER, NULL, NULL},
-    {EMB_HTTP_POST, "/api/v1/embeddings/compare", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, compare,
+    {EMB_HTTP_POST, "/api/v1/embeddings/compare", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, EMB_RIGHT_USE, compare,
      "The cosine of two texts.", COMPARE_REQUEST, COMPARE_ANSWER, NULL, NULL},
-    {EMB_HTTP_GET, "/api/v1/embeddings/health", EMB_FAMILY_HYBRID, EMB_AUTH_HEALTH, get_health,
+    {EMB_HTTP_GET, "/api/v1/embeddings/health", EMB_FAMILY_HYBRID, EMB_AUTH_HEALTH, EMB_RIGHT_ANY, get_health,
      "Whether providers and cache are well.", NULL, HEALTH_ANSWER, NULL, NULL},
-    {EMB_HTTP_GET, "/api/v1/embeddings/metrics", EMB_FAMILY_HYBRID, EMB_AUTH_METRICS, get_metrics,
-     "Latencies, throughput, cache and models; totals since the start or the last reset.", NULL,
-     METRICS_ANSWER, NULL, NULL},
+    {EMB_HTTP_GET, "/api/v1/embeddings/metrics", EMB_FAMILY_HYBRID, EMB_AUTH_METRICS, EMB_RIGHT_READ,
+     get_metrics,
+     "Latencies of the last 5 minutes, throughput, cache and models; totals since the start or the last "
+     "reset.",
+     NULL, METRICS_ANSWER, NULL, NULL},
     {0}};

@@ -385,13 +385,13 @@ static void warm(emb_api_call *call)
     "}}"
 
 const emb_route emb_routes_hybrid_cache[] = {
-    {EMB_HTTP_GET, "/api/v1/embeddings/cache", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, get_stats,
+    {EMB_HTTP_GET, "/api/v1/embeddings/cache", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, EMB_RIGHT_READ, get_stats,
      "What the cache holds and finds.", NULL, EMB_HYBRID_CACHE_SCHEMA, NULL, NULL},
-    {EMB_HTTP_DELETE, "/api/v1/embeddings/cache", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, clear,
+    {EMB_HTTP_DELETE, "/api/v1/embeddings/cache", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, EMB_RIGHT_ADMIN, clear,
      "Remove what matches all that is given: model, older_than (seconds, or 12h, 7d), key; or all=true.",
      NULL, "{\"type\":\"object\",\"required\":[\"removed\"],\"properties\":{\"removed\":" COUNT "}}", NULL,
      "model,older_than,key,all"},
-    {EMB_HTTP_POST, "/api/v1/embeddings/cache/warm", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, warm,
+    {EMB_HTTP_POST, "/api/v1/embeddings/cache/warm", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, EMB_RIGHT_ADMIN, warm,
      "Embed texts before anybody asks; with Accept: text/event-stream, events tell the progress.",
      WARM_REQUEST, WARM_ANSWER, NULL, NULL},
     {0}};

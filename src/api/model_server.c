@@ -351,18 +351,18 @@ static void get_info(emb_api_call *call)
     "," EMB_SERVER_OPTION_MEMBERS "}}"
 
 const emb_route emb_routes_model_server[] = {
-    {EMB_HTTP_POST, "/embed", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, embed,
+    {EMB_HTTP_POST, "/embed", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, EMB_RIGHT_USE, embed,
      "Embed: {texts} answers {embeddings, model, dimension}, {inputs} the bare array of vectors.",
      EMBED_REQUEST, EMBED_ANSWER, NULL, NULL},
-    {EMB_HTTP_POST, "/embed_all", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, emb_server_embed_all,
+    {EMB_HTTP_POST, "/embed_all", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, EMB_RIGHT_USE, emb_server_embed_all,
      "A vector for each token of each text: the last layer's states.", INPUTS_REQUEST,
      "{\"type\":\"array\",\"items\":" ROWS "}", NULL, NULL},
-    {EMB_HTTP_POST, "/embed_sparse", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, embed_sparse,
+    {EMB_HTTP_POST, "/embed_sparse", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, EMB_RIGHT_USE, embed_sparse,
      "Sparse vectors; 424 while no model makes them.", INPUTS_REQUEST, SPARSE_ANSWER, NULL, NULL},
-    {EMB_HTTP_POST, "/rerank", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, rerank,
+    {EMB_HTTP_POST, "/rerank", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, EMB_RIGHT_USE, rerank,
      "Order texts by a query; 424 while no model can.", RERANK_REQUEST, RERANK_ANSWER, NULL, NULL},
-    {EMB_HTTP_POST, "/predict", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, predict,
+    {EMB_HTTP_POST, "/predict", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, EMB_RIGHT_USE, predict,
      "Classify texts or pairs; 424 while no model can.", PREDICT_REQUEST, PREDICT_ANSWER, NULL, NULL},
-    {EMB_HTTP_GET, "/info", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, get_info, "The model and the limits.",
-     NULL, INFO_ANSWER, NULL, "model"},
+    {EMB_HTTP_GET, "/info", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, EMB_RIGHT_USE | EMB_RIGHT_READ, get_info,
+     "The model and the limits.", NULL, INFO_ANSWER, NULL, "model"},
     {0}};

@@ -273,7 +273,8 @@ static void show(emb_api_call *call)
     "}}"
 
 const emb_route emb_routes_ollama[] = {
-    {EMB_HTTP_POST, "/api/embed", EMB_FAMILY_OLLAMA, EMB_AUTH_KEY, embed, "Embed a text or texts.",
+    {EMB_HTTP_POST, "/api/embed", EMB_FAMILY_OLLAMA, EMB_AUTH_KEY, EMB_RIGHT_USE, embed,
+     "Embed a text or texts.",
      "{\"type\":\"object\",\"required\":[\"model\",\"input\"],\"properties\":{" MODEL_MEMBER
      ",\"input\":{\"oneOf\":["
      "{\"type\":\"string\"},{\"type\":\"array\",\"items\":{\"type\":\"string\"}}],\"examples\":[\"Why is the "
@@ -286,13 +287,14 @@ const emb_route emb_routes_ollama[] = {
      "count\":"
      "{\"type\":\"integer\"}}}",
      NULL, NULL},
-    {EMB_HTTP_POST, "/api/embeddings", EMB_FAMILY_OLLAMA, EMB_AUTH_KEY, embed_legacy,
+    {EMB_HTTP_POST, "/api/embeddings", EMB_FAMILY_OLLAMA, EMB_AUTH_KEY, EMB_RIGHT_USE, embed_legacy,
      "Embed one text (the older form).",
      "{\"type\":\"object\",\"required\":[\"model\",\"prompt\"],\"properties\":{" MODEL_MEMBER ",\"prompt\":"
      "{\"type\":\"string\",\"examples\":[\"Why is the sky blue?\"]}," OPTIONS_MEMBERS "}}",
      "{\"type\":\"object\",\"required\":[\"embedding\"],\"properties\":{\"embedding\":" FLOATS "}}", NULL,
      NULL},
-    {EMB_HTTP_GET, "/api/tags", EMB_FAMILY_OLLAMA, EMB_AUTH_KEY, get_tags, "Models that can be used.", NULL,
+    {EMB_HTTP_GET, "/api/tags", EMB_FAMILY_OLLAMA, EMB_AUTH_KEY, EMB_RIGHT_USE | EMB_RIGHT_READ, get_tags,
+     "Models that can be used.", NULL,
      "{\"type\":\"object\",\"required\":[\"models\"],\"properties\":{\"models\":{\"type\":\"array\","
      "\"items\":{\"type\":"
      "\"object\",\"required\":[\"name\",\"model\",\"modified_at\",\"size\",\"digest\",\"details\"],"
@@ -300,11 +302,12 @@ const emb_route emb_routes_ollama[] = {
      "{\"type\":\"string\"},\"model\":{\"type\":\"string\"},\"modified_at\":{\"type\":\"string\"},\"size\":"
      "{\"type\":\"integer\"},\"digest\":{\"type\":\"string\"},\"details\":" DETAILS "}}}}}",
      NULL, NULL},
-    {EMB_HTTP_GET, "/api/version", EMB_FAMILY_OLLAMA, EMB_AUTH_OPEN, get_version, "The service's version.",
-     NULL,
+    {EMB_HTTP_GET, "/api/version", EMB_FAMILY_OLLAMA, EMB_AUTH_OPEN, EMB_RIGHT_ANY, get_version,
+     "The service's version.", NULL,
      "{\"type\":\"object\",\"required\":[\"version\"],\"properties\":{\"version\":{\"type\":\"string\"}}}",
      NULL, NULL},
-    {EMB_HTTP_POST, "/api/show", EMB_FAMILY_OLLAMA, EMB_AUTH_KEY, show, "What is known of a model.",
+    {EMB_HTTP_POST, "/api/show", EMB_FAMILY_OLLAMA, EMB_AUTH_KEY, EMB_RIGHT_USE | EMB_RIGHT_READ, show,
+     "What is known of a model.",
      "{\"type\":\"object\",\"required\":[\"model\"],\"properties\":{" MODEL_MEMBER "}}",
      "{\"type\":\"object\",\"required\":[\"details\",\"model_info\",\"capabilities\"],\"properties\":{"
      "\"details\":" DETAILS ",\"model_info\":{\"type\":\"object\"},\"capabilities\":{\"type\":\"array\","

@@ -244,17 +244,17 @@ static void get_model(emb_api_call *call)
     "\"boolean\"}}}"
 
 const emb_route emb_routes_openai[] = {
-    {EMB_HTTP_POST, "/v1/embeddings", EMB_FAMILY_OPENAI, EMB_AUTH_KEY, create_embeddings,
+    {EMB_HTTP_POST, "/v1/embeddings", EMB_FAMILY_OPENAI, EMB_AUTH_KEY, EMB_RIGHT_USE, create_embeddings,
      "Embed texts or token ids.", EMBEDDINGS_REQUEST, EMBEDDINGS_ANSWER, NULL, NULL},
-    {EMB_HTTP_GET, "/v1/models", EMB_FAMILY_OPENAI, EMB_AUTH_KEY, get_models, "Models that can be used.",
-     NULL,
+    {EMB_HTTP_GET, "/v1/models", EMB_FAMILY_OPENAI, EMB_AUTH_KEY, EMB_RIGHT_USE | EMB_RIGHT_READ, get_models,
+     "Models that can be used.", NULL,
      "{\"type\":\"object\",\"required\":[\"object\",\"data\"],\"properties\":{\"object\":{\"const\":\"list\"}"
      ",\"data\":"
      "{\"type\":\"array\",\"items\":" MODEL_ANSWER "}}}",
      NULL, NULL},
-    {EMB_HTTP_GET, "/v1/models/{id...}", EMB_FAMILY_OPENAI, EMB_AUTH_KEY, get_model, "One of them.", NULL,
-     MODEL_ANSWER, NULL, NULL},
-    {EMB_HTTP_POST, "/openai/deployments/{model}/embeddings", EMB_FAMILY_OPENAI, EMB_AUTH_KEY,
+    {EMB_HTTP_GET, "/v1/models/{id...}", EMB_FAMILY_OPENAI, EMB_AUTH_KEY, EMB_RIGHT_USE | EMB_RIGHT_READ,
+     get_model, "One of them.", NULL, MODEL_ANSWER, NULL, NULL},
+    {EMB_HTTP_POST, "/openai/deployments/{model}/embeddings", EMB_FAMILY_OPENAI, EMB_AUTH_KEY, EMB_RIGHT_USE,
      create_deployment_embeddings, "Embed as Azure OpenAI does; the deployment is the model.",
      EMBEDDINGS_REQUEST, EMBEDDINGS_ANSWER, NULL, "api-version"},
     {0}};

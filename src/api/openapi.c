@@ -53,7 +53,8 @@ static const char description[] =
     "reads back to "
     "the same float32. Embedding answers carry x-embedd-provider, x-embedd-space (what is comparable), "
     "x-embedd-cached "
-    "(how many of the texts came from the cache), x-embedd-tokens, x-embedd-cost-usd and server-timing.";
+    "(how many of the texts came from the cache), x-embedd-tokens, x-embedd-cost-usd and server-timing. "
+    "x-embedd-rights of an operation lists rights of API keys, one of which it needs.";
 
 /* "{id...}" is "{id}" to OpenAPI. */
 static void put_path(writer *w, const char *path)
@@ -178,7 +179,7 @@ static void put_responses(writer *w, const emb_route *route)
     }
     if (route->auth != EMB_AUTH_OPEN) {
         put_error(w, "401", "No key was sent, or not one of this service.", route->family);
-        put_error(w, "403", "The key may not use this model.", route->family);
+        put_error(w, "403", "The key lacks the right, or may not use this model.", route->family);
     }
     if (route->request_schema || strchr(route->path, '{'))
         put_error(w, "404", "There is no such model or object.", route->family);
@@ -188,6 +189,16 @@ static void put_responses(writer *w, const emb_route *route)
     put_error(w, "504", "The time for the request has passed.", route->family);
     put_error(w, "default", "Any other failure.", route->family);
     put(w, "}");
+}
+
+/* "x-embedd-rights":["use","read"]: a key needs one of them. */
+static void put_rights(writer *w, unsigned rights)
+{
+    char names[EMB_RIGHTS_TEXT];
+    emb_rights_text(rights, "\",\"", names, sizeof names);
+    put(w, ",\"x-embedd-rights\":[\"");
+    put(w, names);
+    put(w, "\"]");
 }
 
 static void put_operation(writer *w, const emb_route *route, const char *method)
@@ -208,6 +219,8 @@ static void put_operation(writer *w, const emb_route *route, const char *method)
     put_responses(w, route);
     if (route->auth == EMB_AUTH_OPEN)
         put(w, ",\"security\":[]");
+    else
+        put_rights(w, route->rights);
     put(w, "}");
 }
 

@@ -132,7 +132,7 @@ static void find(emb_api_call *call)
     ",\"end\":" EMB_HYBRID_COUNT ",\"confidence\":{\"enum\":[\"pattern\",\"context\",\"checksum\"]}}}}}}}}}"
 
 const emb_route emb_routes_pii[] = {
-    {EMB_HTTP_POST, "/api/v1/embeddings/pii", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, find,
+    {EMB_HTTP_POST, "/api/v1/embeddings/pii", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, EMB_RIGHT_USE, find,
      "Personal data and secrets in texts: kinds and byte offsets, never values.", REQUEST, ANSWER, NULL,
      NULL},
     {0}};

@@ -337,10 +337,11 @@ static void post_rollout(emb_api_call *call)
     "{\"type\":\"array\",\"items\":" EVENT "}}}"
 
 const emb_route emb_routes_rollout[] = {
-    {EMB_HTTP_GET, "/api/v1/embeddings/rollout", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, get_rollout,
+    {EMB_HTTP_GET, "/api/v1/embeddings/rollout", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, EMB_RIGHT_READ, get_rollout,
      "The share of callers on the hybrid path, its schedule, and what was done to it, the newest first.",
      NULL, ANSWER, NULL, "audit"},
-    {EMB_HTTP_POST, "/api/v1/embeddings/rollout", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, post_rollout,
+    {EMB_HTTP_POST, "/api/v1/embeddings/rollout", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, EMB_RIGHT_ADMIN,
+     post_rollout,
      "Set a share, start a schedule, roll back, or go back to the configuration; the answer is the state "
      "after it.",
      REQUEST, ANSWER, NULL, NULL},

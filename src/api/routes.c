@@ -100,6 +100,8 @@ static emb_status add_row(emb_route_table *t, size_t i, emb_error *err)
     const emb_route *row = t->rows[i];
     if (!is_well_formed(row->path) || !row->methods || !row->handle)
         return emb_fail(err, EMB_E_INVALID, row->path, "route %s: malformed", row->path);
+    if (!row->rights || row->rights & ~(unsigned)EMB_RIGHT_ANY)
+        return emb_fail(err, EMB_E_INVALID, row->path, "route %s: says no right of keys", row->path);
     int first = find_same(t, row->path, i);
     t->next[i] = NONE;
     remember_address(t, (int)i, first == NONE ? (int)i : first);

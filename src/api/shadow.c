@@ -239,19 +239,18 @@ static void gather_rollout(emb_api_call *call, verdict *v, emb_readiness_input *
     in->rollback_verified_s = v->rollout.rollback_verified_s;
 }
 
+/* Of the last minutes, not since the start: what a cold cache missed is forgotten, and what it hit long ago as
+ * well. */
 static void gather_service(emb_api_call *call, emb_readiness_input *in)
 {
-    emb_cache *cache = emb_service_cache(call->service);
-    emb_cache_stats s;
+    emb_service_recent recent;
     emb_service_totals t;
-    if (cache) {
-        emb_cache_get_stats(cache, &s);
-        uint64_t hits = s.l1.hits + s.l2.hits, misses = s.l1.misses > s.l2.hits ? s.l1.misses - s.l2.hits : 0;
-        in->hit_rate_known = hits + misses > 0;
-        in->hit_rate = in->hit_rate_known ? (double)hits / (double)(hits + misses) : 0;
-    }
+    emb_service_get_recent(call->service, &recent);
+    in->lookups = recent.texts;
+    in->hit_rate_known = recent.texts >= call->config->alert_minimum_lookups;
+    in->hit_rate = in->hit_rate_known ? (double)recent.cached_texts / (double)recent.texts : 0;
     emb_service_get_totals(call->service, &t);
-    in->p95_ms = t.requests ? t.p95_ms : NAN;
+    in->p95_ms = t.recent_requests ? t.p95_ms : NAN;
 }
 
 static void judge(emb_api_call *call, verdict *v)
@@ -436,15 +435,16 @@ static void get_readiness(emb_api_call *call)
     "\"string\"}}}"
 
 const emb_route emb_routes_shadow[] = {
-    {EMB_HTTP_GET, "/api/v1/embeddings/shadow", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, get_shadow,
+    {EMB_HTTP_GET, "/api/v1/embeddings/shadow", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, EMB_RIGHT_READ, get_shadow,
      "What the candidate would have answered beside what was answered: figures, the worst and the newest "
      "pairs.",
      NULL, REPORT_ANSWER, NULL, "since_hours,samples"},
-    {EMB_HTTP_DELETE, "/api/v1/embeddings/shadow", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, clear_shadow,
-     "Remove all stored comparisons.", NULL,
+    {EMB_HTTP_DELETE, "/api/v1/embeddings/shadow", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, EMB_RIGHT_ADMIN,
+     clear_shadow, "Remove all stored comparisons.", NULL,
      "{\"type\":\"object\",\"required\":[\"cleared\"],\"properties\":{\"cleared\":{\"type\":\"boolean\"}}}",
      NULL, NULL},
-    {EMB_HTTP_GET, "/api/v1/embeddings/production-readiness", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, get_readiness,
+    {EMB_HTTP_GET, "/api/v1/embeddings/production-readiness", EMB_FAMILY_HYBRID, EMB_AUTH_KEY, EMB_RIGHT_READ,
+     get_readiness,
      "Whether the candidate is ready for production: each criterion with what it requires and what there is.",
      NULL, READINESS_ANSWER, NULL, NULL},
     {0}};

@@ -168,14 +168,14 @@ static void at_pipeline(emb_api_call *call)
 #define TASK_SUMMARY "As the Hugging Face hub's client sends it: feature extraction or sentence similarity."
 
 const emb_route emb_routes_similarity[] = {
-    {EMB_HTTP_POST, "/similarity", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, similarity,
+    {EMB_HTTP_POST, "/similarity", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, EMB_RIGHT_USE, similarity,
      "Cosines of a sentence to others.", SIMILARITY_REQUEST, NUMBERS, NULL, NULL},
-    {EMB_HTTP_POST, "/", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, at_root, TASK_SUMMARY, TASK_REQUEST,
-     TASK_ANSWER, NULL, NULL},
-    {EMB_HTTP_POST, "/models/{model...}", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, at_model, TASK_SUMMARY,
+    {EMB_HTTP_POST, "/", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, EMB_RIGHT_USE, at_root, TASK_SUMMARY,
      TASK_REQUEST, TASK_ANSWER, NULL, NULL},
-    {EMB_HTTP_POST, "/hf-inference/models/{model...}", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, at_model,
+    {EMB_HTTP_POST, "/models/{model...}", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, EMB_RIGHT_USE, at_model,
      TASK_SUMMARY, TASK_REQUEST, TASK_ANSWER, NULL, NULL},
-    {EMB_HTTP_POST, "/pipeline/{task}/{model...}", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, at_pipeline,
-     TASK_SUMMARY, TASK_REQUEST, TASK_ANSWER, NULL, NULL},
+    {EMB_HTTP_POST, "/hf-inference/models/{model...}", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, EMB_RIGHT_USE,
+     at_model, TASK_SUMMARY, TASK_REQUEST, TASK_ANSWER, NULL, NULL},
+    {EMB_HTTP_POST, "/pipeline/{task}/{model...}", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, EMB_RIGHT_USE,
+     at_pipeline, TASK_SUMMARY, TASK_REQUEST, TASK_ANSWER, NULL, NULL},
     {0}};

@@ -21,6 +21,7 @@ struct emb_api {
     emb_route_table *routes;
     emb_route_series *series; /* by emb_route_table's index */
     emb_buf document;         /* /openapi.json */
+    emb_window *seconds;      /* of requests, the last EMB_LATENCY_SECONDS or since a reset */
     atomic_bool draining;
     _Atomic(emb_http_server *) server;
 };

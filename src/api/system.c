@@ -70,16 +70,16 @@ static void get_metrics(emb_api_call *call)
 }
 
 const emb_route emb_routes_system[] = {
-    {EMB_HTTP_GET, "/health", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_HEALTH, get_health,
+    {EMB_HTTP_GET, "/health", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_HEALTH, EMB_RIGHT_ANY, get_health,
      "Whether the process answers.", NULL,
      "{\"type\":\"object\",\"required\":[\"status\",\"model\",\"device\"],\"properties\":{\"status\":{"
      "\"type\":\"string\"},"
      "\"model\":{\"type\":\"string\"},\"device\":{\"type\":\"string\"},\"version\":{\"type\":\"string\"}}}",
      NULL, NULL},
-    {EMB_HTTP_GET, "/ready", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_HEALTH, get_ready,
+    {EMB_HTTP_GET, "/ready", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_HEALTH, EMB_RIGHT_ANY, get_ready,
      "Whether to send it requests: 503 until models are loaded, and while it stops.", NULL,
      "{\"type\":\"object\",\"required\":[\"status\"],\"properties\":{\"status\":{\"const\":\"ready\"}}}",
      NULL, NULL},
-    {EMB_HTTP_GET, "/metrics", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_METRICS, get_metrics,
+    {EMB_HTTP_GET, "/metrics", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_METRICS, EMB_RIGHT_READ, get_metrics,
      "Counters for Prometheus.", NULL, NULL, "text/plain", NULL},
     {0}};

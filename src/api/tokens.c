@@ -196,9 +196,10 @@ static void decode(emb_api_call *call)
     "}],\"examples\":[[101,7592,2088,102]]},"                                                         \
     "\"skip_special_tokens\":{\"type\":[\"boolean\",\"null\"],\"default\":true}," MODEL_MEMBER "}}"
 
-const emb_route emb_routes_tokens[] = {
-    {EMB_HTTP_POST, "/tokenize", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, tokenize, "Texts to tokens.",
-     TOKENIZE_REQUEST, TOKENIZE_ANSWER, NULL, NULL},
-    {EMB_HTTP_POST, "/decode", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY, decode, "Token ids to texts.",
-     DECODE_REQUEST, "{\"type\":\"array\",\"items\":{\"type\":\"string\"}}", NULL, NULL},
-    {0}};
+const emb_route emb_routes_tokens[] = {{EMB_HTTP_POST, "/tokenize", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY,
+                                        EMB_RIGHT_USE, tokenize, "Texts to tokens.", TOKENIZE_REQUEST,
+                                        TOKENIZE_ANSWER, NULL, NULL},
+                                       {EMB_HTTP_POST, "/decode", EMB_FAMILY_MODEL_SERVER, EMB_AUTH_KEY,
+                                        EMB_RIGHT_USE, decode, "Token ids to texts.", DECODE_REQUEST,
+                                        "{\"type\":\"array\",\"items\":{\"type\":\"string\"}}", NULL, NULL},
+                                       {0}};

@@ -9,13 +9,14 @@
 #include "cli/command.h"
 
 #include "crypto/crypto.h"
+#include "service/access.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 typedef struct settings {
-    const char *name, *models;
+    const char *name, *models, *rights;
     size_t requests_per_minute, tokens_per_minute;
 } settings;
 
@@ -49,6 +50,12 @@ static const emb_option options[] = {
      .default_note = "all",
      .offset = offsetof(settings, models),
      .help = "models that it may use, comma between; a * at the end of one matches what follows"},
+    {.name = "rights",
+     .kind = EMB_OPTION_TEXT,
+     .argument = "LIST",
+     .default_note = "what access.api_keys_file_rights says",
+     .offset = offsetof(settings, rights),
+     .help = "what it may do, comma between: use (embed), read (reports, metrics), admin (all)"},
     EMB_OPTIONS_END,
 };
 
@@ -81,6 +88,15 @@ static void print_models(const char *list)
         printf("]\n");
 }
 
+static void print_rights(const char *list)
+{
+    unsigned rights;
+    char text[EMB_RIGHTS_TEXT] = "";
+    if (emb_rights_parse(list, &rights))
+        emb_rights_text(rights & EMB_RIGHT_ADMIN ? EMB_RIGHT_ADMIN : rights, ", ", text, sizeof text);
+    printf("    rights: [%s]\n", text);
+}
+
 static int print_entry(const settings *s, const char *key, size_t length)
 {
     uint8_t digest[EMB_SHA256_BYTES], random[4];
@@ -99,6 +115,8 @@ static int print_entry(const settings *s, const char *key, size_t length)
         printf("    tokens_per_minute: %zu\n", s->tokens_per_minute);
     if (s->models)
         print_models(s->models);
+    if (s->rights)
+        print_rights(s->rights);
     return EMB_EXIT_OK;
 }
 
@@ -160,6 +178,11 @@ static int run(const void *opaque, char **arguments, size_t count)
                 return emb_usage_error(&emb_command_key,
                                        "--models: is not a list of names with commas between, a * "
                                        "only at the end of one");
+    unsigned rights;
+    if (s->rights && !emb_rights_parse(s->rights, &rights))
+        return emb_usage_error(&emb_command_key,
+                               "--rights: is not a list of rights with commas between; there are use, read "
+                               "and admin");
     if (count == 0)
         return make_key(s);
     if (strcmp(arguments[0], "hash") != 0)
@@ -175,6 +198,7 @@ const emb_command emb_command_key = {
     .description = "The key is printed once, on the first line; the service keeps its SHA-256 alone.\n"
                    "hash reads a key from standard input and prints the entry for it.",
     .examples = "  embedd key --name search --requests-per-minute 600 --models 'all-MiniLM-L6-v2,bge-*'\n"
+                "  embedd key --name ops --rights admin\n"
                 "  printf %s \"$OLD_KEY\" | embedd key --name billing hash",
     .options = options,
     .settings_size = sizeof(settings),

@@ -66,7 +66,9 @@ static const emb_option options[] = {
      .argument = "KEY",
      .environment = "EMBEDD_API_KEY",
      .offset = offsetof(settings, api_key),
-     .help = "verify: sent as Authorization: Bearer KEY"},
+     .help =
+         "verify: sent as Authorization: Bearer KEY; it needs the right admin. Other users of the machine "
+         "can see an option, so better in EMBEDD_API_KEY"},
     {.name = "concurrency",
      .kind = EMB_OPTION_COUNT,
      .argument = "N",

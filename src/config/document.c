@@ -345,6 +345,7 @@ static const char page_tail[] =
     "    burst: 60                   # requests at once after a pause; default: a tenth of a minute's\n"
     "    tokens_per_minute: 100000   # counted when a request is done; over it, the next ones wait\n"
     "    models: [all-MiniLM-L6-v2, \"bge-*\"]\n"
+    "    rights: [use, read]         # a word or a list; default: access.api_keys_file_rights\n"
     "```\n"
     "\n"
     "Names and keys are unique, 10,000 at most. A file without keys lets nobody in. It is read again on "

@@ -60,7 +60,11 @@
     X(TEXT, api_keys, "access.api_keys", "EMBEDD_API_KEYS", "", 0, 0, "LS,",                                     \
       "keys that may use the service, comma between; none: no key is asked for")                                 \
     X(TEXT, api_keys_file, "access.api_keys_file", "EMBEDD_API_KEYS_FILE", "", 0, 0, "L",                        \
-      "YAML file of hashed keys with name, rate limit and allowed models (`embedd key`)")                        \
+      "YAML file of hashed keys with name, rights, rate limit and allowed models (`embedd key`)")                \
+    X(TEXT, api_keys_rights, "access.api_keys_rights", "EMBEDD_API_KEYS_RIGHTS", "admin", 0, 0, "L,",            \
+      "what keys of access.api_keys may do: use, read, admin, or several with commas between")                   \
+    X(TEXT, api_keys_file_rights, "access.api_keys_file_rights", "EMBEDD_API_KEYS_FILE_RIGHTS", "use", 0, 0,     \
+      "L,", "what keys of access.api_keys_file may do whose entry has no rights")                                \
     X(BOOL, open_health, "access.open_health", "EMBEDD_OPEN_HEALTH", "true", 0, 0, "L",                          \
       "/health, /ready and /embed/health need no key")                                                           \
     X(BOOL, open_metrics, "access.open_metrics", "EMBEDD_OPEN_METRICS", "false", 0, 0, "L",                      \
@@ -210,6 +214,12 @@
       86400, "", "after which it is given up")                                                                   \
     X(TEXT, reference_model, "budget.reference_model", "EMBEDD_REFERENCE_MODEL", "text-embedding-3-small",       \
       0, 0, "L", "the hosted model whose price savings are counted by")                                          \
+    X(COUNT, ledger_minutes_days, "budget.ledger_minutes_days", "EMBEDD_LEDGER_MINUTES_DAYS", "35", 0,           \
+      100000, "",                                                                                                \
+      "for so many days the ledger has rows by the minute, then by the quarter of an hour; 0: for ever")         \
+    X(COUNT, ledger_quarters_days, "budget.ledger_quarters_days", "EMBEDD_LEDGER_QUARTERS_DAYS", "400", 0,       \
+      100000, "",                                                                                                \
+      "for so many days by the quarter, then by the day; 0: for ever; no report changes by either")              \
     /* ---- personal data ---- */                                                                                \
     X(BOOL, pii_detection, "pii.enabled", "EMBEDD_PII_DETECTION", "true", 0, 0, "L",                             \
       "texts with personal data stay on this machine")                                                           \
@@ -259,6 +269,9 @@
       "how long a condition holds before it fires")                                                              \
     X(COUNT, alert_minimum_requests, "alerts.minimum_requests", "EMBEDD_ALERT_MINIMUM_REQUESTS", "20", 1,        \
       1000000, "L", "fewer requests in the window say nothing")                                                  \
+    X(COUNT, alert_minimum_lookups, "alerts.minimum_lookups", "EMBEDD_ALERT_MINIMUM_LOOKUPS", "100", 1,          \
+      1000000000, "L",                                                                                           \
+      "fewer texts looked for in the cache say nothing of its hit rate, to readiness neither")                   \
     X(TEXT, alert_webhook_url, "alerts.webhook_url", "EMBEDD_ALERT_WEBHOOK_URL", "", 0, 0, "S",                  \
       "where alerts are posted as JSON")                                                                         \
     X(TEXT, alertmanager_url, "alerts.alertmanager_url", "EMBEDD_ALERTMANAGER_URL", "", 0, 0, "S",               \

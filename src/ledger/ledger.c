@@ -240,6 +240,20 @@ static emb_status open_writer(emb_ledger *l, const emb_ledger_options *options, 
     return st ? st : emb_ledger_writer_open(&o, &l->writer, err);
 }
 
+static emb_status open_compactor(emb_ledger *l, const emb_ledger_options *options, emb_error *err)
+{
+    const emb_ledger_compact_options o = {.store = l->store,
+                                          .zone = l->zone,
+                                          .metrics = options->metrics,
+                                          .now_s = l->now_s,
+                                          .minutes_days = options->minutes_days,
+                                          .quarters_days = options->quarters_days,
+                                          .thread = true};
+    if (options->read_only || (!options->minutes_days && !options->quarters_days))
+        return EMB_OK;
+    return emb_ledger_compactor_open(&o, &l->compactor, err);
+}
+
 static emb_status read_month(emb_ledger *l, emb_error *err)
 {
     int32_t first, next;
@@ -269,6 +283,8 @@ emb_status emb_ledger_open(const char *url, const emb_ledger_options *options, e
         memcpy(&l->seed, random + 16, sizeof l->seed);
         st = options->read_only ? read_month(l, err) : open_writer(l, options, random, err);
     }
+    if (st == EMB_OK)
+        st = open_compactor(l, options, err);
     if (st != EMB_OK)
         emb_ledger_close(l);
     else
@@ -280,6 +296,7 @@ void emb_ledger_close(emb_ledger *l)
 {
     if (!l)
         return;
+    emb_ledger_compactor_close(l->compactor);
     emb_ledger_writer_close(l->writer);
     close_shards(l);
     if (l->store)

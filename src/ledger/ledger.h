@@ -12,7 +12,7 @@
  * Rows are per minute and (kind, provider, model, key, category, context), so a cached hit costs an addition.
  * One thread writes all that has gathered in one transaction: within 100 ms of a paid call, about a second
  * for free ones. A store that cannot be written is told once in the log and asked again; rows wait in memory,
- * up to a bound, then minutes are merged. emb_ledger_close writes the rest. Names over 128 bytes are cut; at
+ * up to a bound, then minutes are merged. In the store old rows are merged, too, so that it stays small (compact.c). emb_ledger_close writes the rest. Names over 128 bytes are cut; at
  * most 10,000 distinct categories and keys a day, further ones read "other". Money is nano-dollars; sums
  * cannot overflow (saturate). Thread-safe.
  */
@@ -45,6 +45,9 @@ typedef struct emb_ledger_options {
     emb_metrics *metrics;   /* or NULL */
     int64_t (*now_s)(void); /* NULL: the clock */
     bool read_only;         /* reports alone: no thread, the store is not made */
+    /* For how many days rows are kept by the minute, then by the quarter of an hour, then by the day; 0: for
+     * ever. No report changes by it. */
+    unsigned minutes_days, quarters_days;
 } emb_ledger_options;
 
 /* A store that cannot be reached yet is no error unless read_only. */

@@ -123,6 +123,14 @@ typedef struct emb_ledger_group {
 } emb_ledger_group;
 typedef emb_status (*emb_ledger_visit)(void *context, const emb_ledger_group *group, emb_error *err);
 
+/* Rows of a time go to fewer. */
+typedef struct emb_ledger_move {
+    int64_t from_s, to_s; /* the second excluded */
+    int64_t step_s;       /* each to the multiple of it before; 0: all to one_s, which is in this time */
+    int64_t one_s;
+    size_t most; /* in one transaction; of the last minute all go */
+} emb_ledger_move;
+
 typedef struct emb_ledger_store emb_ledger_store;
 typedef struct emb_ledger_store_ops {
     emb_status (*write)(emb_ledger_store *store, const emb_ledger_batch *batch, uint64_t deadline_ns,
@@ -133,6 +141,9 @@ typedef struct emb_ledger_store_ops {
     emb_status (*range)(emb_ledger_store *store, bool *any, int64_t *first_s, int64_t *last_s,
                         uint64_t deadline_ns, emb_error *err);
     void (*close)(emb_ledger_store *store);
+    /* One transaction. *moved: how many rows; 0: none is out of place. EMB_E_BUSY: another process is at it. */
+    emb_status (*compact)(emb_ledger_store *store, const emb_ledger_move *move, size_t *moved,
+                          uint64_t deadline_ns, emb_error *err);
 } emb_ledger_store_ops;
 struct emb_ledger_store {
     const emb_ledger_store_ops *ops;
@@ -179,11 +190,33 @@ uint64_t emb_ledger_writer_month_nusd(emb_ledger_writer *writer);
 /* How many rows may wait in memory before they are merged; for tests. */
 void emb_ledger_writer_set_rows(emb_ledger_writer *writer, size_t rows);
 
+/* ---- compact.c ---- */
+
+typedef struct emb_ledger_compactor emb_ledger_compactor;
+typedef struct emb_ledger_compact_options {
+    emb_ledger_store *store;
+    const emb_zone *zone;
+    emb_metrics *metrics; /* or NULL */
+    int64_t (*now_s)(void);
+    unsigned minutes_days, quarters_days; /* as in emb_ledger_options */
+    bool thread;                          /* it works by itself … */
+    uint64_t begin_ns;                    /* … so long after it was opened; 0: a minute */
+    size_t chunk;                         /* rows of a transaction; 0: the usual number */
+} emb_ledger_compact_options;
+
+EMB_MUST_CHECK emb_status emb_ledger_compactor_open(const emb_ledger_compact_options *options,
+                                                    emb_ledger_compactor **out, emb_error *err);
+void emb_ledger_compactor_close(emb_ledger_compactor *compactor); /* takes NULL */
+/* One transaction at most; of one without a thread. */
+EMB_MUST_CHECK emb_status emb_ledger_compact_step(emb_ledger_compactor *compactor, size_t *moved, bool *done,
+                                                  emb_error *err);
+
 /* ---- ledger.c ---- */
 
 struct emb_ledger {
     emb_ledger_store *store;
-    emb_ledger_writer *writer; /* NULL: read-only */
+    emb_ledger_writer *writer;       /* NULL: read-only */
+    emb_ledger_compactor *compactor; /* or NULL */
     emb_zone *zone;
     int64_t (*now_s)(void);
     uint64_t seed, read_only_month_nusd;

@@ -269,10 +269,13 @@ static emb_status choose_time(gathering *g, emb_ledger_report *out, int64_t *fro
     memcpy(out->to, text, sizeof out->to - 1);
     *from_s = emb_zone_day_start(l->zone, from);
     *to_s = emb_zone_day_start(l->zone, to + 1);
-    if (*from_s < first_s)
-        *from_s = first_s;
-    if (*to_s > last_s + 60)
-        *to_s = last_s + 60;
+    /* By whole days: within one, rows may move meanwhile (compact.c). */
+    int64_t begins_s = any ? emb_zone_day_start(l->zone, emb_zone_day(l->zone, first_s)) : 0;
+    int64_t ends_s = any ? emb_zone_day_start(l->zone, emb_zone_day(l->zone, last_s) + 1) : 0;
+    if (*from_s < begins_s)
+        *from_s = begins_s;
+    if (*to_s > ends_s)
+        *to_s = ends_s;
     if (!any)
         *to_s = *from_s;
     return EMB_OK;

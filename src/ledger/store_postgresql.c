@@ -229,7 +229,10 @@ static emb_status check_there(pg_store *l, uint64_t deadline_ns, emb_error *err)
                                   emb_pg_where(l->pg));
 }
 
-static const emb_ledger_store_ops OPS = {pg_write, pg_scan, pg_range, pg_close};
+static emb_status pg_compact(emb_ledger_store *store, const emb_ledger_move *move, size_t *moved,
+                             uint64_t deadline_ns, emb_error *err);
+
+static const emb_ledger_store_ops OPS = {pg_write, pg_scan, pg_range, pg_close, pg_compact};
 
 emb_status emb_ledger_postgresql_open(const char *url, bool read_only, emb_ledger_store **out, emb_error *err)
 {
@@ -247,5 +250,120 @@ emb_status emb_ledger_postgresql_open(const char *url, bool read_only, emb_ledge
         pg_close(&l->base);
     else
         *out = &l->base;
+    return st;
+}
+
+/* ---- fewer rows ---- */
+
+#define PLACE "CASE WHEN $3::int8 > 0 THEN minute_utc - minute_utc % $3::int8 ELSE $4::int8 END"
+#define ASTRAY "minute_utc >= $1::int8 AND minute_utc < $2::int8 AND minute_utc <> " PLACE
+/* Of this transaction; the number is "embLcmpc". */
+static const emb_pg_statement ALONE = {"embedd_ledger_alone",
+                                       "SELECT 1 WHERE pg_try_advisory_xact_lock(7308605850517336163)"};
+static const emb_pg_statement ASTRAY_MINUTES = {
+    "embedd_ledger_astray",
+    "SELECT min(m), max(m) FROM (SELECT minute_utc AS m FROM embedd_ledger WHERE " ASTRAY
+    " ORDER BY minute_utc LIMIT $5::int8) AS first_ones"};
+/* What is taken away is what is added: both are of one statement, and no row that is moved is one that is
+ * moved to. A row that another process adds to meanwhile is waited for, and taken as it is then. */
+static const emb_pg_statement MOVE_ROWS = {
+    "embedd_ledger_move",
+    "WITH gone AS (DELETE FROM embedd_ledger WHERE " ASTRAY " RETURNING " PLACE
+    " AS place, kind, provider, model, key, category, context, " AMOUNTS "), there AS ("
+    "INSERT INTO embedd_ledger AS l (" KEYS ", " AMOUNTS
+    ") SELECT place, kind, provider, model, key, category, context, " SUM("calls") ", " SUM("texts") ", " SUM(
+        "tokens") ", " SUM("nusd") ", " SUM("saved_nusd") " FROM gone GROUP BY 1, 2, 3, 4, 5, 6, 7 ORDER BY "
+                                                          "1, 2, 3, 4, 5, 6, 7 ON CONFLICT (" KEYS
+                                                          ") DO UPDATE SET " ADD("calls") ", " ADD("texts") ", " ADD(
+                                                              "tokens") ", " ADD("nusd") ", " ADD("saved_"
+                                                                                                  "nusd") ") "
+                                                                                                          "SE"
+                                                                                                          "LE"
+                                                                                                          "CT"
+                                                                                                          " c"
+                                                                                                          "ou"
+                                                                                                          "nt"
+                                                                                                          "(*"
+                                                                                                          ") "
+                                                                                                          "FR"
+                                                                                                          "OM"
+                                                                                                          " g"
+                                                                                                          "on"
+                                                                                                          "e"};
+
+static void move_params(const emb_ledger_move *move, emb_param params[5])
+{
+    const int64_t values[] = {move->from_s, move->to_s, move->step_s, move->one_s, (int64_t)move->most};
+    for (int i = 0; i < 5; i++) {
+        params[i] = emb_param_int(values[i]);
+    }
+}
+
+/* Narrows the time to the first rows that are not where they belong; *any: whether there are some. */
+static void read_astray(const emb_pg_result *r, emb_ledger_move *move, bool *any)
+{
+    size_t length;
+    *any = emb_pg_rows(r) == 1 && emb_pg_bytes(r, 0, 0, &length) != NULL;
+    if (!*any)
+        return;
+    move->from_s = emb_pg_int(r, 0, 0);
+    move->to_s = emb_pg_int(r, 0, 1) + 1;
+}
+
+static emb_status be_alone(emb_pg_session *session, emb_error *err)
+{
+    emb_pg_result *r;
+    emb_status st = emb_pg_run(session, &ALONE, NULL, 0, &r, err);
+    if (st != EMB_OK)
+        return st;
+    bool alone = emb_pg_rows(r) == 1;
+    emb_pg_result_free(r);
+    return alone ? EMB_OK : emb_fail(err, EMB_E_BUSY, NULL, "another process merges the ledger's rows now");
+}
+
+static emb_status move_rows(emb_pg_session *session, const emb_ledger_move *move, size_t *moved,
+                            emb_error *err)
+{
+    emb_ledger_move part = *move;
+    emb_param params[5];
+    emb_pg_result *r;
+    bool any;
+    emb_status st = be_alone(session, err);
+    move_params(move, params);
+    if (st != EMB_OK || (st = emb_pg_run(session, &ASTRAY_MINUTES, params, 5, &r, err)) != EMB_OK)
+        return st;
+    read_astray(r, &part, &any);
+    emb_pg_result_free(r);
+    if (!any)
+        return EMB_OK;
+    move_params(&part, params);
+    if ((st = emb_pg_run(session, &MOVE_ROWS, params, 4, &r, err)) != EMB_OK)
+        return st;
+    *moved = (size_t)emb_pg_int(r, 0, 0);
+    emb_pg_result_free(r);
+    return EMB_OK;
+}
+
+static emb_status pg_compact(emb_ledger_store *store, const emb_ledger_move *move, size_t *moved,
+                             uint64_t deadline_ns, emb_error *err)
+{
+    pg_store *l = (pg_store *)store;
+    emb_ledger_move seen = *move;
+    emb_param params[5];
+    emb_pg_session *session;
+    emb_pg_result *r;
+    bool any;
+    *moved = 0;
+    move_params(move, params);
+    emb_status st = emb_pg_call(l->pg, &ASTRAY_MINUTES, params, 5, deadline_ns, &r, err);
+    if (st != EMB_OK)
+        return st;
+    read_astray(r, &seen, &any);
+    emb_pg_result_free(r);
+    if (!any || (st = emb_pg_begin(l->pg, deadline_ns, &session, err)) != EMB_OK)
+        return st;
+    st = emb_pg_end(session, move_rows(session, move, moved, err), err);
+    if (st != EMB_OK)
+        *moved = 0;
     return st;
 }

@@ -223,7 +223,11 @@ static void sqlite_close(emb_ledger_store *store)
     free(l);
 }
 
-static const emb_ledger_store_ops OPS = {sqlite_write, sqlite_scan, sqlite_range, sqlite_close};
+static emb_status sqlite_compact(emb_ledger_store *store, const emb_ledger_move *move, size_t *moved,
+                                 uint64_t deadline_ns, emb_error *err);
+
+static const emb_ledger_store_ops OPS = {sqlite_write, sqlite_scan, sqlite_range, sqlite_close,
+                                         sqlite_compact};
 
 emb_status emb_ledger_sqlite_open(const char *url, bool read_only, emb_ledger_store **out, emb_error *err)
 {
@@ -240,5 +244,94 @@ emb_status emb_ledger_sqlite_open(const char *url, bool read_only, emb_ledger_st
         free(l);
     else
         *out = &l->base;
+    return st;
+}
+
+/* ---- fewer rows ---- */
+
+#define PLACE "CASE WHEN ?3 > 0 THEN minute_utc - minute_utc % ?3 ELSE ?4 END"
+#define ASTRAY "minute_utc >= ?1 AND minute_utc < ?2 AND minute_utc <> " PLACE
+/* Row by row, not by GROUP BY: what is added to may be there before, and sums saturate. */
+static const char ASTRAY_MINUTES[] =
+    "SELECT min(m), max(m) FROM (SELECT minute_utc AS m FROM ledger WHERE " ASTRAY
+    " ORDER BY minute_utc LIMIT ?5)";
+static const char MOVE_ROWS[] =
+    "INSERT INTO ledger (minute_utc, kind, provider, model, key, category, context, calls, texts, tokens, "
+    "nusd, saved_nusd) SELECT " PLACE ", kind, provider, model, key, category, context, calls, texts, "
+    "tokens, nusd, saved_nusd FROM ledger WHERE " ASTRAY
+    " ON CONFLICT (minute_utc, kind, provider, model, key, category, context) DO UPDATE SET " ADD(
+        "calls") ", " ADD("texts") ", " ADD("tokens") ", " ADD("nusd") ", " ADD("saved_nusd");
+static const char REMOVE_MOVED[] = "DELETE FROM ledger WHERE " ASTRAY;
+
+static void bind_move(emb_sql *s, const emb_ledger_move *move)
+{
+    emb_sql_int(s, 1, move->from_s);
+    emb_sql_int(s, 2, move->to_s);
+    emb_sql_int(s, 3, move->step_s);
+    emb_sql_int(s, 4, move->one_s);
+}
+
+/* Narrows the time to the first rows that are not where they belong; *any: whether there are some. */
+static emb_status find_astray(emb_sqlite *db, emb_ledger_move *move, bool *any, emb_error *err)
+{
+    emb_sql *s;
+    bool row;
+    emb_status st = emb_sql_get(db, ASTRAY_MINUTES, &s, err);
+    *any = false;
+    if (st != EMB_OK)
+        return st;
+    bind_move(s, move);
+    emb_sql_int(s, 5, (int64_t)move->most);
+    st = emb_sql_step(s, &row, err);
+    if (st == EMB_OK && row && emb_sql_column_text(s, 0, NULL)) {
+        *any = true;
+        move->from_s = emb_sql_column_int(s, 0);
+        move->to_s = emb_sql_column_int(s, 1) + 1;
+    }
+    emb_sql_reset(s);
+    return st;
+}
+
+static emb_status do_move(emb_sqlite *db, const char *sql, const emb_ledger_move *move, emb_error *err)
+{
+    emb_sql *s;
+    emb_status st = emb_sql_get(db, sql, &s, err);
+    if (st != EMB_OK)
+        return st;
+    bind_move(s, move);
+    return emb_sql_do(s, err);
+}
+
+static emb_status move_rows(emb_sqlite *db, const emb_ledger_move *move, size_t *moved, emb_error *err)
+{
+    emb_ledger_move part = *move;
+    bool any;
+    emb_status st = find_astray(db, &part, &any, err);
+    if (st != EMB_OK || !any)
+        return st;
+    if ((st = do_move(db, MOVE_ROWS, &part, err)) == EMB_OK &&
+        (st = do_move(db, REMOVE_MOVED, &part, err)) == EMB_OK)
+        *moved = emb_sqlite_changes(db);
+    return st;
+}
+
+/* It looks first without keeping others from writing: most days are done. */
+static emb_status sqlite_compact(emb_ledger_store *store, const emb_ledger_move *move, size_t *moved,
+                                 uint64_t deadline_ns, emb_error *err)
+{
+    sqlite_store *l = (sqlite_store *)store;
+    emb_sqlite *db;
+    emb_ledger_move seen = *move;
+    bool any;
+    *moved = 0;
+    emb_status st = emb_sqlite_acquire(l->pool, deadline_ns, &db, err);
+    if (st != EMB_OK)
+        return st;
+    st = find_astray(db, &seen, &any, err);
+    if (st == EMB_OK && any && (st = emb_sqlite_begin(db, true, err)) == EMB_OK)
+        st = emb_sqlite_end(db, move_rows(db, move, moved, err), err);
+    emb_sqlite_release(l->pool, db);
+    if (st != EMB_OK)
+        *moved = 0;
     return st;
 }

@@ -30,7 +30,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SLICES = 30 };
+enum { SLICES = EMB_WINDOW_SLICES };
 
 typedef struct slice {
     _Atomic uint64_t number;  /* of its stretch, from 1; 0 while it is a spare */
@@ -55,7 +55,8 @@ emb_status emb_window_open(uint32_t seconds, emb_window **out, emb_error *err)
     emb_window *window = calloc(1, sizeof *window);
     if (!window)
         return emb_fail_nomem(err, "window", sizeof *window);
-    window->slice_ns = (uint64_t)seconds * 1000000000u / SLICES;
+    window->slice_ns =
+        ((uint64_t)seconds * 1000000000u + SLICES - 1) / SLICES; /* so that SLICES are enough */
     *out = window;
     return EMB_OK;
 }

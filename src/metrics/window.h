@@ -14,6 +14,7 @@
 #include <embedd.h>
 
 typedef struct emb_window emb_window;
+enum { EMB_WINDOW_SLICES = 30 };
 
 typedef struct emb_window_stats {
     uint64_t count;

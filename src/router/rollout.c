@@ -14,6 +14,11 @@
  * the next step follows at once, but no step is skipped. Clocks of machines that differ shorten or lengthen a
  * step by as much.
  *
+ * An alert takes a schedule back only for what was seen since its step: an alarm carries since when its
+ * condition has held, and the part of that time before the step does not count. Which figures it is judged by
+ * is for the caller to cut likewise (service/watch.c). A step is not made while an alarm is there, proven or
+ * not.
+ *
  * A bucket is SHA-256 over salt and caller, so that it is uniform whatever callers are named, and a salt
  * makes a new draw. Shares grow from the low end: a caller that is in at 5 % stays in at 10 %.
  *
@@ -288,7 +293,7 @@ typedef struct change {
     int64_t share;                        /* of set */
     const emb_rollout_step_config *steps; /* of schedule */
     size_t count;
-    const char *alert; /* of tick */
+    const emb_rollout_alarm *alarm; /* of tick */
     unsigned tries;
 } change;
 
@@ -484,18 +489,26 @@ emb_status emb_rollout_note_verified(emb_rollout *rollout, const char *actor, co
 
 /* ---- a schedule by itself ---- */
 
-static bool is_due(const emb_rollout_state *state, const char *alert, int64_t now)
+/* Since the step that the store has: another process may have made it after this one looked. */
+static bool is_proven(const emb_rollout_alarm *alarm, const emb_rollout_state *state, int64_t now)
+{
+    int64_t since = alarm->held_since_s > state->step_since_s ? alarm->held_since_s : state->step_since_s;
+    return since <= now && now - since >= (int64_t)alarm->for_s;
+}
+
+static bool is_due(const emb_rollout_state *state, const emb_rollout_alarm *alarm, int64_t now)
 {
     if (state->mode != EMB_ROLLOUT_SCHEDULED)
         return false;
-    return alert || now - state->step_since_s >= (int64_t)state->schedule[state->step].hold_s;
+    return alarm ? is_proven(alarm, state, now)
+                 : now - state->step_since_s >= (int64_t)state->schedule[state->step].hold_s;
 }
 
 static bool apply_tick(const change *c, emb_rollout_state *state, int64_t now)
 {
-    if (!is_due(state, c->alert, now))
+    if (!is_due(state, c->alarm, now))
         return false;
-    if (c->alert) {
+    if (c->alarm) {
         settle(state, EMB_ROLLOUT_ROLLED_BACK, 0);
         *c->chosen = "rollback";
     } else if (state->step + 1 < state->steps) {
@@ -511,23 +524,22 @@ static bool apply_tick(const change *c, emb_rollout_state *state, int64_t now)
 
 /* What this process knows is enough to see that nothing is due; before anything is done the store is
  * asked. */
-emb_status emb_rollout_tick(emb_rollout *rollout, const char *alert, bool *changed, emb_error *err)
+emb_status emb_rollout_tick(emb_rollout *rollout, const emb_rollout_alarm *alarm, bool *changed,
+                            emb_error *err)
 {
     const char *chosen = NULL;
     char reason[sizeof rollout->state.reason];
     bool done = false;
-    if (alert && !*alert)
-        alert = NULL;
     pthread_mutex_lock(&rollout->lock);
-    bool due = is_due(&rollout->state, alert, rollout->now_s());
+    bool due = is_due(&rollout->state, alarm, rollout->now_s());
     size_t step = rollout->state.step;
     pthread_mutex_unlock(&rollout->lock);
     if (changed)
         *changed = false;
     if (!due)
         return EMB_OK;
-    if (alert)
-        snprintf(reason, sizeof reason, "the alert %.120s fires", alert);
+    if (alarm)
+        snprintf(reason, sizeof reason, "the alert %.120s fires", alarm->name);
     else
         snprintf(reason, sizeof reason, "step %zu has held its time", step + 1);
     emb_status st = make_change(rollout,
@@ -535,8 +547,8 @@ emb_status emb_rollout_tick(emb_rollout *rollout, const char *alert, bool *chang
                                           .chosen = &chosen,
                                           .actor = "schedule",
                                           .reason = reason,
-                                          .alert = alert,
-                                          .tries = alert ? TRIES : 1},
+                                          .alarm = alarm,
+                                          .tries = alarm ? TRIES : 1},
                                 &done, err);
     if (st == EMB_OK && !done)
         st = emb_rollout_refresh(rollout, err); /* somebody else did it */

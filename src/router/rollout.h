@@ -9,7 +9,7 @@
  *     double bucket = emb_rollout_bucket(salt, user, key, text, length);
  *     bool hybrid = bucket < share;
  *     emb_rollout_set(r, 25, "ops", "canary looks good", err);
- *     emb_rollout_tick(r, now_s, alert_is_firing, "p95_latency", err);       // every second or so, one process at a time acts
+ *     emb_rollout_tick(r, alarm, &changed, err);       // every second or so, one process at a time acts
  *
  * Nothing is stored until somebody sets something: then the store's word wins over the configuration's
  * percentage. Thread-safe.
@@ -74,11 +74,18 @@ EMB_MUST_CHECK emb_status emb_rollout_clear(emb_rollout *rollout, const char *ac
 /* Notes that a rollback was proved to work. */
 EMB_MUST_CHECK emb_status emb_rollout_note_verified(emb_rollout *rollout, const char *actor,
                                                     const char *report, emb_error *err);
+/* An alert that fires. */
+typedef struct emb_rollout_alarm {
+    const char *name;
+    int64_t held_since_s; /* since when its condition has held without a break; INT64_MAX: it does not now */
+    uint32_t for_s;       /* how long it has to */
+} emb_rollout_alarm;
 /* Advances or rolls back a schedule, by one step at most; of several processes that call it one does it.
- * Without I/O while nothing is due. Shares that are fixed stay, whatever fires. alert: the name of one that
- * fires, or NULL. *changed (may be NULL). */
-EMB_MUST_CHECK emb_status emb_rollout_tick(emb_rollout *rollout, const char *alert, bool *changed,
-                                           emb_error *err);
+ * Without I/O while nothing is due. Shares that are fixed stay, whatever fires. While there is an alarm (NULL:
+ * none) no step is made; it rolls back once its condition has held for as long as it has to since the step was
+ * made: what was before is no fault of the step. *changed (may be NULL). */
+EMB_MUST_CHECK emb_status emb_rollout_tick(emb_rollout *rollout, const emb_rollout_alarm *alarm,
+                                           bool *changed, emb_error *err);
 EMB_MUST_CHECK emb_status emb_rollout_refresh(emb_rollout *rollout, emb_error *err);
 
 typedef struct emb_rollout_event {

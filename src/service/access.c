@@ -288,6 +288,11 @@ bool emb_caller_may_use(const emb_caller *caller, const char *model)
     return false;
 }
 
+unsigned emb_caller_rights(const emb_caller *caller)
+{
+    return caller ? caller->rights : EMB_RIGHT_ANY;
+}
+
 const char *emb_caller_name(const emb_caller *caller)
 {
     return caller ? caller->name : "";

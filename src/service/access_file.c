@@ -23,6 +23,7 @@ enum { FILE_MAX_BYTES = 8 << 20, NAME_MAX_BYTES = 64, MODELS_MAX = 1000 };
 typedef struct reader {
     emb_key_set *set;
     const char *file;
+    unsigned plain_rights, file_rights; /* of access.api_keys; of keys in the file that do not say */
     emb_error *err;
     emb_status status;
 } reader;
@@ -84,6 +85,7 @@ static bool add_plain(void *context, const char *item, size_t length)
     }
     if ((r->status = add_caller(r->set, &caller, r->err)))
         return false;
+    caller->rights = r->plain_rights;
     snprintf(name, sizeof name, "key-%zu", r->set->count);
     caller->name = emb_arena_strndup(&r->set->arena, name, strlen(name));
     if (!caller->name || !emb_sha256(item, length, caller->digest))
@@ -157,10 +159,31 @@ static emb_status read_models(reader *r, const emb_yaml_node *list, emb_caller *
     return EMB_OK;
 }
 
+static emb_status add_right(reader *r, const emb_yaml_node *n, emb_caller *caller)
+{
+    if (n->kind == EMB_YAML_SCALAR && !n->empty && emb_right_parse(n->text, n->length, &caller->rights))
+        return EMB_OK;
+    return bad(r, n, "rights", "is neither use, read or admin nor a list of them");
+}
+
+/* A word, or a list of them. */
+static emb_status read_rights(reader *r, const emb_yaml_node *n, emb_caller *caller)
+{
+    caller->rights = 0;
+    if (n->kind != EMB_YAML_SEQUENCE)
+        return add_right(r, n, caller);
+    if (!n->first)
+        return bad(r, n, "rights", "is an empty list; leave the key out to let it do nothing");
+    emb_status status = EMB_OK;
+    for (const emb_yaml_node *item = n->first; item && !status; item = item->next)
+        status = add_right(r, item, caller);
+    return status;
+}
+
 static emb_status read_field(reader *r, const emb_yaml_node *n, emb_caller *caller)
 {
     static const char *const fields[] = {
-        "name", "sha256", "requests_per_minute", "burst", "tokens_per_minute", "models"};
+        "name", "sha256", "requests_per_minute", "burst", "tokens_per_minute", "models", "rights"};
     enum { REQUESTS_MAX = 1000000000 };
     const char *key = n->key->text;
     if (strcmp(key, "name") == 0)
@@ -175,6 +198,8 @@ static emb_status read_field(reader *r, const emb_yaml_node *n, emb_caller *call
         return read_count(r, n, 100000000000ull, &caller->tokens_per_minute);
     if (strcmp(key, "models") == 0)
         return read_models(r, n, caller);
+    if (strcmp(key, "rights") == 0)
+        return read_rights(r, n, caller);
     const char *nearest = emb_nearest(key, fields, sizeof fields / sizeof *fields);
     return emb_yaml_fail(r->err, r->file, n->key->line, "'%.60s' is not a field of a key%s%s%s", key,
                          nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
@@ -215,6 +240,7 @@ static emb_status read_entry(reader *r, const emb_yaml_node *entry)
     if (status)
         return status;
     caller->from_file = true;
+    caller->rights = r->file_rights;
     for (const emb_yaml_node *n = entry->first; n && !status; n = n->next)
         status = read_field(r, n, caller);
     return status ? status : finish_entry(r, entry, caller);
@@ -298,10 +324,23 @@ static emb_status check_unique(const emb_key_set *set, const char *file, emb_err
     return status;
 }
 
+static emb_status read_default(const char *setting, const char *list, unsigned *out, emb_error *err)
+{
+    if (emb_rights_parse(list, out))
+        return EMB_OK;
+    return emb_fail(err, EMB_E_INVALID, setting,
+                    "%s: \"%.60s\" is not a list of rights; there are use, read and admin, a comma between",
+                    setting, list);
+}
+
 static emb_status fill(emb_key_set *set, const emb_config *config, emb_error *err)
 {
     reader r = {.set = set, .file = config->api_keys_file, .err = err};
     emb_yaml *yaml;
+    if ((r.status = read_default("access.api_keys_rights", config->api_keys_rights, &r.plain_rights, err)) ||
+        (r.status =
+             read_default("access.api_keys_file_rights", config->api_keys_file_rights, &r.file_rights, err)))
+        return r.status;
     emb_config_each(config->api_keys, add_plain, &r);
     if (r.status || !*r.file)
         return r.status;

@@ -33,6 +33,7 @@ struct emb_caller {
     size_t model_count;
     uint64_t requests_per_minute, burst, tokens_per_minute; /* 0: no limit */
     emb_key_limits *limits;
+    unsigned rights; /* emb_right, or'ed; never 0 */
     uint8_t digest[EMB_SHA256_BYTES];
     bool from_file;
 };

@@ -47,13 +47,14 @@ static void book_free(emb_work *w, uint64_t hits, uint64_t hit_tokens, uint64_t 
     }
 }
 
-static void note_recent(emb_service *service, const emb_answer *a, uint64_t end_ns)
+/* Only texts that were looked for say something of the cache. */
+static void note_recent(emb_service *service, const emb_request *r, const emb_answer *a, uint64_t end_ns)
 {
     emb_kit *kit = &service->kit;
     if (!atomic_load_explicit(&service->monitoring, memory_order_relaxed))
         return;
     emb_window_observe(kit->latency, (double)a->total_ns * 1e-9, end_ns);
-    if (a->count)
+    if (a->count && r->cache_read && emb_service_cache(service))
         emb_window_observe(kit->lookups, (double)a->count, end_ns);
     if (a->cached)
         emb_window_observe(kit->hits, (double)a->cached, end_ns);
@@ -91,8 +92,8 @@ void emb_account(emb_work *w, uint64_t end_ns)
     if (w->target.served)
         emb_models_note_use(w->target.served, end_ns);
     if (!w->is_shadow) {
-        emb_totals_add(w->service, a);
-        note_recent(w->service, a, end_ns);
+        emb_totals_add(w->service, a, end_ns);
+        note_recent(w->service, w->request, a, end_ns);
     }
     book_free(w, hits, hit_tokens, computed, computed_tokens);
 }

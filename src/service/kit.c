@@ -37,7 +37,10 @@ static void open_ledger(emb_service *service, const emb_config *config, emb_buf 
 {
     emb_error err;
     const char *text;
-    const emb_ledger_options options = {.timezone = config->budget_timezone, .metrics = service->metrics};
+    const emb_ledger_options options = {.timezone = config->budget_timezone,
+                                        .metrics = service->metrics,
+                                        .minutes_days = (unsigned)config->ledger_minutes_days,
+                                        .quarters_days = (unsigned)config->ledger_quarters_days};
     if (find_url(config, "ledger", url, &text) && emb_ledger_open(text, &options, &service->kit.ledger, &err))
         left_out("ledger", &err);
 }
@@ -79,6 +82,7 @@ static void fill_thresholds(const emb_config *config, emb_alert_thresholds *out)
         .budget_critical = config->alert_budget_critical,
         .monthly_usd = config->alert_monthly_cost_usd,
         .minimum_requests = config->alert_minimum_requests,
+        .minimum_lookups = config->alert_minimum_lookups,
         .minimum_comparisons = config->alert_minimum_requests,
         .for_s = (uint32_t)config->alert_for_s,
     };
@@ -137,6 +141,8 @@ static emb_status open_windows(emb_kit *kit, uint32_t seconds, emb_error *err)
     emb_status status = EMB_OK;
     for (size_t i = 0; i < sizeof all / sizeof *all && !status; i++)
         status = emb_window_open(seconds, all[i], err);
+    for (size_t i = 0; i < EMB_LATENCIES && !status; i++)
+        status = emb_window_open(EMB_LATENCY_SECONDS, &kit->shown[i], err);
     return status;
 }
 
@@ -199,6 +205,8 @@ void emb_kit_close(emb_service *service)
     emb_window_close(kit->lookups);
     emb_window_close(kit->hits);
     emb_window_close(kit->local);
+    for (size_t i = 0; i < EMB_LATENCIES; i++)
+        emb_window_close(kit->shown[i]);
 }
 
 emb_ledger *emb_service_ledger(emb_service *service)

@@ -64,7 +64,7 @@ static emb_status run_engine(emb_work *w, const emb_gathered *g, size_t count, e
                          usage, err);
 }
 
-static void count_pass(emb_work *w, size_t count, const emb_usage *usage)
+static void count_pass(emb_work *w, size_t count, const emb_usage *usage, uint64_t now_ns)
 {
     const emb_model_series *s = w->target.series;
     w->answer->queue_ns += usage->queue_ns;
@@ -78,6 +78,9 @@ static void count_pass(emb_work *w, size_t count, const emb_usage *usage)
     emb_series_observe(s->queue_seconds, (double)usage->queue_ns * 1e-9);
     emb_series_observe(s->tokenize_seconds, (double)usage->tokenize_ns * 1e-9);
     emb_series_observe(s->compute_seconds, (double)usage->compute_ns * 1e-9);
+    emb_window *const *shown = w->service->kit.shown;
+    emb_window_observe(shown[EMB_LATENCY_QUEUE], (double)usage->queue_ns * 1e-9, now_ns);
+    emb_window_observe(shown[EMB_LATENCY_COMPUTE], (double)usage->compute_ns * 1e-9, now_ns);
 }
 
 emb_status emb_compute_locally(emb_work *w, const size_t *todo, size_t count, emb_error *err)
@@ -96,7 +99,7 @@ emb_status emb_compute_locally(emb_work *w, const size_t *todo, size_t count, em
         status = emb_check_finite(w, g.vectors, count * w->target.dimension, err);
     if (!status) {
         emb_models_used(models, w->target.served);
-        count_pass(w, count, &usage);
+        count_pass(w, count, &usage, emb_now_ns());
     } else {
         name_text(err, todo, count);
         name_model(err);

@@ -23,6 +23,7 @@
 #include "config/config.h"
 #include "ledger/ledger.h"
 #include "metrics/metrics.h"
+#include "metrics/window.h"
 #include "router/breaker.h"
 #include "router/budget.h"
 #include "router/plan.h"
@@ -192,11 +193,23 @@ typedef struct emb_service_recent {
 } emb_service_recent;
 void emb_service_get_recent(emb_service *service, emb_service_recent *out);
 
-/* Totals since start or the last reset, for [E]'s metrics. */
+/* Latencies of the last minutes, or since a reset that is not as long ago, for metrics as JSON. Those that
+ * alerts are judged by are others, which a reset does not touch: emb_service_get_recent. */
+enum { EMB_LATENCY_SECONDS = 300 };
+typedef enum emb_latency {
+    EMB_LATENCY_EMBED,   /* whole calls */
+    EMB_LATENCY_QUEUE,   /* waiting for the engine */
+    EMB_LATENCY_COMPUTE, /* forward passes */
+    EMB_LATENCIES
+} emb_latency;
+void emb_service_get_latency(emb_service *service, emb_latency which, emb_window_stats *out);
+
+/* Totals since start or the last reset, for [E]'s metrics; percentiles as above, of calls. */
 typedef struct emb_service_totals {
     uint64_t requests, texts, cached_texts, l1_texts, l2_texts, computed_texts, shared_texts, tokens, errors,
         cost_nusd;
-    double p50_ms, p95_ms, p99_ms; /* of embed calls since start */
+    uint64_t recent_requests; /* that the percentiles are of */
+    double p50_ms, p95_ms, p99_ms;
     double since_seconds;
 } emb_service_totals;
 void emb_service_get_totals(emb_service *service, emb_service_totals *out);

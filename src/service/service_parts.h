@@ -37,6 +37,7 @@ typedef struct emb_kit {
     emb_breakers *breakers;
     emb_window *latency, *errors, *lookups, *hits; /* of the last minutes */
     emb_window *local;                             /* seconds of calls of the engine */
+    emb_window *shown[EMB_LATENCIES];              /* as metrics show them; a reset empties them */
     pthread_t watch_thread;                        /* alerts, rollout; see watch.c */
     bool watching, stop_watch;
     pthread_mutex_t watch_lock;
@@ -79,7 +80,9 @@ emb_status emb_shadow_run_candidate(void *service, const emb_shadow_pair *pair, 
                                     emb_shadow_side *candidate, emb_error *err);
 
 /* totals.c: a call that ended well, and one that did not. */
-void emb_totals_add(emb_service *service, const emb_answer *answer);
+/* Of a window whose last `age_s` seconds count, those that whole slices of it lie within. */
+uint32_t emb_watch_part(uint32_t window_s, int64_t age_s);
+void emb_totals_add(emb_service *service, const emb_answer *answer, uint64_t end_ns);
 void emb_totals_add_error(emb_service *service, emb_status status, uint64_t cost_nusd);
 
 #endif

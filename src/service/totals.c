@@ -1,6 +1,10 @@
 /*
  * Totals since start or reset, as plain counters beside the metrics: Prometheus wants counters that never go
  * back. A reset while calls are counted may leave one of them half counted.
+ *
+ * Percentiles are not totals: over all calls since the start they hardly move any more after a day, whatever
+ * happens. They are of the last five minutes. A reset empties their windows too; alerts have windows of their
+ * own (kit.c), so that nobody silences one by looking at figures.
  */
 #include "base/clock.h"
 #include "service/service_parts.h"
@@ -16,7 +20,7 @@ static void add_seconds(emb_series *series, uint64_t ns)
     emb_series_observe(series, (double)ns * 1e-9);
 }
 
-void emb_totals_add(emb_service *service, const emb_answer *answer)
+void emb_totals_add(emb_service *service, const emb_answer *answer, uint64_t end_ns)
 {
     const emb_model_series *series = answer->series;
     uint64_t by_source[EMB_CACHE_SHARED + 1] = {0};
@@ -47,6 +51,7 @@ void emb_totals_add(emb_service *service, const emb_answer *answer)
                     : l2               ? series->seconds_l2
                                        : series->seconds_l1,
                     answer->total_ns);
+    emb_window_observe(service->kit.shown[EMB_LATENCY_EMBED], (double)answer->total_ns * 1e-9, end_ns);
 }
 
 void emb_totals_add_error(emb_service *service, emb_status status, uint64_t cost_nusd)
@@ -67,15 +72,17 @@ static uint64_t get(const atomic_uint_fast64_t *counter)
     return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
-static double quantile_ms(emb_service *service, double q)
+void emb_service_get_latency(emb_service *service, emb_latency which, emb_window_stats *out)
 {
-    return service->metrics ? emb_metrics_quantile(service->metrics, EMB_METRIC_EMBED_SECONDS, q) * 1e3 : 0;
+    emb_window_read(service->kit.shown[which], emb_now_ns(), 0, out);
 }
 
 void emb_service_get_totals(emb_service *service, emb_service_totals *out)
 {
     const emb_counts *c = &service->counts;
     uint64_t l1 = get(&c->l1), l2 = get(&c->l2);
+    emb_window_stats recent;
+    emb_service_get_latency(service, EMB_LATENCY_EMBED, &recent);
     *out = (emb_service_totals){
         .requests = get(&c->requests),
         .texts = get(&c->texts),
@@ -87,9 +94,10 @@ void emb_service_get_totals(emb_service *service, emb_service_totals *out)
         .tokens = get(&c->tokens),
         .errors = get(&c->errors),
         .cost_nusd = get(&c->cost_nusd),
-        .p50_ms = quantile_ms(service, 0.50),
-        .p95_ms = quantile_ms(service, 0.95),
-        .p99_ms = quantile_ms(service, 0.99),
+        .recent_requests = recent.count,
+        .p50_ms = recent.p50 * 1e3,
+        .p95_ms = recent.p95 * 1e3,
+        .p99_ms = recent.p99 * 1e3,
         .since_seconds = (double)(emb_now_ns() - get(&c->since_ns)) * 1e-9,
     };
 }
@@ -101,5 +109,7 @@ void emb_service_reset_totals(emb_service *service)
                                    &c->shared,   &c->tokens, &c->errors, &c->cost_nusd};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         atomic_store_explicit(all[i], 0, memory_order_relaxed);
+    for (size_t i = 0; i < EMB_LATENCIES; i++)
+        emb_window_reset(service->kit.shown[i]);
     atomic_store_explicit(&c->since_ns, emb_now_ns(), memory_order_relaxed);
 }

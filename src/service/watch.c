@@ -4,6 +4,12 @@
  *
  * Signals are of the last minutes (windows in the kit) and of what the parts know without I/O, except the
  * mean similarity of the shadow, which is read from its store once a minute.
+ *
+ * While a schedule runs, they are of the time since its step, as far as that is shorter: an alert that takes
+ * the step back shall speak of the step. The hit rate leaves out one window more, after the start and after
+ * each change of the rollout: a cache that is empty, or that has none of the candidate's vectors yet, is cold
+ * and not broken, and needs a while to say anything. A window is read by whole slices, a thirtieth of it, so
+ * that nothing from before gets in. After a quiet night there are too few lookups, and then nothing is said.
  */
 #include "base/clock.h"
 #include "base/error.h"
@@ -18,24 +24,38 @@ enum { SIMILARITY_SECONDS = 60 };
 
 typedef struct watch {
     emb_service *service;
+    uint64_t start_ns;
     uint64_t similarity_ns; /* when it was read last */
     bool has_similarity;
     double similarity;
     uint64_t comparisons;
 } watch;
 
-void emb_service_get_recent(emb_service *service, emb_service_recent *out)
+/* What is read of each window: seconds at its end, 0: nothing. */
+typedef struct spans {
+    uint32_t requests_s, lookups_s;
+    int64_t step_s; /* Unix time of the step of a schedule; 0: none runs */
+} spans;
+
+static void read_part(const emb_window *window, uint64_t now_ns, uint32_t seconds, emb_window_stats *out)
+{
+    if (seconds)
+        emb_window_read(window, now_ns, seconds, out);
+    else
+        *out = (emb_window_stats){0};
+}
+
+static void read_recent(emb_service *service, uint32_t window_s, const spans *of, emb_service_recent *out)
 {
     emb_kit *kit = &service->kit;
     uint64_t now = emb_now_ns();
     emb_window_stats latency, errors, lookups, hits;
-    emb_config *config = emb_service_config(service);
-    emb_window_read(kit->latency, now, 0, &latency);
-    emb_window_read(kit->errors, now, 0, &errors);
-    emb_window_read(kit->lookups, now, 0, &lookups);
-    emb_window_read(kit->hits, now, 0, &hits);
+    read_part(kit->latency, now, of->requests_s, &latency);
+    read_part(kit->errors, now, of->requests_s, &errors);
+    read_part(kit->lookups, now, of->lookups_s, &lookups);
+    read_part(kit->hits, now, of->lookups_s, &hits);
     *out = (emb_service_recent){
-        .seconds = (uint32_t)config->alert_window_s,
+        .seconds = window_s,
         .requests = latency.count + errors.count,
         .errors = errors.count,
         .texts = (uint64_t)lookups.sum,
@@ -44,10 +64,46 @@ void emb_service_get_recent(emb_service *service, emb_service_recent *out)
         .p95_ms = latency.p95 * 1e3,
         .p99_ms = latency.p99 * 1e3,
     };
-    emb_config_release(config);
 }
 
-static void read_similarity(watch *w, const emb_config *config)
+void emb_service_get_recent(emb_service *service, emb_service_recent *out)
+{
+    emb_config *config = emb_service_config(service);
+    uint32_t window_s = (uint32_t)config->alert_window_s;
+    emb_config_release(config);
+    read_recent(service, window_s, &(spans){.requests_s = window_s, .lookups_s = window_s}, out);
+}
+
+uint32_t emb_watch_part(uint32_t window_s, int64_t age_s)
+{
+    if (age_s >= (int64_t)window_s)
+        return window_s;
+    if (age_s <= 0)
+        return 0;
+    uint64_t slices = (uint64_t)age_s * EMB_WINDOW_SLICES / window_s;
+    return (uint32_t)(slices * window_s / EMB_WINDOW_SLICES);
+}
+
+/* Ages are rounded down: the step was made within its second. */
+static void choose_spans(const watch *w, uint32_t window_s, spans *out)
+{
+    int64_t now_s = (int64_t)time(NULL),
+            age_s = (int64_t)((emb_now_ns() - w->start_ns) / UINT64_C(1000000000));
+    *out = (spans){.requests_s = window_s};
+    if (w->service->kit.rollout) {
+        emb_rollout_view v;
+        emb_rollout_get(w->service->kit.rollout, 0, &v);
+        if (v.changed_s && now_s - v.changed_s - 1 < age_s)
+            age_s = now_s - v.changed_s - 1;
+        if (v.mode == EMB_ROLLOUT_SCHEDULED) {
+            out->step_s = v.step_since_s;
+            out->requests_s = emb_watch_part(window_s, now_s - v.step_since_s - 1);
+        }
+    }
+    out->lookups_s = emb_watch_part(window_s, age_s - (int64_t)window_s);
+}
+
+static void read_similarity(watch *w, const emb_config *config, int64_t step_s)
 {
     emb_shadow *shadow = w->service->kit.shadow;
     uint64_t now = emb_now_ns();
@@ -60,7 +116,8 @@ static void read_similarity(watch *w, const emb_config *config)
     w->similarity_ns = now;
     emb_arena arena;
     emb_arena_init(&arena);
-    const emb_shadow_query query = {.since_s = (int64_t)time(NULL) - (int64_t)config->alert_window_s};
+    int64_t since_s = (int64_t)time(NULL) - (int64_t)config->alert_window_s;
+    const emb_shadow_query query = {.since_s = since_s > step_s ? since_s : step_s};
     emb_shadow_report report;
     emb_error err;
     if (emb_shadow_make_report(shadow, &query, &arena, &report, &err) == EMB_OK) {
@@ -106,9 +163,11 @@ static void evaluate(watch *w, const emb_config *config)
     emb_arena arena;
     emb_provider_signal *providers = NULL;
     emb_service_recent recent;
+    spans of;
     emb_arena_init(&arena);
-    emb_service_get_recent(service, &recent);
-    read_similarity(w, config);
+    choose_spans(w, (uint32_t)config->alert_window_s, &of);
+    read_recent(service, (uint32_t)config->alert_window_s, &of, &recent);
+    read_similarity(w, config, of.step_s);
     emb_alert_signals s = {
         .requests = recent.requests,
         .errors = recent.errors,
@@ -139,19 +198,21 @@ static void advance(emb_service *service)
 {
     emb_error err;
     bool changed = false;
-    const char *alert = NULL;
+    emb_alarm found;
+    emb_rollout_alarm alarm;
     if (!service->kit.rollout)
         return;
-    if (service->kit.alerts && !emb_alerts_firing(service->kit.alerts, EMB_SEVERITY_ERROR, &alert))
-        alert = NULL;
-    emb_status status = emb_rollout_tick(service->kit.rollout, alert, &changed, &err);
+    bool fires = service->kit.alerts && emb_alerts_alarm(service->kit.alerts, EMB_SEVERITY_ERROR, &found);
+    if (fires)
+        alarm = (emb_rollout_alarm){found.name, found.held_since_s, found.for_s};
+    emb_status status = emb_rollout_tick(service->kit.rollout, fires ? &alarm : NULL, &changed, &err);
     if (status && status != EMB_E_UNAVAILABLE)
         emb_log(EMB_LOG_DEBUG, "the rollout could not be looked at", EMB_LOG_TEXT("error", err.message));
 }
 
 static void *run(void *context)
 {
-    watch w = {.service = context};
+    watch w = {.service = context, .start_ns = emb_now_ns()};
     emb_kit *kit = &w.service->kit;
     emb_thread_background("embedd-watch");
     pthread_mutex_lock(&kit->watch_lock);

@@ -82,6 +82,8 @@ static void judge_health(const emb_readiness_input *in, emb_readiness *out)
     c->name = "cache_hit_rate";
     if (in->hit_rate_known)
         found(c, in->hit_rate > in->required_hit_rate, "%.4f", in->hit_rate);
+    else
+        found(c, false, "too few lookups: %llu", (unsigned long long)in->lookups);
     c = add(out, "<= %g ms", in->p95_limit_ms);
     c->name = "p95_latency_ms";
     if (isfinite(in->p95_ms))

@@ -121,8 +121,9 @@ typedef struct emb_readiness_input {
     double required_similarity, required_overlap, required_hours, required_hit_rate;
     uint64_t required_comparisons;
     unsigned critical_alerts;
-    bool hit_rate_known;
-    double hit_rate;                       /* of warmed terms, else of the cache */
+    bool hit_rate_known;                   /* enough was looked for */
+    double hit_rate;                       /* of the cache, in the last minutes */
+    uint64_t lookups;                      /* that it is of, or that were too few */
     double p95_ms, p95_limit_ms;           /* not finite: not recorded */
     int64_t rollback_verified_s;           /* 0: never */
     bool alerts_unknown, rollback_unknown; /* nobody records them */

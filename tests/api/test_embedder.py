@@ -145,8 +145,15 @@ class About(Case):
         self.assertAlmostEqual(m["cache_hit_rate"], 0.3)
         self.assertGreater(m["total_tokens"], 20)
         self.assertGreater(m["p99_latency_ms"], 0)
+        self.assertEqual(m["latency_window_seconds"], 300)
         self.post("/embed/metrics/reset", None)
-        self.assertEqual(self.get("/embed/metrics")["metrics"]["total_embeddings_generated"], 0)
+        m = self.get("/embed/metrics")["metrics"]
+        self.assertEqual([m[k] for k in ("total_embeddings_generated", "p50_latency_ms", "p95_latency_ms", "p99_latency_ms")],
+                         [0, 0, 0, 0])
+        latency = self.get("/api/v1/embeddings/metrics")["latency"]
+        self.assertEqual([latency[k]["p99_ms"] for k in ("embed", "queue", "compute")], [0, 0, 0])
+        counted = [x for x in self.ask("GET", "/metrics").decode().splitlines() if x.startswith("embedd_embed_duration_seconds_count")]
+        self.assertTrue(any(not x.endswith(" 0") for x in counted), "Prometheus' counters go on")
 
     def test_health(self):
         a = self.get("/embed/health")

@@ -111,7 +111,7 @@ class Families(Case):
         self.addCleanup(folder.cleanup)
         path = os.path.join(folder.name, "keys.yaml")
         with open(path, "w") as f:
-            f.write("keys:\n  - {name: narrow, sha256: %s, models: [%s]}\n" % (hashlib.sha256(b"k").hexdigest(), LOCAL))
+            f.write("keys:\n  - {name: narrow, sha256: %s, models: [%s], rights: admin}\n" % (hashlib.sha256(b"k").hexdigest(), LOCAL))
         os.chmod(path, 0o600)
         g = self.gateway(self.openai(EMBEDD_API_KEYS_FILE=path))
         report = self.ask(g, {"texts": ["a"], "model": SMALL}, 403, path="/api/v1/embeddings/cache/warm",

@@ -119,6 +119,54 @@ class Shadow(Case):
 
 
 class Alerts(Case):
+    MISSES = {"EMBEDDING_PROVIDER": "local", "EMBEDD_ALERT_FOR_SECONDS": "0", "EMBEDD_ALERT_INTERVAL_MS": "50",
+              "EMBEDD_ALERT_MINIMUM_LOOKUPS": "20"}
+
+    def misses(self, g, start, count=50):
+        self.ask(g, {"texts": ["never seen %d" % i for i in range(start, start + count)]})
+        return start + count
+
+    def alerts(self, g):
+        return {a["name"]: a for a in g.get("/api/v1/embeddings/alerts")[2]["alerts"]}
+
+    def test_a_cold_cache_is_no_alert_and_rolls_nothing_back(self):
+        g = self.gateway(self.openai(**self.MISSES))
+        self.ask(g, {"action": "schedule", "steps": [{"percentage": 50, "hold_seconds": 3600}]},
+                 path="/api/v1/embeddings/rollout")
+        self.misses(g, 0)
+        named = {c["name"]: c for c in g.get("/api/v1/embeddings/production-readiness")[2]["criteria"]}
+        self.assertEqual((named["cache_hit_rate"]["actual"], named["cache_hit_rate"]["passed"]), ("0.0000", False))
+        self.up.always(faults.status(500))
+        for i in range(6):  # an alert that is meant, to know that the rules were looked at
+            g.post("/api/v1/embeddings", {"texts": ["text %d" % i], "preferred_provider": "openai"})
+        service.until(lambda: "breaker_open" in self.alerts(g), "an alert")
+        view = service.until(lambda: (lambda v: v if v["mode"] == "rolled_back" else None)(
+            g.get("/api/v1/embeddings/rollout")[2]), "the rollback")
+        self.assertRegex(view["reason"], "breaker_open|provider_unhealthy")
+        self.assertNotIn("cache_hit_rate", self.alerts(g))
+
+    def test_a_cache_that_stays_bad_is_an_alert(self):
+        g = self.gateway(self.openai(EMBEDD_ALERT_WINDOW_SECONDS="1", **self.MISSES))
+        sent = [0]
+
+        def fires():
+            sent[0] = self.misses(g, sent[0])
+            return self.alerts(g).get("cache_hit_rate", {}).get("state") == "firing"
+        service.until(fires, "the alert")
+
+    def test_readiness_is_of_the_last_minutes(self):
+        g = self.gateway(self.openai(EMBEDDING_PROVIDER="local"))
+
+        def hit_rate():
+            return {c["name"]: c for c in g.get("/api/v1/embeddings/production-readiness")[2]["criteria"]}["cache_hit_rate"]
+        texts = ["text %d" % i for i in range(15)]
+        self.ask(g, {"texts": texts})
+        self.ask(g, {"texts": texts}, cache_control="no-cache")  # not looked for
+        self.assertEqual((hit_rate()["actual"], hit_rate()["passed"]), ("too few lookups: 15", False))
+        for _ in range(9):
+            self.ask(g, {"texts": texts})
+        self.assertEqual((hit_rate()["actual"], hit_rate()["passed"]), ("0.9000", True))
+
     def test_budget_alert_reaches_a_webhook_and_is_listed(self):
         received = []
 

@@ -176,7 +176,7 @@ class Keys(Case):
             path = os.path.join(folder, "keys.yaml")
             with open(path, "w") as f:
                 f.write("keys:\n")
-                for name, models in (("all", ""), ("small", "  models: [%s]\n" % SMALL), ("own", "  models: [%s]\n" % LOCAL)):
+                for name, models in (("all", "  rights: [use, read]\n"), ("small", "  models: [%s]\n" % SMALL), ("own", "  models: [%s]\n" % LOCAL)):
                     f.write("- name: %s\n  sha256: %s\n%s" % (name, hashlib.sha256(name.encode()).hexdigest(), models))
             os.chmod(path, 0o600)
             g = self.gateway(self.openai(EMBEDDING_PROVIDER="openai", EMBEDD_API_KEYS_FILE=path), ready=False,
@@ -193,6 +193,8 @@ class Keys(Case):
             self.assertEqual(ask("small", {"texts": ["another text with a few more tokens in it"]}, 402)["detail"] != "", True)
             rows = self.ask_get(g, "/api/v1/embeddings/costs?by=key", "all")["rows"]
             self.assertTrue({"all", "own", "small"} <= {r["key"] for r in rows}, rows)
+            rows = self.ask_get(g, "/api/v1/embeddings/costs?by=key", "small")["rows"]
+            self.assertEqual([r["key"] for r in rows], ["small"], "without the right to read, its own")
 
     def ask_get(self, g, path, key):
         status, _, answer = g.get(path, headers={"authorization": "Bearer " + key})

@@ -458,6 +458,62 @@ static void more_than_there_is_room_for(void **state)
     emb_alerts_close(a);
 }
 
+/* Since when there is reason to act upon what fires. */
+static void since_when_it_holds(void **state)
+{
+    (void)state;
+    emb_alarm alarm;
+    emb_alerts *a = open_alerts(NULL, 0, NULL, 60);
+    int64_t start = clock_s;
+    evaluate(a, slow(1500));
+    assert_false(emb_alerts_alarm(a, EMB_SEVERITY_ERROR, &alarm)); /* pending */
+    clock_s += 60;
+    evaluate(a, slow(1500));
+    assert_true(emb_alerts_alarm(a, EMB_SEVERITY_ERROR, &alarm));
+    assert_string_equal(alarm.name, "p95_latency");
+    assert_true(alarm.held_since_s == start && alarm.for_s == 60);
+    assert_false(emb_alerts_alarm(a, EMB_SEVERITY_CRITICAL, &alarm));
+    clock_s += 5;
+    evaluate(a, slow(700)); /* fires on, as an error for a while, and there is no reason now */
+    assert_true(emb_alerts_alarm(a, EMB_SEVERITY_ERROR, &alarm));
+    assert_true(alarm.held_since_s == INT64_MAX);
+    assert_true(emb_alerts_alarm(a, EMB_SEVERITY_WARNING, &alarm));
+    assert_true(alarm.held_since_s == start);
+    clock_s += 5;
+    evaluate(a, slow(1500));
+    assert_true(emb_alerts_alarm(a, EMB_SEVERITY_ERROR, &alarm));
+    assert_true(alarm.held_since_s == clock_s);
+    emb_alert_signals s = slow(1500);
+    s.store_down = true;
+    clock_s += 10;
+    evaluate(a, s);
+    clock_s += 60;
+    evaluate(a, s); /* two fire; the one that has held the longest is told */
+    assert_int_equal(emb_alerts_firing(a, EMB_SEVERITY_ERROR, NULL), 2);
+    assert_true(emb_alerts_alarm(a, EMB_SEVERITY_ERROR, &alarm));
+    assert_string_equal(alarm.name, "p95_latency");
+    emb_alerts_close(a);
+}
+
+static void few_lookups_say_nothing(void **state)
+{
+    (void)state;
+    emb_alerts *a = open_alerts(NULL, 0, NULL, 0);
+    emb_alert_thresholds t = THRESHOLDS;
+    t.for_s = 0;
+    t.minimum_lookups = 200;
+    emb_alerts_set_thresholds(a, &t);
+    emb_alert_signals s = quiet();
+    s.lookups = 199;
+    s.hits = 0;
+    evaluate(a, s);
+    assert_int_equal(emb_alerts_firing(a, EMB_SEVERITY_WARNING, NULL), 0);
+    s.lookups = 200;
+    evaluate(a, s);
+    assert_int_equal(emb_alerts_firing(a, EMB_SEVERITY_ERROR, NULL), 1);
+    emb_alerts_close(a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -474,6 +530,8 @@ int main(void)
         cmocka_unit_test_setup(names, setup),
         cmocka_unit_test_setup(short_of_memory, setup),
         cmocka_unit_test_setup(opening_short_of_memory, setup),
+        cmocka_unit_test_setup(since_when_it_holds, setup),
+        cmocka_unit_test_setup(few_lookups_say_nothing, setup),
         cmocka_unit_test_setup(more_than_there_is_room_for, setup),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

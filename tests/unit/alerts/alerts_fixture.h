@@ -84,6 +84,7 @@ static const emb_alert_thresholds THRESHOLDS = {
     .budget_critical = 0.95,
     .monthly_usd = 100,
     .minimum_requests = 20,
+    .minimum_lookups = 20,
     .minimum_comparisons = 10,
     .for_s = 60,
 };

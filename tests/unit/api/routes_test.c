@@ -14,9 +14,9 @@ static void handler(struct emb_api_call *call)
     (void)call;
 }
 
-#define ROW(methods, path)                                                                  \
-    {                                                                                       \
-        methods, path, EMB_FAMILY_OPENAI, EMB_AUTH_KEY, handler, "", NULL, NULL, NULL, NULL \
+#define ROW(methods, path)                                                                                 \
+    {                                                                                                      \
+        methods, path, EMB_FAMILY_OPENAI, EMB_AUTH_KEY, EMB_RIGHT_USE, handler, "", NULL, NULL, NULL, NULL \
     }
 
 static const emb_route one[] = {ROW(EMB_HTTP_POST, "/v1/embeddings"),

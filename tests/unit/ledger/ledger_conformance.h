@@ -474,15 +474,24 @@ static inline void ledger_test_kept(void **state)
     assert_int_equal(emb_ledger_open(ledger_of->url, &reader, &l, &err), EMB_E_NOT_FOUND);
 }
 
+#include "unit/ledger/ledger_compaction.h"
+
 static inline int ledger_conformance(const ledger_subject *subject)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(ledger_test_dimensions),        cmocka_unit_test(ledger_test_totals_and_filters),
-        cmocka_unit_test(ledger_test_refuses),           cmocka_unit_test(ledger_test_zones),
-        cmocka_unit_test(ledger_test_threads),           cmocka_unit_test(ledger_test_saturates),
-        cmocka_unit_test(ledger_test_batch_twice),       cmocka_unit_test(ledger_test_many_names),
-        cmocka_unit_test(ledger_test_odd_names),         cmocka_unit_test(ledger_test_projection),
-        cmocka_unit_test(ledger_test_projection_spread), cmocka_unit_test(ledger_test_kept),
+        cmocka_unit_test(ledger_test_dimensions),
+        cmocka_unit_test(ledger_test_totals_and_filters),
+        cmocka_unit_test(ledger_test_refuses),
+        cmocka_unit_test(ledger_test_zones),
+        cmocka_unit_test(ledger_test_threads),
+        cmocka_unit_test(ledger_test_saturates),
+        cmocka_unit_test(ledger_test_batch_twice),
+        cmocka_unit_test(ledger_test_many_names),
+        cmocka_unit_test(ledger_test_odd_names),
+        cmocka_unit_test(ledger_test_projection),
+        cmocka_unit_test(ledger_test_projection_spread),
+        cmocka_unit_test(ledger_test_kept),
+        LEDGER_COMPACTION_TESTS,
     };
     ledger_of = subject;
     emb_arena_init(&ledger_arena);

@@ -68,7 +68,8 @@ static int suite_setup(void **state)
 static bool suite_tick(emb_rollout *r, const char *alert)
 {
     bool changed = true;
-    GOOD(emb_rollout_tick(r, alert, &changed, &err));
+    const emb_rollout_alarm alarm = {.name = alert};
+    GOOD(emb_rollout_tick(r, alert ? &alarm : NULL, &changed, &err));
     return changed;
 }
 
@@ -171,7 +172,6 @@ static void test_alert(void **state)
     GOOD(emb_rollout_schedule(a, steps, 2, "ops", "", &err));
     GOOD(emb_rollout_refresh(b, &err));
     assert_false(suite_tick(a, NULL));
-    assert_false(suite_tick(a, ""));
     assert_true(suite_tick(a, "p95_latency"));
     assert_false(suite_tick(b, "p95_latency"));
     emb_rollout_view v = suite_view(b);
@@ -181,6 +181,45 @@ static void test_alert(void **state)
     atomic_store(&suite_now, 2000000);
     assert_false(suite_tick(a, NULL)); /* and it stays there */
     suite_expect_audit(a, "rollback 10>0 schedule;schedule -1>10 ops;");
+    emb_rollout_close(a);
+    emb_rollout_close(b);
+}
+
+static bool suite_tick_held(emb_rollout *r, int64_t held_since_s)
+{
+    bool changed = true;
+    const emb_rollout_alarm alarm = {.name = "error_rate", .held_since_s = held_since_s, .for_s = 60};
+    GOOD(emb_rollout_tick(r, &alarm, &changed, &err));
+    return changed;
+}
+
+/* What held before the step is no fault of the step; while there is an alarm no step is made. */
+static void test_alert_of_before(void **state)
+{
+    (void)state;
+    static const emb_rollout_step_config steps[] = {{10, 100}, {20, 100}, {30, 100}};
+    emb_rollout *a = suite_open(), *b = suite_open();
+    GOOD(emb_rollout_schedule(a, steps, 3, "ops", "", &err)); /* at 1000000 */
+    GOOD(emb_rollout_refresh(b, &err));
+    atomic_store(&suite_now, 1000059);
+    assert_false(suite_tick_held(a, 5)); /* for days, but of this step only 59 s */
+    atomic_store(&suite_now, 1000110);
+    assert_false(suite_tick_held(a, INT64_MAX)); /* it fires and does not hold any more: wait and see */
+    assert_false(suite_tick_held(a, 1000051));
+    assert_int_equal(suite_view(a).step, 0);
+    assert_true(suite_tick(a, NULL)); /* resolved: on to 20 % */
+    assert_int_equal(suite_view(b).step, 0);
+    assert_false(
+        suite_tick_held(b, 1000000)); /* enough for the step that b knows, not for the one there is */
+    assert_int_equal(suite_view(b).step, 1);
+    atomic_store(&suite_now, 1000169);
+    assert_false(suite_tick_held(b, 1000000));
+    assert_false(suite_tick_held(b, 1000111));
+    atomic_store(&suite_now, 1000170);
+    assert_false(suite_tick_held(b, 1000111));
+    assert_true(suite_tick_held(b, 1000110));
+    assert_int_equal(suite_view(b).mode, EMB_ROLLOUT_ROLLED_BACK);
+    suite_expect_audit(a, "rollback 20>0 schedule;advance 10>20 schedule;schedule -1>10 ops;");
     emb_rollout_close(a);
     emb_rollout_close(b);
 }
@@ -359,6 +398,7 @@ static int rollout_suite(const char *url, void (*reset)(void))
         cmocka_unit_test_setup(test_set_is_shared, suite_setup),
         cmocka_unit_test_setup(test_schedule, suite_setup),
         cmocka_unit_test_setup(test_alert, suite_setup),
+        cmocka_unit_test_setup(test_alert_of_before, suite_setup),
         cmocka_unit_test_setup(test_verified, suite_setup),
         cmocka_unit_test_setup(test_texts, suite_setup),
         cmocka_unit_test_setup(test_rivals, suite_setup),

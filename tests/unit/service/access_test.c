@@ -524,9 +524,98 @@ static int remove_file(void **state)
     return 0;
 }
 
+static unsigned rights_of(emb_access *access, const char *key)
+{
+    emb_caller *caller;
+    uint64_t wait;
+    assert_int_equal(emb_access_check(access, key, strlen(key), start, &caller, &wait), EMB_ACCESS_GRANTED);
+    unsigned rights = emb_caller_rights(caller);
+    emb_caller_release(caller);
+    return rights;
+}
+
+static void rights(void **state)
+{
+    (void)state;
+    char file[1200], part[2][60];
+    unsigned set;
+    snprintf(file, sizeof file,
+             "keys:\n"
+             "  - {name: a, sha256: %s}\n"
+             "  - {name: b, sha256: %s, rights: read}\n"
+             "  - {name: c, sha256: %s, rights: [use, read]}\n"
+             "  - {name: d, sha256: %s, rights: [admin]}\n",
+             hash("ka"), hash("kb"), hash("kc"), hash("kd"));
+    emb_access *access = open_access("plain", file);
+    assert_int_equal(rights_of(access, "ka"), EMB_RIGHT_USE);
+    assert_int_equal(rights_of(access, "kb"), EMB_RIGHT_READ);
+    assert_int_equal(rights_of(access, "kc"), EMB_RIGHT_USE | EMB_RIGHT_READ);
+    assert_int_equal(rights_of(access, "kd"), EMB_RIGHT_ANY);
+    assert_int_equal(rights_of(access, "plain"), EMB_RIGHT_ANY);
+    assert_int_equal(emb_caller_rights(NULL), EMB_RIGHT_ANY);
+    emb_access_close(access);
+
+    assert_true(emb_rights_parse(" use , read", &set));
+    assert_int_equal(set, EMB_RIGHT_USE | EMB_RIGHT_READ);
+    static const char *const bad[] = {"", "use,", ",use", "Use", "use read", "uses", "adm"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_false(emb_rights_parse(bad[i], &set));
+    emb_rights_text(EMB_RIGHT_ANY, " and ", part[0], sizeof part[0]);
+    assert_string_equal(part[0], "use and read and admin");
+}
+
+static void wrong_rights(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"all",        "[use, all]", "[]",       "\"\"",
+                                      "{use: yes}", "[[use]]",    "use, read"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char file[300];
+        emb_access *access;
+        emb_error err = {0};
+        snprintf(file, sizeof file, "keys:\n  - name: a\n    sha256: %s\n    rights: %s\n", hash("k"),
+                 bad[i]);
+        emb_config *config = configure("", file);
+        if (emb_access_open(config, &access, &err) == EMB_OK)
+            fail_msg("%s is taken", bad[i]);
+        if (!strstr(err.message, "rights"))
+            fail_msg("%s: %s", bad[i], err.message);
+        emb_config_release(config);
+    }
+}
+
+static void rights_of_settings(void **state)
+{
+    (void)state;
+    char file[200], variable[200];
+    emb_error err = {0};
+    emb_access *access;
+    emb_config *config;
+    snprintf(file, sizeof file, "keys:\n  - {name: a, sha256: %s}\n", hash("ka"));
+    emb_config_release(configure("", file)); /* writes the file */
+    snprintf(variable, sizeof variable, "EMBEDD_API_KEYS_FILE=%s", path);
+    char *environment[] = {"EMBEDD_API_KEYS=plain", "EMBEDD_API_KEYS_RIGHTS=use,read",
+                           "EMBEDD_API_KEYS_FILE_RIGHTS=admin", variable, NULL};
+    emb_config_sources sources = {.environment = environment};
+    assert_int_equal(emb_config_load(&sources, &config, &err), EMB_OK);
+    assert_int_equal(emb_access_open(config, &access, &err), EMB_OK);
+    assert_int_equal(rights_of(access, "plain"), EMB_RIGHT_USE | EMB_RIGHT_READ);
+    assert_int_equal(rights_of(access, "ka"), EMB_RIGHT_ANY);
+    emb_access_close(access);
+    emb_config_release(config);
+    environment[1] = "EMBEDD_API_KEYS_RIGHTS=everything";
+    assert_int_equal(emb_config_load(&sources, &config, &err), EMB_OK);
+    assert_int_equal(emb_access_open(config, &access, &err), EMB_E_INVALID);
+    assert_non_null(strstr(err.message, "access.api_keys_rights: \"everything\""));
+    emb_config_release(config);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rights),
+        cmocka_unit_test(wrong_rights),
+        cmocka_unit_test(rights_of_settings),
         cmocka_unit_test(without_keys_all_are_let_in),
         cmocka_unit_test(plain_keys),
         cmocka_unit_test(a_file_of_keys),

@@ -111,7 +111,8 @@ static void test_not_recorded(void **state)
     (void)state;
     emb_readiness_input in = good();
     in.hit_rate_known = false;
-    check_fails(&in, "cache_hit_rate", "> 0.8", "not recorded");
+    in.lookups = 12;
+    check_fails(&in, "cache_hit_rate", "> 0.8", "too few lookups: 12");
     in = good();
     in.p95_ms = NAN;
     check_fails(&in, "p95_latency_ms", "<= 500 ms", "not recorded");
