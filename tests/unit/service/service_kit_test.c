@@ -50,10 +50,14 @@ static int teardown(void **state)
 static emb_config *with_everything(void)
 {
     static char *environment[] = {"OPENAI_API_KEY=sk-none", "OPENAI_BASE_URL=http://127.0.0.1:1/v1", NULL};
-    const emb_config_flag flags[] = {{"models-path", fake_model_root()}, {"models-threads", "1"},
-                                     {"models-default", "one"},          {"data-dir", folder},
-                                     {"cache-url", ""},           {"hybrid-monitoring", "true"},
-                                     {"hybrid-shadow_mode", "true"},     {"alerts-webhook_url", "http://127.0.0.1:1/"}};
+    const emb_config_flag flags[] = {{"models-path", fake_model_root()},
+                                     {"models-threads", "1"},
+                                     {"models-default", "one"},
+                                     {"data-dir", folder},
+                                     {"cache-url", ""},
+                                     {"hybrid-monitoring", "true"},
+                                     {"hybrid-shadow_mode", "true"},
+                                     {"alerts-webhook_url", "http://127.0.0.1:1/"}};
     emb_config_sources sources = {
         .environment = environment, .flags = flags, .flag_count = sizeof flags / sizeof *flags};
     emb_config *config;
@@ -138,7 +142,7 @@ static void each(bool is_new)
     emb_config *config = with_everything();
     bool failed;
     int counts[6] = {0};
-    ERR_raise(ERR_LIB_USER, ERR_R_MALLOC_FAILURE); /* makes what OpenSSL keeps */
+    ERR_raise(ERR_LIB_USER, ERR_R_MALLOC_FAILURE);            /* makes what OpenSSL keeps */
     assert_int_equal(once(config, SIZE_MAX / 4, &failed), 5); /* what libraries keep from the first time on */
     if (!fail_alloc_available()) {
         emb_config_release(config);
@@ -155,10 +159,10 @@ static void each(bool is_new)
         if (fail_alloc_live() > live)
             fail_msg("allocation %zu: %zu of %zu left", n, fail_alloc_live(), live);
     }
-    print_message("%zu allocations, %zu tries: %d errors, %d with all parts, %d with one left out\n", n, tries,
-                  counts[0], counts[5], counts[4]);
-    assert_true(counts[0] > 5);                 /* engine, models, gateway, budget */
-    assert_true(counts[4] > 3);                 /* ledger, rollout, alerts, shadow */
+    print_message("%zu allocations, %zu tries: %d errors, %d with all parts, %d with one left out\n", n,
+                  tries, counts[0], counts[5], counts[4]);
+    assert_true(counts[0] > 5);                             /* engine, models, gateway, budget */
+    assert_true(counts[4] > 3);                             /* ledger, rollout, alerts, shadow */
     assert_int_equal(counts[1] + counts[2] + counts[3], 0); /* one failure costs one part */
     emb_config_release(config);
 }
