@@ -74,15 +74,15 @@ emb_status emb_budget_contact_enter(emb_budget_contact *c, uint64_t deadline_ns,
     pthread_mutex_lock(&c->lock);
     while (in_time && c->turns == 0 && emb_budget_contact_is_up(c))
         in_time = wait_for_change(c, deadline_ns);
-    bool up = emb_budget_contact_is_up(c), entered = up && c->turns > 0;
-    if (entered)
+    emb_status st = EMB_OK;
+    if (!emb_budget_contact_is_up(c))
+        st = emb_budget_contact_refuse(err, c->last.message);
+    else if (c->turns == 0)
+        st = emb_budget_contact_refuse(err, "the request's deadline passed while others were in the store");
+    else
         c->turns--;
-    emb_error last = c->last;
     pthread_mutex_unlock(&c->lock);
-    if (entered)
-        return EMB_OK;
-    return emb_budget_contact_refuse(err, up ? "the request's deadline passed while others were in the store"
-                                             : last.message);
+    return st;
 }
 
 void emb_budget_contact_leave(emb_budget_contact *c)
