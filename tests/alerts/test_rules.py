@@ -30,7 +30,7 @@ class Rules(unittest.TestCase):
                 self.assertIn(label, FAMILIES[name], name)
 
     def test_thresholds(self):
-        defaults = dict(re.findall(r'"alerts\.(\w+)", "\w+", "([\d.]+)"', read("src", "config", "settings.h")))
+        defaults = dict(re.findall(r'"alerts\.(\w+)",\s*(?:\\\s*)?"\w+",\s*(?:\\\s*)?"([\d.]+)"', read("src", "config", "settings.h")))
         for name, setting, scale in (
                 ("EmbeddP95LatencyWarning", "p95_latency_warning", 1000), ("EmbeddP95LatencyError", "p95_latency_error", 1000),
                 ("EmbeddCacheHitRateWarning", "cache_hit_warning", 1), ("EmbeddCacheHitRateError", "cache_hit_error", 1),
