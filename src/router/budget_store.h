@@ -46,8 +46,8 @@ typedef struct emb_budget_order {
 } emb_budget_order;
 
 typedef enum emb_budget_sureness {
-    EMB_BUDGET_SURE,   /* the reservation was made */
-    EMB_BUDGET_UNSURE, /* nobody knows: if it was not, it must not be made any more */
+    EMB_BUDGET_SURE,    /* the reservation was made */
+    EMB_BUDGET_UNSURE,  /* nobody knows: if it was not, it must not be made any more */
     EMB_BUDGET_REPEATED /* it was, and must not be made again by an order still on its way (remote stores) */
 } emb_budget_sureness;
 
