@@ -1,11 +1,11 @@
 /*
  * Reserving, and the thread that keeps a process and the store together.
  *
- * A reserve is one step in the store. Refused, it gives up reservations whose time is over and tries once more, so
- * that dead ones never cost a live call and the ordinary step stays small. A step has command_ms, or what is left
- * of the caller's time; budget_contact.c says when it is tried again, and when the store counts as away. A deadline
- * of the caller's that is shorter than command_ms says nothing of the store and is not counted. While the store is
- * away the thread tries to reach it four times a second.
+ * A reserve is one step in the store. Refused, it gives up reservations whose time is over and tries once
+ * more, so that dead ones never cost a live call and the ordinary step stays small. A step has command_ms,
+ * or what is left of the caller's time; budget_contact.c says when it is tried again, and when the store
+ * counts as away. A deadline of the caller's that is shorter than command_ms says nothing of the store and
+ * is not counted. While the store is away the thread tries to reach it four times a second.
  *
  * A remote store that did not answer may have reserved all the same. Such a ticket is taken back through the
  * queue of settlements, and marked so that the step, should it still stand in the server's buffers, does
@@ -190,8 +190,8 @@ static emb_status fill_ticket(emb_budget *b, const emb_budget_scope *scopes, siz
     return EMB_OK;
 }
 
-/* With a turn. As long as the store has time only for others it is asked again, under the same id, which makes of
- * several arrivals one reservation. */
+/* With a turn. As long as the store has time only for others it is asked again, under the same id, which
+ * makes of several arrivals one reservation. */
 static emb_status ask(emb_budget *b, emb_budget_order *o, uint64_t deadline_ns, bool *repeated,
                       emb_error *err)
 {

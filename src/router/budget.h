@@ -11,11 +11,10 @@
  *     emb_budget_settle(b, &t, actual_nusd);                 // never blocks on the store; idempotent by the ticket's id
  *
  * One atomic step in the store per reserve (a transaction; one script in Redis); settlements go out in
- * batches by a thread of the budget. A reservation that was not settled within `reservation_s` comes back, or
- * counts as spent. A store that is busy is waited for, within the deadline; one that answered nobody for command_ms
- * refuses nothing silently: reserve gives EMB_E_UNAVAILABLE, at once until it is back, so that no money is spent
- * unseen. A day is that of the time zone;
- * `now` can be set by tests. Thread-safe.
+ * batches by a thread of the budget. A reservation that was not settled within `reservation_s` comes back,
+ * or counts as spent. A store that is busy is waited for, within the deadline; one that answered nobody
+ * for command_ms refuses nothing silently: reserve gives EMB_E_UNAVAILABLE, at once until it is back, so
+ * that no money is spent unseen. A day is that of the time zone; `now` can be set by tests. Thread-safe.
  */
 #ifndef EMB_ROUTER_BUDGET_H
 #define EMB_ROUTER_BUDGET_H

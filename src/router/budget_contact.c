@@ -1,19 +1,19 @@
 /*
- * A store that is away and one that is busy look alike to a single step: both let its time run out. They are told
- * apart by what happens to others. Where nobody was answered during the whole step the store is down, and callers
- * are refused at once until the budget's thread has reached it again: they have other providers to go to, and
- * should not each wait to learn the same. Where somebody was, the step is tried again, as long as its caller has
- * time: a refusal for want of a moment would be one that nobody has a reason for. Failures that come at once
- * (refused, reset, read-only) count; three in a row mean down.
+ * A store that is away and one that is busy look alike to a single step: both let its time run out. They
+ * are told apart by what happens to others. Where nobody was answered during the whole step the store is
+ * down, and callers are refused at once until the budget's thread has reached it again: they have other
+ * providers to go to, and should not each wait to learn the same. Where somebody was, the step is tried
+ * again, as long as its caller has time: a refusal for want of a moment would be one that nobody has a
+ * reason for. Failures that come at once (refused, reset, read-only) count; three in a row mean down.
  *
- * Few callers are in the store at once. All steps of a budget lock the same totals, so that a crowd in there gains
- * nothing, and each of its steps would last as long as all of them: with hundreds of threads that is longer than
- * any limit that still tells a dead store from a live one. The others wait here, where waiting says nothing of the
- * store, and leave as soon as it is down.
+ * Few callers are in the store at once. All steps of a budget lock the same totals, so that a crowd in
+ * there gains nothing, and each of its steps would last as long as all of them: with hundreds of threads
+ * that is longer than any limit that still tells a dead store from a live one. The others wait here, where
+ * waiting says nothing of the store, and leave as soon as it is down.
  *
- * Rejected: limits of time alone (a busy machine is refused what its budget has, or a dead store holds up every
- * call); counting steps in a row (a crowd fails together); letting the connections' pool queue callers, whose time
- * would run meanwhile.
+ * Rejected: limits of time alone (a busy machine is refused what its budget has, or a dead store holds up
+ * every call); counting steps in a row (a crowd fails together); letting the connections' pool queue
+ * callers, whose time would run meanwhile.
  */
 #include "router/budget_contact.h"
 
@@ -74,15 +74,15 @@ emb_status emb_budget_contact_enter(emb_budget_contact *c, uint64_t deadline_ns,
     pthread_mutex_lock(&c->lock);
     while (in_time && c->turns == 0 && emb_budget_contact_is_up(c))
         in_time = wait_for_change(c, deadline_ns);
-    bool up = emb_budget_contact_is_up(c), entered = up && c->turns > 0;
-    if (entered)
+    emb_status st = EMB_OK;
+    if (!emb_budget_contact_is_up(c))
+        st = emb_budget_contact_refuse(err, c->last.message);
+    else if (c->turns == 0)
+        st = emb_budget_contact_refuse(err, "the request's deadline passed while others were in the store");
+    else
         c->turns--;
-    emb_error last = c->last;
     pthread_mutex_unlock(&c->lock);
-    if (entered)
-        return EMB_OK;
-    return emb_budget_contact_refuse(err, up ? "the request's deadline passed while others were in the store"
-                                             : last.message);
+    return st;
 }
 
 void emb_budget_contact_leave(emb_budget_contact *c)

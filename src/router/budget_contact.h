@@ -1,7 +1,7 @@
 /*
  * budget_contact.h: whether a budget's store answers, and whose turn it is to ask it. Internal to router/.
  *
- *     if ((st = emb_budget_contact_enter(c, deadline_ns, err))) return st;     // it is away, or the deadline passed
+ *     if ((st = emb_budget_contact_enter(c, deadline_ns, err))) return st;   // away, or too late
  *     do {
  *         since = emb_now_ns();
  *         st = ops->reserve(store, order, …);
@@ -36,8 +36,8 @@ void emb_budget_contact_init(emb_budget_contact *contact, emb_series *series_up)
 void emb_budget_contact_fini(emb_budget_contact *contact);
 bool emb_budget_contact_is_up(const emb_budget_contact *contact);
 
-/* Waits for a turn as long as the store is up, until the deadline (0: none). EMB_E_UNAVAILABLE when it is not, or
- * the deadline has passed. */
+/* Waits for a turn as long as the store is up, until the deadline (0: none). EMB_E_UNAVAILABLE when it is not,
+ * or the deadline has passed. */
 EMB_MUST_CHECK emb_status emb_budget_contact_enter(emb_budget_contact *contact, uint64_t deadline_ns,
                                                    emb_error *err);
 void emb_budget_contact_leave(emb_budget_contact *contact);

@@ -22,6 +22,7 @@
  * server costs the last moments of counting, as with SQLite.
  */
 #include "base/error.h"
+#include "router/budget_contact.h"
 #include "router/budget_store.h"
 #include "store/postgresql.h"
 
@@ -126,6 +127,8 @@ static const emb_pg_statement READ = {
 static const emb_pg_statement TIDY = {
     "embedd_budget_tidy", "WITH t AS (DELETE FROM embedd_budget_ticket WHERE state > 0 AND until <= now()) "
                           "DELETE FROM embedd_budget_total WHERE day < $1::int4"};
+
+enum { CONNECTIONS = EMB_BUDGET_TURNS + 2 }; /* the thread's, and one for who wants to read */
 
 typedef struct pg_store {
     emb_budget_store base;
@@ -288,7 +291,8 @@ emb_status emb_budget_postgresql_open(const char *url, const emb_budget_store_op
         return emb_fail_nomem(err, "a budget's store", sizeof *q);
     q->base.ops = &OPS;
     q->options = *options;
-    emb_status st = emb_pg_open(url, &(emb_pg_options){.schema = &SCHEMA, .relaxed = true}, &q->pg, err);
+    const emb_pg_options pg = {.schema = &SCHEMA, .relaxed = true, .connections = CONNECTIONS};
+    emb_status st = emb_pg_open(url, &pg, &q->pg, err);
     if (st != EMB_OK) {
         free(q);
         return st;

@@ -1,7 +1,8 @@
 /*
  * budget_queue.h: settlements on their way to the store. Internal to router/.
  *
- *     emb_budget_queue_add(q, emb_budget_item_make(&ticket, actual_nusd, EMB_BUDGET_SURE));    // any thread; memory only
+ *     item = emb_budget_item_make(&ticket, actual_nusd, EMB_BUDGET_SURE);
+ *     emb_budget_queue_add(q, item);                           // any thread; memory only
  *     count = emb_budget_queue_take(q, list);                  // the writer's: the oldest, which stay in the queue
  *     emb_budget_queue_done(q, count);                         // or not: then they are taken again
  */

@@ -46,9 +46,9 @@ typedef struct emb_budget_order {
 } emb_budget_order;
 
 typedef enum emb_budget_sureness {
-    EMB_BUDGET_SURE,   /* the reservation was made */
-    EMB_BUDGET_UNSURE, /* nobody knows: if it was not, it must not be made any more */
-    EMB_BUDGET_REPEATED /* it was, and must not be made again by an order that is still on its way (of remote stores) */
+    EMB_BUDGET_SURE,    /* the reservation was made */
+    EMB_BUDGET_UNSURE,  /* nobody knows: if it was not, it must not be made any more */
+    EMB_BUDGET_REPEATED /* it was, and must not be made again by an order still on its way (remote stores) */
 } emb_budget_sureness;
 
 typedef struct emb_budget_settlement {

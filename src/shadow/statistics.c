@@ -1,19 +1,22 @@
 /*
  * statistics.c: means with their intervals, shares with theirs, and rank correlation.
  *
- * Means: values are cosines and overlaps, bounded and skewed, crowded just under 1, of which a symmetric interval
- * says too much on the crowded side and too little on the other. So Student's interval is corrected for skewness:
- * Hall's transformation (1992) of the t statistic, a cubic that takes its skewness away, is monotone and has an
- * inverse in closed form. Each value already is the difference of a pair (of one text's two vectors). No interval is
- * longer than what can be: it ends at the bounds of the values. tests/unit/shadow simulates the coverage.
+ * Means: values are cosines and overlaps, bounded and skewed, crowded just under 1, of which a symmetric
+ * interval says too much on the crowded side and too little on the other. So Student's interval is
+ * corrected for skewness: Hall's transformation (1992) of the t statistic, a cubic that takes its skewness
+ * away, is monotone and has an inverse in closed form. Each value already is the difference of a pair (of
+ * one text's two vectors). No interval is longer than what can be: it ends at the bounds of the values.
+ * tests/unit/shadow simulates the coverage.
  *
- * Rejected: percentiles of the bootstrap, also expanded by n/(n-1) and Student's t (Hesterberg 2015): they move the
- * interval by a third of what the skewness asks for, and cover 92 % at 30 skewed values where this covers 94 to 95;
- * the bootstrap-t, which is as well covered, but has no end where a resample has no spread, as of few values with ties;
- * BCa, which costs a jackknife and is no better for means. All of them draw a few hundred thousand random numbers.
+ * Rejected: percentiles of the bootstrap, also expanded by n/(n-1) and Student's t (Hesterberg 2015): they
+ * move the interval by a third of what the skewness asks for, and cover 92 % at 30 skewed values where
+ * this covers 94 to 95; the bootstrap-t, which is as well covered, but has no end where a resample has no
+ * spread, as of few values with ties; BCa, which costs a jackknife and is no better for means. All of them
+ * draw a few hundred thousand random numbers.
  *
- * What is not among the values nobody can see: if one text in twenty is quite wrong and none of these is in the sample,
- * no interval covers the mean. From about a hundred values on that does not happen any more.
+ * What is not among the values nobody can see: if one text in twenty is quite wrong and none of these is
+ * in the sample, no interval covers the mean. From about a hundred values on that does not happen any
+ * more.
  *
  * Shares: Wilson's score interval, which is right at 0 and at 1.
  */
@@ -42,8 +45,8 @@ static double student(double freedom)
            (3 * z7 + 19 * z5 + 17 * z3 - 15 * z) / (384 * v * v * v);
 }
 
-/* The inverse of Hall's transformation: what the t statistic is where its corrected form is y. k is the skewness over
- * the root of the count. */
+/* The inverse of Hall's transformation: what the t statistic is where its corrected form is y. k is the
+ * skewness over the root of the count. */
 static double inverse(double y, double k)
 {
     return fabs(k) < 1e-9 ? y : 3 / k * (cbrt(1 + k * (y - k / 6)) - 1);

@@ -2,10 +2,11 @@
  * The store: URL, pool, setting up of connections, schema, calls, parameters; one connection is
  * postgresql_link.c.
  *
- * The schema is looked at by every new connection until one found it up to date: one small SELECT. Only what
- * is missing is made, under one advisory lock for all schemas (they share the table of versions, and even CREATE
- * TABLE IF NOT EXISTS fails where two make it at once), with the version looked at again behind the lock. This has more time than connecting has, for on a slow disk creating tables
- * takes a while, and giving up would undo it each time.
+ * The schema is looked at by every new connection until one found it up to date: one small SELECT. Only
+ * what is missing is made, under one advisory lock for all schemas (they share the table of versions, and
+ * even CREATE TABLE IF NOT EXISTS fails where two make it at once), with the version looked at again
+ * behind the lock. This has more time than connecting has, for on a slow disk creating tables takes a
+ * while, and giving up would undo it each time.
  */
 #include "store/postgresql.h"
 

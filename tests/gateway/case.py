@@ -8,6 +8,7 @@
 """
 import base64
 import os
+import shutil
 import sys
 import tempfile
 import unittest
@@ -46,6 +47,7 @@ class Case(unittest.TestCase):
         arguments = []
         if yaml is not None:
             folder = tempfile.mkdtemp(prefix="embedd-gateway-")
+            self.addCleanup(shutil.rmtree, folder, ignore_errors=True)
             path = os.path.join(folder, "embedd.yaml")
             with open(path, "w") as f:
                 f.write(yaml)

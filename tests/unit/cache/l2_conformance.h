@@ -484,7 +484,7 @@ static void l2_test_deadline_passed(void **state)
                          EMB_E_DEADLINE);
         assert_int_equal(l2->ops->stats(l2, start - 1, &stats, &err), EMB_E_DEADLINE);
     }
-    assert_true(emb_now_ns() - start < UINT64_C(2000000000));
+    assert_true(emb_now_ns() - start < UINT64_C(10000000000));
     assert_int_equal(l2_get(l2, 0, 20, 0), 20); /* still usable, and nothing was removed */
     l2->ops->close(l2);
 }

@@ -1,10 +1,11 @@
-/* Everything that surrounds embedding, opened in a data directory while memory is short: an error or a part that is
- * left out, as documented; a service that answers; nothing leaks. A provider stands in the configuration, so that
- * budget, breakers and shadow are opened too; nothing is sent to it.
+/*
+ * Everything that surrounds embedding, opened in a data directory while memory is short: an error or a part
+ * that is left out, as documented; a service that answers; nothing leaks. A provider stands in the
+ * configuration, so that budget, breakers and shadow are opened too; nothing is sent to it.
  *
- * Opening makes some thousand allocations (most in SQLite): the first ones fail one by one, the others by growing
- * steps. EMBEDD_TEST_EACH_ALLOCATION=1 takes every one (2: every second …), which takes half an hour. Under sanitizers
- * malloc is theirs; there the same runs without failures.
+ * Opening makes some thousand allocations (most in SQLite): the first ones fail one by one, the others by
+ * growing steps. EMBEDD_TEST_EACH_ALLOCATION=1 takes every one (2: every second …), which takes half an
+ * hour. Under sanitizers malloc is theirs; there the same runs without failures.
  */
 #include "service_fixture.h"
 
@@ -89,8 +90,8 @@ static int parts(emb_service *service)
            (emb_service_alerts(service) != NULL) + (emb_service_shadow(service) != NULL);
 }
 
-/* Opens it while the n-th allocation fails, asks it something, closes it. 0: it failed; else the number of parts, and
- * one. *failed: an allocation did. */
+/* Opens it while the n-th allocation fails, asks it something, closes it. 0: it failed; else the number of
+ * parts, and one. *failed: an allocation did. */
 static int once(emb_config *config, size_t n, bool *failed)
 {
     emb_service *service;

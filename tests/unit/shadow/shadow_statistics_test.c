@@ -66,8 +66,8 @@ static void check_coverage(const char *what, double share, double low, double hi
         fail_msg("%s: coverage %.4f is not within %.3f and %.3f", what, share, low, high);
 }
 
-/* 95 % ± 3 standard deviations of 20,000 simulations is 94.5 to 95.5. Skew may cost a point and a half, down to a dozen
- * values; of few values without tails Student's t says a little too little. */
+/* 95 % ± 3 standard deviations of 20,000 simulations is 94.5 to 95.5. Skew may cost a point and a half, down
+ * to a dozen values; of few values without tails Student's t makes a little too much. */
 static void test_coverage_of_means(void **unused)
 {
     (void)unused;

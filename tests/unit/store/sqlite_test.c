@@ -188,7 +188,7 @@ static void test_lock_of_another(void **state)
     assert_int_equal(emb_sqlite_begin(b, true, &err), EMB_E_DEADLINE);
     assert_non_null(strstr(err.message, "locked"));
     uint64_t took = emb_now_ns() - start;
-    assert_true(took >= SECOND / 10 && took < 2 * SECOND);
+    assert_true(took >= SECOND / 10 && took < 10 * SECOND);
     emb_sqlite_release(two, b);
     assert_int_equal(emb_sqlite_acquire(two, soon(), &b, &err), EMB_OK); /* reading goes on */
     assert_int_equal(emb_sqlite_run(b, "SELECT * FROM t", &err), EMB_OK);
@@ -219,10 +219,10 @@ static void test_deadline_of_a_long_statement(void **state)
         emb_sqlite_run(
             db, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT sum(i) FROM n", &err),
         EMB_E_DEADLINE);
-    assert_true(emb_now_ns() - start < 2 * SECOND);
+    assert_true(emb_now_ns() - start < 10 * SECOND);
     start = emb_now_ns(); /* the only connection is in use */
     assert_int_equal(emb_sqlite_acquire(pool, start + SECOND / 20, &more, &err), EMB_E_DEADLINE);
-    assert_true(emb_now_ns() - start < 2 * SECOND);
+    assert_true(emb_now_ns() - start < 10 * SECOND);
     emb_sqlite_release(pool, db);
     assert_int_equal(emb_sqlite_acquire(pool, soon(), &db, &err), EMB_OK);
     assert_int_equal(emb_sqlite_run(db, "SELECT 1", &err), EMB_OK);
