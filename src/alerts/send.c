@@ -82,6 +82,7 @@ static bool prepare(CURL *easy, const emb_sink_request *r, const char *url, stru
     return add_header(headers, "Content-Type: application/json") && add_header(headers, "Expect:") &&
            add_bearer(headers, r->sink->bearer) && curl_easy_setopt(easy, CURLOPT_URL, url) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L) == CURLE_OK &&
+           curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L) == CURLE_OK && /* of a resolver that hangs */
            curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->length) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_POSTFIELDS, r->body) == CURLE_OK &&

@@ -219,6 +219,7 @@ emb_status emb_hub_exchange_init(emb_hub_exchange *x, const emb_hub_place *place
         return emb_fail_nomem(err, "HTTP request", 0);
     unsigned stall_ms = options->stall_ms ? options->stall_ms : 30000;
     bool ok = curl_easy_setopt(x->easy, CURLOPT_NOSIGNAL, 1L) == CURLE_OK &&
+              curl_easy_setopt(x->easy, CURLOPT_QUICK_EXIT, 1L) == CURLE_OK && /* of a resolver that hangs */
               curl_easy_setopt(x->easy, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK &&
               curl_easy_setopt(x->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS) == CURLE_OK &&
               curl_easy_setopt(x->easy, CURLOPT_PIPEWAIT, 1L) == CURLE_OK &&

@@ -321,6 +321,45 @@ static bool peek_private(emb_work *w, const emb_choice *choice)
     return false;
 }
 
+/* Whether L1 and L2 hold all that the request asks for. */
+static bool is_kept(emb_work *w)
+{
+    size_t count;
+    emb_cache_flight *flight;
+    emb_error err;
+    emb_status status;
+    const emb_request *r = w->request;
+    size_t *todo = emb_arena_alloc(w->arena, (r->count ? r->count : 1) * sizeof *todo);
+    if (!todo ||
+        emb_cache_begin(w->cache, w->lookups, r->count, &w->policy, r->deadline_ns, r->cancel, &flight, &err))
+        return false;
+    bool missing = emb_cache_next(flight, todo, &count, &status, &err);
+    if (missing) /* who waits for these looks for himself: embed.c, compute_unfilled */
+        status = emb_fail(&err, EMB_E_BUDGET, NULL, "the budget is spent");
+    emb_cache_end(flight, status, &err);
+    return !status;
+}
+
+/* What was paid for costs nothing the second time, so a spent budget does not refuse it. */
+static bool find_kept(emb_work *w, emb_choice *choice)
+{
+    for (size_t i = 0; i < choice->count; i++) {
+        emb_error ignored;
+        if (!choice->remotes[i] || choice->verdicts[i].passed_over != EMB_RULE_BUDGET ||
+            take_target(w, choice, i, false, &ignored))
+            continue;
+        plan_cache(w, choice->is_private);
+        if (w->cache && w->request->cache_read && make_room(w, &ignored) == EMB_OK &&
+            make_keys(w, &ignored) == EMB_OK && is_kept(w)) {
+            snprintf(choice->plan.reason, sizeof choice->plan.reason,
+                     "answered from the cache: the budget of %s is spent", choice->candidates[i].provider);
+            choice->plan.rule = EMB_RULE_BUDGET;
+            return true;
+        }
+    }
+    return false;
+}
+
 static void tell_route(emb_work *w, const emb_choice *choice)
 {
     emb_answer *a = w->answer;
@@ -345,11 +384,17 @@ static emb_status embed_routed(emb_work *w, emb_error *err)
     if (!choice)
         return emb_fail_nomem(err, "route", sizeof *choice);
     emb_status status = emb_choice_make(w->service, w->request, w->arena, true, false, choice, err);
+    if (!status && choice->plan.refusal == EMB_E_BUDGET && !choice->verdicts) {
+        emb_choice_done(choice); /* once more, with whom the budget refuses */
+        status = emb_choice_make(w->service, w->request, w->arena, true, true, choice, err);
+    }
     if (status)
         return status;
     if (choice->plan.count)
         status = run_plan(w, choice, err);
     else if (choice->plan.refusal == EMB_E_FORBIDDEN && choice->verdicts && peek_private(&peeked, choice))
+        *w = peeked;
+    else if (choice->plan.refusal == EMB_E_BUDGET && choice->verdicts && find_kept(&peeked, choice))
         *w = peeked;
     else
         status = emb_choice_refuse(choice, w->request, err);

@@ -121,7 +121,7 @@ class Verify(Case):
         return self.run_program("rollout", "verify", "--url", server.url, "--seconds", "6", "--concurrency", "4", "--json", *more)
 
     def test_a_service_that_rolls_back(self):
-        server = Fake(lag=0.5)
+        server = Fake(lag=1.2)
         r = self.verify(server)
         self.assertEqual(r.code, 0, r.err)
         a = r.json()

@@ -122,6 +122,29 @@ class Budget(Case):
             self.assertEqual(sum(s == 200 for s, _ in answers), 4)
             self.assertEqual(self.up.calls, 10)
 
+    def test_what_is_kept_is_answered_though_the_budget_is_spent(self):
+        """From L1, and from L2 after a restart; a request that holds one text more is refused, and pays nothing."""
+        with tempfile.TemporaryDirectory(prefix="embedd-kept-") as data:
+            yaml = self.yaml(budget="0.002").replace("cache: {url: none}\n", "")
+            env = {"EMBEDD_DATA_DIR": data}
+            g = self.gateway(env=env, yaml=yaml)
+            first = self.ask(g, {"texts": ["one"], "preferred_provider": "openai"})
+            self.ask(g, {"texts": ["two", "three"], "preferred_provider": "openai"})
+            self.ask(g, {"texts": ["four"], "preferred_provider": "openai"}, 402)
+            for _ in range(2):
+                again = self.ask(g, {"texts": ["one"], "preferred_provider": "openai"})
+                self.assertEqual(again["embeddings"], first["embeddings"])
+                self.assertEqual((self.headers["x-embedd-cached"], self.headers["x-embedd-provider"]), ("1", "openai"))
+                self.assertEqual(float(self.headers["x-embedd-cost-usd"]), 0)
+                both = self.ask(g, {"texts": ["three", "two", "three"], "preferred_provider": "openai"})
+                self.assertEqual(self.headers["x-embedd-cached"], "3")
+                self.assertEqual(both["embeddings"][0], both["embeddings"][2])
+                self.ask(g, {"texts": ["one", "four"], "preferred_provider": "openai"}, 402)
+                self.ask(g, {"texts": ["one"], "preferred_provider": "openai"}, 402, cache_control="no-cache")
+                self.assertEqual(g.stop(), 0)
+                g = self.gateway(env=env, yaml=yaml)
+            self.assertEqual(self.up.calls, 2)
+
     def test_a_killed_process_leaves_no_reservation_for_ever(self):
         with tempfile.TemporaryDirectory() as data:
             env = {"EMBEDD_DATA_DIR": data, "EMBEDD_RESERVATION_SECONDS": "2"}
