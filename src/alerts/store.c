@@ -2,10 +2,10 @@
  * store.c: alerts and waiting notices in SQLite or PostgreSQL, the same tables in both.
  *
  * A few hundred rows at most, so tables without further indexes. Reals are kept as texts of 17 digits, which
- * read back to the same bits. In SQLite commits survive a crash of the process; the last ones before a loss of
- * power may be gone, which costs a notice that is told again. In PostgreSQL processes share the tables, and
- * each has the rows of its instance; `embedd alerts` reads those of all. Bodies are bytea there, so that the
- * database's encoding does not matter.
+ * read back to the same bits. In SQLite commits survive a crash of the process; the last ones before a loss
+ * of power may be gone, which costs a notice that is told again. In PostgreSQL processes share the tables,
+ * and each has the rows of its instance; `embedd alerts` reads those of all. Bodies are bytea there, so that
+ * the database's encoding does not matter.
  */
 #include "alerts/parts.h"
 #include "base/error.h"

@@ -5,8 +5,8 @@
  * of dollars. A row names what it is of by the members that `by` asked for:
  * {"day":"2026-11-27","category":"faq",...}.
  *
- * A key without the right to read gets the report of what it cost itself: the filter is its name, and asking for
- * another's is refused rather than answered with nothing.
+ * A key without the right to read gets the report of what it cost itself: the filter is its name, and asking
+ * for another's is refused rather than answered with nothing.
  */
 #include "api/hybrid.h"
 

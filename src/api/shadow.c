@@ -239,8 +239,8 @@ static void gather_rollout(emb_api_call *call, verdict *v, emb_readiness_input *
     in->rollback_verified_s = v->rollout.rollback_verified_s;
 }
 
-/* Of the last minutes, not since the start: what a cold cache missed is forgotten, and what it hit long ago as
- * well. */
+/* Of the last minutes, not since the start: what a cold cache missed is forgotten, and what it hit long ago
+ * as well. */
 static void gather_service(emb_api_call *call, emb_readiness_input *in)
 {
     emb_service_recent recent;

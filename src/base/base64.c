@@ -1,13 +1,13 @@
 /*
- * Vectors travel as base64, kilobytes of it in each answer, so it is done 24 bytes at a time with AVX2 and 48 with
- * NEON: ten times as fast as OpenSSL's, which looks each digit up and stops at white space. The idea is Muła and
- * Lemire's, "Faster Base64 Encoding and Decoding Using AVX2 Instructions", ACM Transactions on the Web 12(3), 2018:
- * bits are brought to their bytes by multiplications, digits are found by what is to be added to a value, and a
- * character is judged by two table look-ups, of its high and of its low half, that have no bit in common if it is a
- * digit.
+ * Vectors travel as base64, kilobytes of it in each answer, so it is done 24 bytes at a time with AVX2 and 48
+ * with NEON: ten times as fast as OpenSSL's, which looks each digit up and stops at white space. The idea is
+ * Muła and Lemire's, "Faster Base64 Encoding and Decoding Using AVX2 Instructions", ACM Transactions on the
+ * Web 12(3), 2018: bits are brought to their bytes by multiplications, digits are found by what is to be
+ * added to a value, and a character is judged by two table look-ups, of its high and of its low half, that
+ * have no bit in common if it is a digit.
  *
- * The wide functions do as many whole blocks as leave room for their last store, and the plain ones the rest, so no
- * byte outside of the buffers is read or written.
+ * The wide functions do as many whole blocks as leave room for their last store, and the plain ones the rest,
+ * so no byte outside of the buffers is read or written.
  */
 #include "base/base64.h"
 
@@ -41,7 +41,8 @@ static const unsigned char values[256] = {
 
 #define LANES(...) _mm256_setr_epi8(__VA_ARGS__, __VA_ARGS__)
 
-/* A value's digit is the value and an offset, which is one of five, or of thirteen where they are looked up. */
+/* A value's digit is the value and an offset, which is one of five, or of thirteen where they are looked
+ * up. */
 __attribute__((target("avx2"))) static __m256i digits_of(__m256i v)
 {
     const __m256i offsets = LANES('a' - 26, '0' - 52, '0' - 52, '0' - 52, '0' - 52, '0' - 52, '0' - 52,

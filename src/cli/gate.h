@@ -78,7 +78,8 @@ int emb_gate_or_session(const emb_command *command, const emb_gate_settings *set
                         const emb_model_settings *model, const emb_text_settings *text, bool is_bulk,
                         const char *only, emb_gate **gate, emb_session *session);
 
-/* is_bulk: texts of a file. The model counts where it was named, or where nothing else asks for the gateway. */
+/* is_bulk: texts of a file. The model counts where it was named, or where nothing else asks for the
+ * gateway. */
 EMB_MUST_CHECK emb_status emb_gate_open(const char *command, const emb_gate_settings *settings,
                                         const emb_model_settings *model, const emb_text_settings *text,
                                         bool is_bulk, emb_gate **out, emb_error *err);

@@ -45,9 +45,9 @@ EMB_MUST_CHECK emb_status emb_slice_embed(emb_slice *slice, emb_model *model, si
                                           const emb_embed_options *options, emb_slice_drop drop,
                                           void *context, size_t *bad, emb_error *err);
 
-/* The same through the gateway. After a failure the texts before *done are done; *is_text: the one at *done is
- * at fault: it is too long, the provider refuses it, or it is private and may not leave. `first_alone`: where
- * the run's space is not decided yet, the first text decides it, not all of them. */
+/* The same through the gateway. After a failure the texts before *done are done; *is_text: the one at *done
+ * is at fault: it is too long, the provider refuses it, or it is private and may not leave. `first_alone`:
+ * where the run's space is not decided yet, the first text decides it, not all of them. */
 EMB_MUST_CHECK emb_status emb_slice_embed_through(emb_slice *slice, emb_gate *gate, bool first_alone,
                                                   emb_slice_drop drop, void *context, size_t *done,
                                                   bool *is_text, emb_error *err);

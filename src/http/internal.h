@@ -1,9 +1,10 @@
 /*
  * internal.h: what the files of this room share. Who may touch what:
- *   loop         its thread, apart from mailbox, counters and last_turn_ns (atomic)
+ *   loop         the thread that has it, one of the workers', apart from mailbox, counters and last_turn_ns (atomic)
  *   connection   its loop's thread
- *   exchange     its loop's thread until it is parked; then the worker, until the answer is posted to the mailbox;
- *                then the loop again. `connection`, `delivered` and what is marked so are always the loop's.
+ *   exchange     its loop's thread until it is parked; then the worker, until the answer is posted to the
+ *                mailbox; then the loop again. `connection`, `delivered` and what is marked so are always the
+ *                loop's.
  */
 #ifndef EMB_HTTP_INTERNAL_H
 #define EMB_HTTP_INTERNAL_H
@@ -119,7 +120,8 @@ EMB_MUST_CHECK emb_status emb_http_workers_turn(emb_http_workers *workers, emb_h
 /* here: the calling thread, which must be the loop's, may do it when it comes out of libevent. */
 bool emb_http_workers_take(emb_http_workers *workers, emb_exchange *x, void (*work)(emb_exchange *x),
                            bool here);
-/* Whether the calling thread works on x and has x's loop as well: then it runs x's mail by itself afterwards. */
+/* Whether the calling thread works on x and has x's loop as well: then it runs x's mail by itself
+ * afterwards. */
 bool emb_http_workers_keep(emb_exchange *x);
 /* The exchange's answer is given: its place is free, even while its function still runs. */
 void emb_http_workers_free_place(emb_http_workers *workers);

@@ -1,9 +1,8 @@
 /*
- * libevent's loop, turned by one thread at a time: one of the workers' (workers.c), which may pass it on. What
- * belongs to the loop is touched by that thread only, so libevent's own locking is off
- * (EVENT_BASE_FLAG_NOLOCK). Other threads leave mail: a push onto a lock-free list, and a
- * write to an eventfd by whoever finds the list empty, so that any number of answers given in a turn cost one
- * wake-up.
+ * libevent's loop, turned by one thread at a time: one of the workers' (workers.c), which may pass it on.
+ * What belongs to the loop is touched by that thread only, so libevent's own locking is off
+ * (EVENT_BASE_FLAG_NOLOCK). Other threads leave mail: a push onto a lock-free list, and a write to an eventfd
+ * by whoever finds the list empty, so that any number of answers given in a turn cost one wake-up.
  *
  * The list is last in, first out; it is taken whole and turned round, which keeps the order of each sender.
  */
@@ -129,8 +128,8 @@ static bool watches(int instance, int fd)
     return found;
 }
 
-/* libevent does not tell its epoll descriptor: it is the one that watches our wake-up. -1 where it cannot be found, as
- * without /proc; then no thread keeps the loop while it works. */
+/* libevent does not tell its epoll descriptor: it is the one that watches our wake-up. -1 where it cannot be
+ * found, as without /proc; then no thread keeps the loop while it works. */
 static int find_epoll(int wake_fd)
 {
     int fd = -1;

@@ -141,9 +141,9 @@ void emb_exchange_reply_text(emb_exchange *x, int status, const char *content_ty
  * happened, answer 429 or 503 now. */
 EMB_MUST_CHECK bool emb_exchange_park(emb_exchange *x, void (*work)(emb_exchange *x));
 
-/* The same for work that is short but for its waits, as a call of a provider. If the loop has nothing else in work, its own
- * thread does it, without a change of threads, and gives the loop to another one before it waits (base/duty.h). The work
- * must pass the duty on before whatever may take long. */
+/* The same for work that is short but for its waits, as a call of a provider. If the loop has nothing else in
+ * work, its own thread does it, without a change of threads, and gives the loop to another one before it
+ * waits (base/duty.h). The work must pass the duty on before whatever may take long. */
 EMB_MUST_CHECK bool emb_exchange_park_here(emb_exchange *x, void (*work)(emb_exchange *x));
 
 /* An answer in pieces (server-sent events): begin, write any number of times, end. Of a worker. write waits

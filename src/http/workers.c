@@ -1,27 +1,28 @@
 /*
  * The threads: some turn a loop, some work on an exchange, some sleep.
  *
- * There is one thread for each exchange in work, made when none is asleep, and kept for a while afterwards. There is
- * no queue: what is over the bound is refused by the caller at once, so that a client learns of overload in
- * microseconds, and what is accepted starts at once.
+ * There is one thread for each exchange in work, made when none is asleep, and kept for a while afterwards.
+ * There is no queue: what is over the bound is refused by the caller at once, so that a client learns of
+ * overload in microseconds, and what is accepted starts at once.
  *
- * A place is free as soon as the answer is given, not when the function returns: otherwise a client that sends its
- * next request right after an answer would find the place of its own last one still taken. So there can be a few
- * more threads than places, those that are about to return.
+ * A place is free as soon as the answer is given, not when the function returns: otherwise a client that
+ * sends its next request right after an answer would find the place of its own last one still taken. So there
+ * can be a few more threads than places, those that are about to return.
  *
- * Leader and followers. To wake a thread for an exchange, and the loop again for its answer, is two changes of
- * threads, some 50 microseconds, half of what a call of a provider near by takes. So when a loop has nothing else
- * in work, its own thread leaves libevent and does the exchange itself (`here`); the loop stands still meanwhile.
- * Before it waits (base/duty.h) it gives the loop to the heir, a sleeper that was set aside when it began, and goes on
- * as a worker; if it needs not wait, nobody else is ever woken. Code that waits without saying so, or computes for
- * long, is found by the guard, which looks every GUARD_MS while there are leaders and passes the loop on for them: so
- * no loop stands still for more than two of its rounds. With more in work each exchange gets a thread of
- * its own at once, so that what takes the processor runs side by side. Rejected: an event-driven provider call on the
- * loop's thread. All that it does on its way (cache, budget, single flight, stores) would have to be cut into
- * callbacks, for the same gain.
+ * Leader and followers. To wake a thread for an exchange, and the loop again for its answer, is two changes
+ * of threads, some 50 microseconds, half of what a call of a provider near by takes. So when a loop has
+ * nothing else in work, its own thread leaves libevent and does the exchange itself (`here`); the loop stands
+ * still meanwhile. Before it waits (base/duty.h) it gives the loop to the heir, a sleeper that was set aside
+ * when it began, and goes on as a worker; if it needs not wait, nobody else is ever woken. Code that waits
+ * without saying so, or computes for long, is found by the guard, which looks every GUARD_MS while there are
+ * leaders and passes the loop on for them: so no loop stands still for more than two of its rounds. With more
+ * in work each exchange gets a thread of its own at once, so that what takes the processor runs side by side.
+ * Rejected: an event-driven provider call on the loop's thread. All that it does on its way (cache, budget,
+ * single flight, stores) would have to be cut into callbacks, for the same gain.
  *
  * The sleeper that slept least is taken, its stack and tables being warm; those at the bottom leave after
- * IDLE_SECONDS. A thread that leaves cannot join itself: it is joined by whoever comes next to spawn or close.
+ * IDLE_SECONDS. A thread that leaves cannot join itself: it is joined by whoever comes next to spawn or
+ * close.
  */
 #include "http/internal.h"
 
@@ -132,7 +133,8 @@ static void remove_idle(worker *w)
         }
 }
 
-/* With the lock held: whether there is something to do; false when it slept long enough or the pool closes. */
+/* With the lock held: whether there is something to do; false when it slept long enough or the pool
+ * closes. */
 static bool sleep_until_needed(worker *w)
 {
     emb_http_workers *pool = w->pool;

@@ -5,20 +5,22 @@
  * than a day. So rows older than some days (budget.ledger_minutes_days) go to quarter-hours, and much older
  * ones (budget.ledger_quarters_days) to one row a day of the zone.
  *
- * Reports stay what they were, to the nano-dollar. Rows only ever move within a *piece*: the part of one local
- * day in which the zone's offset is the same, which is what a report reads in one statement (spans.c). So
- * neither a day's sum changes, nor can a report that runs meanwhile see a row twice or not at all. Quarters
- * are those of UTC: the days of every zone in use turn on one, so that a zone can still be configured anew for
- * as long as quarters are kept. A piece whose ends are no quarters is left in minutes. The row of a day stands
- * in the middle of its piece, so that another zone, less than half a day away, has it on the same date.
+ * Reports stay what they were, to the nano-dollar. Rows only ever move within a *piece*: the part of one
+ * local day in which the zone's offset is the same, which is what a report reads in one statement (spans.c).
+ * So neither a day's sum changes, nor can a report that runs meanwhile see a row twice or not at all.
+ * Quarters are those of UTC: the days of every zone in use turn on one, so that a zone can still be
+ * configured anew for as long as quarters are kept. A piece whose ends are no quarters is left in minutes.
+ * The row of a day stands in the middle of its piece, so that another zone, less than half a day away, has it
+ * on the same date.
  *
  * What is moved is decided by the database within one transaction: rows that are not where they belong are
  * added to those that are, and removed. A process that dies leaves all of a transaction or none, doing it
  * again finds nothing to do, and several processes at once do no harm; PostgreSQL lets one at a time.
  *
  * One transaction moves CHUNK rows, some tens of milliseconds in SQLite, where nobody else writes meanwhile;
- * then it rests four times as long as it took. Days that are done are found by looking for a row out of place,
- * which is a search in the primary key; a process looks at each day once, from the first that there is.
+ * then it rests four times as long as it took. Days that are done are found by looking for a row out of
+ * place, which is a search in the primary key; a process looks at each day once, from the first that there
+ * is.
  *
  * Rejected: GROUP BY over days in one statement, which holds the lock for as long as it takes; a mark in the
  * store of how far it is, which can be wrong, where the rows themselves cannot; rows a day at once, which

@@ -12,9 +12,10 @@
  * Rows are per minute and (kind, provider, model, key, category, context), so a cached hit costs an addition.
  * One thread writes all that has gathered in one transaction: within 100 ms of a paid call, about a second
  * for free ones. A store that cannot be written is told once in the log and asked again; rows wait in memory,
- * up to a bound, then minutes are merged. In the store old rows are merged, too, so that it stays small (compact.c). emb_ledger_close writes the rest. Names over 128 bytes are cut; at
- * most 10,000 distinct categories and keys a day, further ones read "other". Money is nano-dollars; sums
- * cannot overflow (saturate). Thread-safe.
+ * up to a bound, then minutes are merged. In the store old rows are merged, too, so that it stays small
+ * (compact.c). emb_ledger_close writes the rest. Names over 128 bytes are cut; at most 10,000 distinct
+ * categories and keys a day, further ones read "other". Money is nano-dollars; sums cannot overflow
+ * (saturate). Thread-safe.
  */
 #ifndef EMB_LEDGER_LEDGER_H
 #define EMB_LEDGER_LEDGER_H

@@ -141,7 +141,8 @@ typedef struct emb_ledger_store_ops {
     emb_status (*range)(emb_ledger_store *store, bool *any, int64_t *first_s, int64_t *last_s,
                         uint64_t deadline_ns, emb_error *err);
     void (*close)(emb_ledger_store *store);
-    /* One transaction. *moved: how many rows; 0: none is out of place. EMB_E_BUSY: another process is at it. */
+    /* One transaction. *moved: how many rows; 0: none is out of place. EMB_E_BUSY: another process is at
+     * it. */
     emb_status (*compact)(emb_ledger_store *store, const emb_ledger_move *move, size_t *moved,
                           uint64_t deadline_ns, emb_error *err);
 } emb_ledger_store_ops;

@@ -13,9 +13,9 @@
  * round trip on each larger body.
  *
  * A connection of HTTP/2 outlives the exchanges that gave up on it, so one that died without a word (a load
- * balancer forgot it) would swallow every retry until TCP gives up, a quarter of an hour later. A lane in which
- * an exchange waited in vain and nothing else was heard is doubtful: what starts in it opens a connection of
- * its own, and the lane is closed when it is given back.
+ * balancer forgot it) would swallow every retry until TCP gives up, a quarter of an hour later. A lane in
+ * which an exchange waited in vain and nothing else was heard is doubtful: what starts in it opens a
+ * connection of its own, and the lane is closed when it is given back.
  *
  * Never: redirects (a key would follow them), proxies for loopback, certificates unchecked, TLS before 1.2,
  * proxies that the configuration does not know of (libcurl would take http_proxy and all_proxy), the system's
@@ -333,8 +333,8 @@ static bool prepare(emb_lane_exchange *x, bool get)
     return code == CURLE_OK;
 }
 
-/* Whether somebody has waited in this lane for some time and heard nothing: a hedge is to have a connection of
- * its own, since on one of HTTP/2 that is dead it would wait as well. */
+/* Whether somebody has waited in this lane for some time and heard nothing: a hedge is to have a connection
+ * of its own, since on one of HTTP/2 that is dead it would wait as well. */
 static bool is_silent(const emb_lane *lane, uint64_t now)
 {
     const emb_lanes *h = lane->lanes;
@@ -402,7 +402,8 @@ emb_lane_exchange *emb_lane_step(emb_lane *lane)
     return NULL;
 }
 
-/* A provider near by answers before anybody else wants the thread; then there is no change of threads at all. */
+/* A provider near by answers before anybody else wants the thread; then there is no change of threads at
+ * all. */
 static bool wait_on_duty(emb_lane *lane, int most_ms, int fd)
 {
     struct curl_waitfd duty = {.fd = fd, .events = CURL_WAIT_POLLIN};

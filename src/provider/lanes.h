@@ -55,8 +55,8 @@ EMB_MUST_CHECK emb_status emb_lane_start(emb_lane *lane, emb_lane_exchange *x, b
                                          size_t most_answer_bytes, emb_error *err);
 /* Goes on with all; one that ended, or NULL. */
 emb_lane_exchange *emb_lane_step(emb_lane *lane);
-/* Until something happens or the time is over. A duty of the thread is passed on when somebody waits for it, or after
- * a moment. */
+/* Until something happens or the time is over. A duty of the thread is passed on when somebody waits for it,
+ * or after a moment. */
 void emb_lane_wait(emb_lane *lane, int most_ms);
 void emb_lane_abort(emb_lane *lane, emb_lane_exchange *x);
 /* For another use; aborts it if it runs. */

@@ -6,8 +6,8 @@
  * as a float32 ends the answer. Numbers are parsed as doubles and rounded to float32; a float32 printed with
  * nine digits comes back exactly.
  *
- * Cost: one pass over the numbers. base64 is decoded into the row itself; where its length is not the row's, or
- * there is no row, into a scratch buffer that is kept over the rows of an answer.
+ * Cost: one pass over the numbers. base64 is decoded into the row itself; where its length is not the row's,
+ * or there is no row, into a scratch buffer that is kept over the rows of an answer.
  */
 #include "provider/vectors.h"
 

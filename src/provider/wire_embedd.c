@@ -1,8 +1,8 @@
 /*
  * wire_embedd.c: another embedd, by its hybrid route, because that one tells the space: if one is pinned, the
  * answer must be of it, whatever the other side's configuration has become. Otherwise what it says is handed
- * on; all parts of a call must say the same. Its cache is used; what it says of tokens is what it counted, hits
- * included.
+ * on; all parts of a call must say the same. Its cache is used; what it says of tokens is what it counted,
+ * hits included.
  */
 #include "base/error.h"
 #include "provider/wire.h"

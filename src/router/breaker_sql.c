@@ -1,7 +1,7 @@
 /*
- * Breakers in SQLite (table: state_sqlite.c) or PostgreSQL: one row each, every change one statement and so one
- * transaction. Times are the store's: in SQLite milliseconds since 1970 by this machine's clock, which all
- * users of the file share; in PostgreSQL the server's.
+ * Breakers in SQLite (table: state_sqlite.c) or PostgreSQL: one row each, every change one statement and so
+ * one transaction. Times are the store's: in SQLite milliseconds since 1970 by this machine's clock, which
+ * all users of the file share; in PostgreSQL the server's.
  */
 #include "base/error.h"
 #include "router/breaker_store.h"

@@ -36,8 +36,8 @@ void emb_budget_contact_init(emb_budget_contact *contact, emb_series *series_up)
 void emb_budget_contact_fini(emb_budget_contact *contact);
 bool emb_budget_contact_is_up(const emb_budget_contact *contact);
 
-/* Waits for a turn as long as the store is up, until the deadline (0: none). EMB_E_UNAVAILABLE when it is not,
- * or the deadline has passed. */
+/* Waits for a turn as long as the store is up, until the deadline (0: none). EMB_E_UNAVAILABLE when it is
+ * not, or the deadline has passed. */
 EMB_MUST_CHECK emb_status emb_budget_contact_enter(emb_budget_contact *contact, uint64_t deadline_ns,
                                                    emb_error *err);
 void emb_budget_contact_leave(emb_budget_contact *contact);

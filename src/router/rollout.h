@@ -81,9 +81,9 @@ typedef struct emb_rollout_alarm {
     uint32_t for_s;       /* how long it has to */
 } emb_rollout_alarm;
 /* Advances or rolls back a schedule, by one step at most; of several processes that call it one does it.
- * Without I/O while nothing is due. Shares that are fixed stay, whatever fires. While there is an alarm (NULL:
- * none) no step is made; it rolls back once its condition has held for as long as it has to since the step was
- * made: what was before is no fault of the step. *changed (may be NULL). */
+ * Without I/O while nothing is due. Shares that are fixed stay, whatever fires. While there is an alarm
+ * (NULL: none) no step is made; it rolls back once its condition has held for as long as it has to since the
+ * step was made: what was before is no fault of the step. *changed (may be NULL). */
 EMB_MUST_CHECK emb_status emb_rollout_tick(emb_rollout *rollout, const emb_rollout_alarm *alarm,
                                            bool *changed, emb_error *err);
 EMB_MUST_CHECK emb_status emb_rollout_refresh(emb_rollout *rollout, emb_error *err);

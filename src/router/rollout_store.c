@@ -5,8 +5,9 @@
  * and a compare-and-set of one row stays a compare-and-set.
  *
  * A save is an upsert whose update asks for the version before, and a line in the log if it was written. In
- * PostgreSQL both are one statement and one round trip; in SQLite two in a transaction, whose write lock makes
- * them one. Every commit survives loss of power, since a rollback that is forgotten is worse than a slow one.
+ * PostgreSQL both are one statement and one round trip; in SQLite two in a transaction, whose write lock
+ * makes them one. Every commit survives loss of power, since a rollback that is forgotten is worse than a
+ * slow one.
  */
 #include "router/rollout_store.h"
 

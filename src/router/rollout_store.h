@@ -58,7 +58,8 @@ int64_t emb_rollout_to_share(double percentage);
 double emb_rollout_from_share(int64_t share); /* not a number for SHARE_CONFIGURED */
 /* "5000000:3600 10000000:3600": how a schedule is kept. */
 void emb_rollout_write_schedule(const emb_rollout_state *state, char out[EMB_ROLLOUT_SCHEDULE_TEXT]);
-/* Takes what was kept into *state; EMB_E_CORRUPT, and the configured state, if others wrote what cannot be. */
+/* Takes what was kept into *state; EMB_E_CORRUPT, and the configured state, if others wrote what cannot
+ * be. */
 EMB_MUST_CHECK emb_status emb_rollout_check_state(emb_rollout_state *state, int64_t mode,
                                                   const char *schedule, emb_error *err);
 /* A copy that fits, cut between characters and without invalid ones. */

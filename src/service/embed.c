@@ -79,7 +79,8 @@ static emb_status make_room(emb_work *w, emb_error *err)
     return EMB_OK;
 }
 
-/* What ids for a provider spell, once for all targets. Where that cannot be known they are keys themselves. */
+/* What ids for a provider spell, once for all targets. Where that cannot be known they are keys
+ * themselves. */
 static void read_ids(emb_work *w)
 {
     emb_error ignored;

@@ -76,8 +76,8 @@ typedef struct emb_spelled {
     bool is_whole; /* no character is cut */
     bool is_plain; /* and the text has these very tokens: the ids are what it would be sent as */
 } emb_spelled;
-/* Of all lists of a request, in the arena; is_plain is looked at only where it is asked for. EMB_E_INVALID: an
- * id that cl100k_base does not have, EMB_E_UNSUPPORTED: its ranks are not here. */
+/* Of all lists of a request, in the arena; is_plain is looked at only where it is asked for. EMB_E_INVALID:
+ * an id that cl100k_base does not have, EMB_E_UNSUPPORTED: its ranks are not here. */
 EMB_MUST_CHECK emb_status emb_spell_ids(emb_gateway *gateway, const emb_request *request, bool with_plain,
                                         emb_arena *arena, emb_spelled **out, emb_error *err);
 /* Whether lists of cl100k_base's ids go to this model as they are: its vocabulary is that one, and its API

@@ -3,9 +3,9 @@
  *
  * One space is learned for each model, that of vectors as they come, with the question for the dimension.
  * Those of other dimensions and of other lengths follow from it, since the name of a space is made of parts:
- * "maker/model@revision:dimension:where:length". Asking for each combination was rejected: a client that tries
- * dimensions would cause as many questions. A wrong guess cannot go unseen: each call names the space that it
- * wants, and the other side refuses what it does not make (wire_embedd.c checks the answer, too).
+ * "maker/model@revision:dimension:where:length". Asking for each combination was rejected: a client that
+ * tries dimensions would cause as many questions. A wrong guess cannot go unseen: each call names the space
+ * that it wants, and the other side refuses what it does not make (wire_embedd.c checks the answer, too).
  */
 #include "service/peer.h"
 

@@ -25,8 +25,8 @@ bool emb_peer_is_known(emb_peer *peer);
 void emb_peer_learn(emb_peer *peer, const char *space);
 /* Only if it is still known by this one (by any, for NULL): a later answer may have told a newer one. */
 void emb_peer_forget(emb_peer *peer, const char *space);
-/* The space of vectors that are asked for so (dimensions 0: the model's). false: it is not known, or the other
- * side says none. */
+/* The space of vectors that are asked for so (dimensions 0: the model's). false: it is not known, or the
+ * other side says none. */
 bool emb_peer_space(emb_peer *peer, size_t dimensions, emb_switch normalize,
                     char out[EMB_PROVIDER_SPACE_BYTES]);
 

@@ -5,8 +5,8 @@
  * A space of a provider reads "openai/text-embedding-3-small@api:1536:remote:api": the maker of the model and
  * not the instance, since the same model through two doors makes the same vectors; "l2" at the end where the
  * request asks for normalisation, which is then done here. Another embedd names its spaces itself: its word
- * counts, so that a model has one space in all processes, each call is held to it, and keys are made of it. When
- * it changes, the call fails and the request is run once more in the new space (embed.c).
+ * counts, so that a model has one space in all processes, each call is held to it, and keys are made of it.
+ * When it changes, the call fails and the request is run once more in the new space (embed.c).
  *
  * Around every attempt (an HTTP exchange, of which a call may make several): the breaker's permit, then the
  * reservation, and afterwards exactly one report, settlement and entry in the ledger. An attempt that may
@@ -541,8 +541,8 @@ static void normalize(const emb_work *w, float *rows, size_t count)
     }
 }
 
-/* The other side's space is not what it was, or it says one now that said none before: nothing is taken over, and
- * it is asked anew. */
+/* The other side's space is not what it was, or it says one now that said none before: nothing is taken over,
+ * and it is asked anew. */
 static emb_status look_at_space(emb_work *w, const emb_provider_result *result, emb_status status,
                                 emb_error *err)
 {

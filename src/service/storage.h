@@ -27,7 +27,8 @@ EMB_MUST_CHECK emb_status emb_storage_open_cache(const emb_storage_options *opti
 void emb_storage_cache_options(const emb_storage_options *options, emb_cache_options *out);
 
 /* Where a part of the kit keeps its rows: "sqlite:DATA/PART.db" in the data directory, which is made, or
- * data.store_url. `part`: "ledger", "shadow", "rollout", "alerts". *text is in *url, whose earlier content goes. */
+ * data.store_url. `part`: "ledger", "shadow", "rollout", "alerts". *text is in *url, whose earlier content
+ * goes. */
 EMB_MUST_CHECK emb_status emb_storage_store_url(const emb_config *config, const char *part, emb_buf *url,
                                                 const char **text, emb_error *err);
 /* Where budget and breakers are shared: data.state_url, else Redis if the configuration names one, else as

@@ -10,8 +10,8 @@
  * everywhere, and a column of bytes or integers is all that is asked of src/store.
  *
  * A batch is one transaction in SQLite, one statement of arrays in PostgreSQL. Neither waits for the disk: a
- * loss of power (a crash of the server) may take the last moments' comparisons, which are a sample anyway. The
- * one index besides the key is by time; the worst pairs are found by a scan of the period, so that each
+ * loss of power (a crash of the server) may take the last moments' comparisons, which are a sample anyway.
+ * The one index besides the key is by time; the worst pairs are found by a scan of the period, so that each
  * insertion keeps one index and not three. Removal goes in pieces, each a transaction, over the oldest.
  *
  * Reads of SQLite use connections of their own and, the file being in WAL mode, neither wait for writes nor

@@ -16,8 +16,8 @@
  *     return emb_db_done(&rows);                                      // also where not all were read
  *
  * A statement is written twice, for each dialect, with the same parameters and columns. Where a room's way is
- * another in each database, it asks emb_db_sqlite and emb_db_postgresql and goes on with that one's interface,
- * whose guarantees (deadlines, schema versions, repeated calls) hold here.
+ * another in each database, it asks emb_db_sqlite and emb_db_postgresql and goes on with that one's
+ * interface, whose guarantees (deadlines, schema versions, repeated calls) hold here.
  *
  * Thread-safe; a work and rows belong to one thread.
  */

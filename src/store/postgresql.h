@@ -95,7 +95,8 @@ enum { EMB_PG_BYTEA = 17, EMB_PG_INT8 = 20, EMB_PG_INT4 = 23, EMB_PG_TEXT = 25 }
 void emb_pg_array_add(emb_pg_array *array, const void *data, size_t length); /* data NULL: SQL's NULL */
 void emb_pg_array_add_int4(emb_pg_array *array, int32_t value);
 void emb_pg_array_add_int8(emb_pg_array *array, int64_t value);
-/* `count` arrays as the parameters 1 to count of a statement, in the order of `types`: init, add, values, fini. */
+/* `count` arrays as the parameters 1 to count of a statement, in the order of `types`: init, add, values,
+ * fini. */
 void emb_pg_arrays_init(emb_pg_array *arrays, const uint32_t *types, size_t count);
 void emb_pg_arrays_fini(emb_pg_array *arrays, size_t count);
 /* Puts the counts in; what could not be added is reported here. */

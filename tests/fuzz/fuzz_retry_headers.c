@@ -1,7 +1,7 @@
 /*
  * Headers of limits from any bytes: the first eight are a time, a random number and an attempt's number, then
- * a line is a header. Waits stay within a day, and what is decided lies before the deadline and not before the
- * time that was asked for.
+ * a line is a header. Waits stay within a day, and what is decided lies before the deadline and not before
+ * the time that was asked for.
  */
 #include "provider/retry.h"
 

@@ -1,7 +1,7 @@
 /*
- * A file of a time zone from any bytes, in place of the system's: the first eight are a time to ask about. What is
- * accepted answers every question in time and consistently: offsets stay below a day and two hours, and the day of
- * a time has begun by then.
+ * A file of a time zone from any bytes, in place of the system's: the first eight are a time to ask about.
+ * What is accepted answers every question in time and consistently: offsets stay below a day and two hours,
+ * and the day of a time has begun by then.
  */
 #include "base/error.h"
 #include "base/file.h"

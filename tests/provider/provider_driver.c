@@ -18,8 +18,8 @@
  *     {"metrics": {}}    the registry's text, as "text"
  *     {"close": {}}      status, ms
  *
- * Names below .test are this machine, so that certificates and proxies can have names; slow.test is asked for in vain
- * until 20 s have passed.
+ * Names below .test are this machine, so that certificates and proxies can have names; slow.test is asked for
+ * in vain until 20 s have passed.
  *
  * Ends at the end of its input.
  */

@@ -1,6 +1,6 @@
 /*
- * families_rights_test.c: every route with every kind of key. What a route needs stands here once more, so that
- * a route that is added, or whose right is changed, fails until somebody has thought about it.
+ * families_rights_test.c: every route with every kind of key. What a route needs stands here once more, so
+ * that a route that is added, or whose right is changed, fails until somebody has thought about it.
  */
 #include "support/api/fake.h"
 

@@ -1,5 +1,6 @@
-/* An exchange that the loop's own thread does (emb_exchange_park_here): without a change of threads if it need not wait; and
- * if it waits, the loop goes on for everybody else. Each test would hang, and fail by its patience, if it did not. */
+/* An exchange that the loop's own thread does (emb_exchange_park_here): without a change of threads if it
+ * need not wait; and if it waits, the loop goes on for everybody else. Each test would hang, and fail by its
+ * patience, if it did not. */
 #include "base/clock.h"
 #include "base/duty.h"
 #include "http/server.h"

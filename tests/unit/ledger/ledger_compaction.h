@@ -52,7 +52,8 @@ static inline emb_ledger_row *compact_row(int64_t minute_s)
     return row;
 }
 
-/* On one of some days (a transaction of a real file takes its time): at any time, near the turn of a day, or near where clocks are changed. */
+/* On one of some days (a transaction of a real file takes its time): at any time, near the turn of a day, or
+ * near where clocks are changed. */
 static inline int64_t compact_minute(const emb_zone *zone)
 {
     static const char *const changes[] = {"2026-10-25", "2026-03-29", "2025-10-05", "2026-04-05",
