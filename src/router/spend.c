@@ -2,7 +2,7 @@
  * spend.c: blocks of a budget.
  *
  * A reserve and its settlement cost one transaction each, some tens of microseconds in SQLite and a round
- * trip in Redis; a gateway that adds 60 µs to a call cannot pay that each time. A block turns a hundred of
+ * trip in Redis; a gateway that adds 60 µs to a call cannot pay that each time. A block turns up to a thousand of
  * them into one, and changes nothing of what is promised: it is an ordinary reservation of the budget's, with
  * its expiry, and it is settled with the sum of what its calls cost. A process that is killed loses at most
  * what it would have lost with single settlements that were still queued: the last EMB_SPEND_MS.
@@ -108,19 +108,22 @@ static bool take(emb_spend *s, uint64_t hash, uint64_t nusd, emb_spend_ticket *t
     return taken;
 }
 
-static bool is_far(emb_spend *s, const emb_budget_scope *scopes, size_t count, uint64_t nusd)
+/* How many calls' worth a block may be; 0: a limit is near. */
+static uint64_t block_calls(emb_spend *s, const emb_budget_scope *scopes, size_t count, uint64_t nusd)
 {
     emb_budget_use use;
+    uint64_t calls = EMB_SPEND_MOST;
     for (size_t i = 0; i < count; i++) {
         if (scopes[i].limit_nusd == UINT64_MAX)
             continue;
         if (!emb_budget_peek(s->budget, scopes[i].name, &use))
-            return false;
-        uint64_t used = use.spent_nusd + use.reserved_nusd;
-        if (used > scopes[i].limit_nusd || (scopes[i].limit_nusd - used) / EMB_SPEND_FAR < nusd)
-            return false;
+            return 0;
+        uint64_t used = use.spent_nusd + use.reserved_nusd, limit = scopes[i].limit_nusd;
+        uint64_t left = used < limit ? limit - used : 0;
+        uint64_t fit = nusd ? left / EMB_SPEND_PARTS / nusd : calls;
+        calls = fit < calls ? fit : calls;
     }
-    return true;
+    return calls < EMB_SPEND_LEAST || nusd > UINT64_MAX / EMB_SPEND_MOST ? 0 : calls;
 }
 
 /* Puts a block into the table, in the place of an empty slot or of the oldest. */
@@ -145,16 +148,16 @@ static bool open_block(emb_spend *s, const emb_budget_scope *scopes, size_t coun
                        uint64_t nusd, uint64_t deadline_ns, emb_spend_ticket *ticket)
 {
     emb_error ignored;
-    emb_spend_block *block = nusd < UINT64_MAX / EMB_SPEND_BLOCK ? calloc(1, sizeof *block) : NULL;
+    uint64_t calls = block_calls(s, scopes, count, nusd);
+    emb_spend_block *block = calls ? calloc(1, sizeof *block) : NULL;
     if (!block)
         return false;
-    if (emb_budget_reserve(s->budget, scopes, count, nusd * EMB_SPEND_BLOCK, deadline_ns, &block->ticket,
-                           &ignored)) {
+    if (emb_budget_reserve(s->budget, scopes, count, nusd * calls, deadline_ns, &block->ticket, &ignored)) {
         free(block);
         return false;
     }
     block->hash = hash;
-    block->left_nusd = nusd * (EMB_SPEND_BLOCK - 1);
+    block->left_nusd = nusd * (calls - 1);
     block->opened_ns = emb_now_ns();
     block->running = 1;
     ticket->block = block;
@@ -175,7 +178,7 @@ emb_status emb_spend_reserve(emb_spend *s, const emb_budget_scope *scopes, size_
     ticket->nusd = nusd;
     if (take(s, hash, nusd, ticket))
         return EMB_OK;
-    if (is_far(s, scopes, count, nusd) && open_block(s, scopes, count, hash, nusd, deadline_ns, ticket))
+    if (open_block(s, scopes, count, hash, nusd, deadline_ns, ticket))
         return EMB_OK;
     return emb_budget_reserve(s->budget, scopes, count, nusd, deadline_ns, &ticket->own, err);
 }

@@ -9,8 +9,9 @@
  *     …
  *     emb_spend_settle(s, &t, actual_nusd);    // exactly once; never blocks
  *
- * While every limit is far (it leaves EMB_SPEND_FAR times the price), EMB_SPEND_BLOCK calls' worth is
- * reserved at once, and calls take their parts of it in memory. A block is settled, with what its calls
+ * While every limit is far, a block of EMB_SPEND_LEAST to EMB_SPEND_MOST calls' worth is reserved at once, and calls
+ * take their parts of it in memory. It is never more than one part in EMB_SPEND_PARTS of what any limit leaves: with
+ * less than EMB_SPEND_PARTS × EMB_SPEND_LEAST calls left, a limit is near. A block is settled, with what its calls
  * really cost, when it is used up or EMB_SPEND_MS old: no later than single settlements would be. Near a
  * limit every call reserves for itself, so that the limit is used to the last call; a block that the store
  * refuses falls back to that too. What a block holds counts as reserved for everybody, so no limit is ever
@@ -23,7 +24,7 @@
 
 #include "router/budget.h"
 
-enum { EMB_SPEND_BLOCK = 64, EMB_SPEND_FAR = 1024, EMB_SPEND_MS = 100 };
+enum { EMB_SPEND_LEAST = 64, EMB_SPEND_MOST = 1024, EMB_SPEND_PARTS = 16, EMB_SPEND_MS = 100 };
 
 typedef struct emb_spend emb_spend;
 

@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -61,23 +62,23 @@ static void settled(const char *scope, uint64_t spent)
 static void far_from_the_limit_a_block_serves_many(void **state)
 {
     (void)state;
-    emb_spend_ticket t[EMB_SPEND_BLOCK];
+    emb_spend_ticket t[EMB_SPEND_LEAST];
     emb_error err;
     const emb_budget_scope s[] = {{"global", 1000000000000u}, {"key:a", UINT64_MAX}};
     uint64_t rounds = 0;
     for (bool one = false; !one;
          rounds++) { /* a block is closed after EMB_SPEND_MS: a busy machine takes several tries */
         assert_true(rounds < 1000);
-        for (size_t i = 0; i < EMB_SPEND_BLOCK; i++)
+        for (size_t i = 0; i < EMB_SPEND_LEAST; i++)
             assert_int_equal(emb_spend_reserve(spend, s, 2, PRICE, 0, &t[i], &err), EMB_OK);
         assert_non_null(t[0].block);
-        one = t[0].block == t[EMB_SPEND_BLOCK / 2].block;
-        assert_true(use_of("global").reserved_nusd >= (uint64_t)EMB_SPEND_BLOCK * PRICE);
-        for (size_t i = 0; i < EMB_SPEND_BLOCK; i++)
+        one = t[0].block == t[EMB_SPEND_LEAST / 2].block;
+        assert_true(use_of("global").reserved_nusd >= (uint64_t)EMB_SPEND_LEAST * PRICE);
+        for (size_t i = 0; i < EMB_SPEND_LEAST; i++)
             emb_spend_settle(spend, &t[i], i % 2 ? PRICE : 0);
     }
-    settled("global", rounds * EMB_SPEND_BLOCK / 2 * PRICE);
-    settled("key:a", rounds * EMB_SPEND_BLOCK / 2 * PRICE);
+    settled("global", rounds * EMB_SPEND_LEAST / 2 * PRICE);
+    settled("key:a", rounds * EMB_SPEND_LEAST / 2 * PRICE);
 }
 
 static void near_the_limit_every_call_counts(void **state)
@@ -94,6 +95,27 @@ static void near_the_limit_every_call_counts(void **state)
     for (int i = 0; i < 10; i++)
         emb_spend_settle(spend, &t[i], PRICE);
     settled("global", 10 * PRICE);
+}
+
+/* A sixteenth of what the nearest limit leaves, 1,024 calls at most, and none for fewer than 64. */
+static void a_block_is_a_small_part_of_what_is_left(void **state)
+{
+    static const struct {
+        uint64_t left, calls;
+    } cases[] = {{16 * 64 - 1, 1}, {16 * 64, 64}, {16 * 100 + 15, 100}, {16 * 1024, 1024}, {1000000, 1024}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char key[16];
+        emb_spend_ticket t;
+        emb_error err;
+        snprintf(key, sizeof key, "key:%zu", i);
+        const emb_budget_scope s[] = {{"global", 1000000000000000u}, {key, cases[i].left * PRICE}};
+        assert_int_equal(emb_spend_reserve(spend, s, 2, PRICE, 0, &t, &err), EMB_OK);
+        assert_int_equal(t.block != NULL, cases[i].calls > 1);
+        assert_int_equal(use_of(key).reserved_nusd,
+                         cases[i].calls * PRICE); /* a call of it runs, so it lasts */
+        emb_spend_settle(spend, &t, 0);
+    }
 }
 
 static const uint64_t limit = 3000 * PRICE;
@@ -159,6 +181,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(far_from_the_limit_a_block_serves_many, open_both, close_both),
+        cmocka_unit_test_setup_teardown(a_block_is_a_small_part_of_what_is_left, open_both, close_both),
         cmocka_unit_test_setup_teardown(near_the_limit_every_call_counts, open_both, close_both),
         cmocka_unit_test_setup_teardown(many_threads_never_overrun, open_both, close_both),
         cmocka_unit_test_setup_teardown(what_a_call_cost_more_is_counted, open_both, close_both),
