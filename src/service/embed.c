@@ -305,17 +305,24 @@ static emb_status run_plan(emb_work *w, emb_choice *choice, emb_error *err)
     return status;
 }
 
+/* A provider that was passed over for this rule cannot be asked, but the cache may hold what it made: makes the
+ * keys. */
+static bool may_look_up(emb_work *w, const emb_choice *choice, size_t i, emb_route_rule rule, bool is_private)
+{
+    emb_error ignored;
+    if (!choice->remotes[i] || choice->verdicts[i].passed_over != rule ||
+        take_target(w, choice, i, false, &ignored))
+        return false;
+    plan_cache(w, is_private);
+    return w->cache && w->request->cache_read && make_room(w, &ignored) == EMB_OK &&
+           make_keys(w, &ignored) == EMB_OK;
+}
+
 /* A pinned provider may not get a private text, but what is in this process' memory is no secret from it. */
 static bool peek_private(emb_work *w, const emb_choice *choice)
 {
     for (size_t i = 0; i < choice->count; i++) {
-        emb_error ignored;
-        if (!choice->remotes[i] || choice->verdicts[i].passed_over != EMB_RULE_PRIVACY ||
-            take_target(w, choice, i, false, &ignored))
-            continue;
-        plan_cache(w, true);
-        if (w->cache && w->request->cache_read && make_room(w, &ignored) == EMB_OK &&
-            make_keys(w, &ignored) == EMB_OK &&
+        if (may_look_up(w, choice, i, EMB_RULE_PRIVACY, true) &&
             emb_cache_peek(w->cache, w->lookups, w->request->count, &w->policy))
             return true;
     }
@@ -345,13 +352,7 @@ static bool is_kept(emb_work *w)
 static bool find_kept(emb_work *w, emb_choice *choice)
 {
     for (size_t i = 0; i < choice->count; i++) {
-        emb_error ignored;
-        if (!choice->remotes[i] || choice->verdicts[i].passed_over != EMB_RULE_BUDGET ||
-            take_target(w, choice, i, false, &ignored))
-            continue;
-        plan_cache(w, choice->is_private);
-        if (w->cache && w->request->cache_read && make_room(w, &ignored) == EMB_OK &&
-            make_keys(w, &ignored) == EMB_OK && is_kept(w)) {
+        if (may_look_up(w, choice, i, EMB_RULE_BUDGET, choice->is_private) && is_kept(w)) {
             snprintf(choice->plan.reason, sizeof choice->plan.reason,
                      "answered from the cache: the budget of %s is spent", choice->candidates[i].provider);
             choice->plan.rule = EMB_RULE_BUDGET;
